@@ -1,0 +1,20 @@
+/* Token streams and windows (rules L1, L11). A window of T tokens is T-1 predicted tokens. */
+#pragma once
+
+#include "trainer/data/text.h"
+
+struct sl_stream {
+    uint32_t *ids;
+    size_t n;
+};
+
+/* Records as one stream: [bos] tokens... eos per record (bos where the tokenizer says so; eos_id < 0: none). */
+int sl_stream_from_records(const struct sl_tokenizer *, const struct sl_record *const *recs, size_t n, int32_t eos_id,
+    struct sl_stream *);
+/* A text file of token ids, one stream per line; windows never cross lines. Ids must be below vocab. */
+int sl_streams_from_ids_file(const char *path, uint32_t vocab, struct sl_stream **, size_t *n, char *err, size_t err_cap);
+void sl_stream_free(struct sl_stream *);
+
+/* Full windows of T tokens in a stream, one after another without overlap, and the i-th of them. */
+size_t sl_windows(const struct sl_stream *, uint32_t seq);
+const uint32_t *sl_window(const struct sl_stream *, uint32_t seq, size_t i);

@@ -1,0 +1,53 @@
+/* A run of blocks [first, last) of a model with its activations: the front half is [0, k) with the embedding, the back
+ * half [k, L) with the head (final norm, lm_head, loss), and [0, L) is the whole model.
+ *
+ * One call computes one ragged batch without padding: sequences lie one after another, and every layer does ONE GEMM per
+ * matrix over all rows present. A sequence enters at its own layer (`enter`): sequences must come in ascending `enter`, so
+ * that the rows present at layer l are always a prefix [0, R_l). Positions restart with each sequence (rules L1).
+ *
+ * All activations lie in one arena sized at creation; forward and backward allocate nothing. One thread owns a half.
+ * Gradients are of the SUM of token losses in nats (rules L2). Base weights are read only, unless `full`. */
+#pragma once
+
+#include "trainer/model/lora.h"
+#include "trainer/model/model.h"
+
+struct sl_half;
+
+struct sl_half_config {
+    uint32_t first, last;       /* blocks [first, last) */
+    uint32_t max_rows, max_seqs; /* of one batch */
+    bool full;                  /* also gradients of every base parameter (sl_model_enable_grads first) */
+    bool inference;             /* forward only: activations of one layer are kept */
+};
+
+struct sl_seq {
+    uint32_t len;            /* rows; 1.. */
+    uint32_t enter;          /* the block where it enters: 0 means from `ids` through the embedding; 1.. means from `x` */
+    const uint32_t *ids;     /* [len] inputs; NULL where enter > 0 */
+    const float *x;          /* [len, d_model] residual stream before block `enter`; NULL where enter == 0 */
+    float *dx;               /* [len, d_model] where backward leaves the gradient at the entry; may be NULL */
+    const uint32_t *targets; /* [len]; needed where the half has the head */
+    double nll;              /* out: sum over its rows, in nats (head only) */
+};
+
+/* `adapter` may be NULL (base model alone); it must cover the half's blocks, and outlives the half. */
+int sl_half_create(struct sl_model *, struct sl_adapter *, const struct sl_half_config *, struct sl_half **);
+void sl_half_free(struct sl_half *);
+
+/* Runs the batch. A half without the head writes the residual stream after block last-1 to x_out [rows, d_model];
+ * one with the head fills seq[i].nll, and x_out may be NULL. -EINVAL: rows or sequences over the maximum, ids or targets
+ * not below the vocabulary, enter not ascending or outside [first, last), len 0 or above max_positions. */
+int sl_half_forward(struct sl_half *, struct sl_seq *seqs, uint32_t n_seqs, float *x_out);
+
+/* Backward of the last forward, with the same seqs. dx_out [rows, d_model] is the gradient after block last-1 for a half
+ * without the head, NULL with it. Adds to the adapter's gradients (and the parameters' if full), writes seq[i].dx. */
+int sl_half_backward(struct sl_half *, struct sl_seq *seqs, uint32_t n_seqs, const float *dx_out);
+
+/* Logits of the last forward's rows, [rows, vocab]: parity tests and generation. Head only. */
+int sl_half_logits(struct sl_half *, float *logits);
+/* GEMMs called by the last forward (test: one per layer and matrix, whatever the number of devices). */
+uint64_t sl_half_gemm_count(const struct sl_half *);
+/* Mean square of each row that entered at layer `enter` of sequence i, as the first norm computes it (rules T15: finite, and
+ * no row beyond 1e4 times the median norm). [len] floats of the last forward. */
+const float *sl_half_entry_meansq(const struct sl_half *, uint32_t seq);

@@ -1,0 +1,41 @@
+/* Frozen base weights of one model, in f32, with their names. One thread builds it; after that any number may read.
+ * Linear weights are stored the way the file has them: Llama [out, in]; GPT-2 (Conv1D) [in, out]. */
+#pragma once
+
+#include "trainer/model/config.h"
+
+struct sl_model;
+
+/* One parameter tensor by its canonical Hugging Face name ("model.layers.3.self_attn.q_proj.weight",
+ * "transformer.h.3.attn.c_attn.bias"). `grad` is NULL unless sl_model_enable_grads was called. */
+struct sl_param {
+    const char *name;
+    uint32_t n_dims, dims[2];
+    size_t n;
+    float *data, *grad;
+};
+
+/* Loads config.json and model.safetensors (single, or sharded with model.safetensors.index.json; F32, F16, BF16;
+ * names with or without the "model."/"transformer." prefix; either tied name). Refuses missing, misshapen,
+ * truncated, duplicate or non-finite tensors by name. */
+int sl_model_load(const char *dir, struct sl_model **, char *err, size_t err_cap);
+/* Random initialisation (GPT-2's scheme: N(0, 0.02), residual projections divided by sqrt(2 L)), a function of
+ * (seed, tensor name) only. */
+int sl_model_create(const struct sl_model_config *, uint64_t seed, struct sl_model **);
+void sl_model_free(struct sl_model *);
+
+const struct sl_model_config *sl_model_config(const struct sl_model *);
+uint32_t sl_model_param_count(const struct sl_model *);
+struct sl_param *sl_model_param(struct sl_model *, uint32_t i);
+struct sl_param *sl_model_find(struct sl_model *, const char *name); /* NULL: no such tensor */
+
+/* Allocates a gradient for every parameter (pre-training, parity tests). */
+int sl_model_enable_grads(struct sl_model *);
+void sl_model_zero_grads(struct sl_model *);
+
+enum sl_dtype { SL_DTYPE_F32, SL_DTYPE_F16, SL_DTYPE_BF16 };
+/* Writes DIR/config.json and DIR/model.safetensors (tied embeddings once, as model.embed_tokens.weight). */
+int sl_model_save(const struct sl_model *, const char *dir, enum sl_dtype, char *err, size_t err_cap);
+
+/* SHA-256 over config.json and then the safetensors files in index order (the bytes of the files, one after another). */
+int sl_model_hash(const char *dir, uint8_t hash[32], char *err, size_t err_cap);

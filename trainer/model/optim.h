@@ -1,0 +1,25 @@
+/* Optimisers on one block's vector. Pure state, no allocation in a step. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum sl_optim_kind { SL_ADAMW, SL_SGD };
+
+struct sl_optim_config {
+    enum sl_optim_kind kind;
+    float lr, beta1, beta2, eps, weight_decay; /* AdamW as PyTorch: decoupled decay; defaults 0.9, 0.999, 1e-8, 0 */
+};
+
+/* Moments of one vector of n parameters; `m`, `v` are NULL for SGD. */
+struct sl_moments {
+    float *m, *v;
+    uint64_t t; /* steps done */
+};
+
+int sl_moments_create(const struct sl_optim_config *, size_t n, struct sl_moments *);
+void sl_moments_free(struct sl_moments *);
+/* w <- w - update of (grad_sum / tokens). `tokens`: predicted tokens that the gradient sums over (rules L2). */
+void sl_optim_step(const struct sl_optim_config *, struct sl_moments *, float *w, const float *grad_sum, size_t n,
+    double tokens, float lr);
