@@ -1,0 +1,128 @@
+/* Sans-IO transport endpoint: one data lcore's sessions on the edge, or all phones of one simulator thread.
+ *
+ * No syscall, no clock (every call takes now_ns), no allocation per packet, no rte_*. One thread owns an endpoint. Packet protection after
+ * RFC 9001, loss recovery and RTT after RFC 9002. All state lies in one secure mapping made at creation. */
+#pragma once
+
+#include "dataplane/wire/frame.h"
+#include "dataplane/wire/grid.h"
+#include "dataplane/wire/packet.h"
+
+#include <stdbool.h>
+
+struct sl_addr { /* IPv4 is mapped (::ffff:a.b.c.d); port in host order. All zero: unknown */
+    uint8_t ip[16];
+    uint16_t port;
+};
+
+enum sl_how {
+    SL_PLACE,   /* open straight to dst */
+    SL_SCRATCH, /* open into scratch, acknowledge, discard (rules T4, T5) */
+    SL_DEFER,   /* claimed earlier in this burst: again in the serial pass after the commit (rules T3) */
+    SL_REFUSE,  /* not opened; `reason` is counted */
+};
+
+/* A received datagram. The caller fills the first group and keeps `pkt` valid during the call. */
+struct sl_rx {
+    const uint8_t *pkt;
+    uint16_t len;
+    uint8_t ecn;
+    struct sl_addr local, remote;
+    /* filled by the endpoint before place(); how, reason and dst by place() */
+    uint8_t how, reason; /* enum sl_how, enum sl_drop */
+    uint32_t session;    /* the endpoint's handle, not the wire's id */
+    uint32_t grant, unit0, n_units;
+    uint64_t pn;
+    uint8_t *dst;
+};
+
+/* A datagram to send: the caller gives room, the endpoint writes it, whence and whither. */
+struct sl_tx {
+    uint8_t *buf;
+    uint16_t cap, len;
+    uint8_t ecn;
+    struct sl_addr local, remote;
+    uint32_t session;
+};
+
+enum sl_done { SL_DONE_ACKED, SL_DONE_CANCELLED, SL_DONE_SESSION_GONE };
+
+/* Where bytes go and come from: ingest on the edge, the gradient store on a device, a model in tests. Called from inside
+ * sl_rx_burst / sl_tx_burst / sl_endpoint_close, on the owner's thread; may call sl_endpoint_send / _frame / _cancel. */
+struct sl_sink_ops {
+    /* For n DATA packets of known sessions, fresh packet numbers, not yet opened: claim units, set how, reason, dst. */
+    void (*place)(void *sink, struct sl_rx *const *rx, unsigned n);
+    /* After the open of those with SL_PLACE or SL_SCRATCH: bit i of ok_mask = tag right. Mark, or release the claim. n <= 64. */
+    void (*commit)(void *sink, struct sl_rx *const *rx, unsigned n, uint64_t ok_mask);
+    /* Plaintext of units [unit0, unit0 + n) of an outgoing message, valid until the message is done. */
+    const uint8_t *(*source)(void *sink, uint32_t session, uint32_t grant, uint32_t unit0, uint32_t n);
+    /* An outgoing message ended. Called exactly once for every successful sl_endpoint_send. */
+    void (*done)(void *sink, uint32_t session, uint32_t grant, enum sl_done why);
+    /* A REQUEST, GRANT, RESULT or STEP_LOST frame, each delivered at least once (repeats after lost acks are possible). */
+    void (*frame)(void *sink, uint32_t session, const struct sl_frame *, uint64_t now_ns);
+};
+
+struct sl_endpoint;
+struct sl_endpoint_config {
+    uint32_t max_sessions;
+    uint32_t max_sends;          /* outgoing messages at a time, all sessions together */
+    uint32_t max_message_units;
+    uint32_t window_packets;     /* in flight per session: the simple window of this version (default 256) */
+    uint8_t lcore;               /* goes into session ids (rules T7) */
+    bool is_edge;
+    uint64_t id_seed[2];         /* random bits of session ids; from getrandom() except in tests */
+};
+struct sl_session_config {
+    uint64_t local_id;            /* from sl_endpoint_reserve */
+    uint64_t peer_id;
+    uint8_t secret[32];           /* S of rules T8 */
+    uint16_t fragment_units;      /* of what we send */
+    uint32_t mtu;
+    struct sl_addr local, remote; /* remote: zero on the edge, learnt from the first authentic packet */
+    uint64_t initial_rtt_ns;      /* 0: RFC 9002's 333 ms */
+};
+struct sl_session_stats {
+    uint64_t packets_tx, packets_rx, bytes_tx, bytes_rx; /* UDP payload, retransmissions included */
+    uint64_t retransmits;                                /* DATA packets sent again */
+    uint64_t duplicates, ptos;
+    uint64_t smoothed_rtt_ns, min_rtt_ns;
+    uint64_t last_rx_ns, last_ack_ns;
+};
+struct sl_endpoint_stats {
+    uint64_t packets_rx, packets_tx, bytes_rx, bytes_tx, retransmits;
+    uint64_t delivered_data, delivered_frames, scratch; /* packets_rx = delivered_data + delivered_frames + scratch + sum of drops */
+    uint64_t drops[SL_DROP_COUNT];
+};
+
+int sl_endpoint_create(const struct sl_endpoint_config *, const struct sl_sink_ops *, void *sink, struct sl_endpoint **);
+void sl_endpoint_free(struct sl_endpoint *);
+
+/* Session ids: lcore (8 bits), handle (24 bits), random (32 bits). Made by whoever will own the handle: `handle` below
+ * max_sessions, chosen by the caller (the control side), so that Welcome can be built before the lcore installs the session. */
+uint64_t sl_session_id(uint8_t lcore, uint32_t handle, uint32_t random);
+static inline uint32_t sl_session_id_handle(uint64_t id)
+{
+    return (uint32_t)(id >> 32) & 0xffffff;
+}
+
+/* Opens the session with handle sl_session_id_handle(local_id). -EEXIST: that handle is live; -EINVAL. Returns 0. */
+int sl_endpoint_open(struct sl_endpoint *, const struct sl_session_config *, uint64_t now_ns);
+/* Ends it: done(SESSION_GONE) for its messages, keys wiped. No packet is sent (control says Bye). */
+void sl_endpoint_close(struct sl_endpoint *, uint32_t session);
+bool sl_endpoint_is_open(const struct sl_endpoint *, uint32_t session);
+
+/* Starts sending a message's units under a grant. -ENOBUFS, -ENOENT, -EEXIST. */
+int sl_endpoint_send(struct sl_endpoint *, uint32_t session, uint32_t grant, uint32_t n_units, uint64_t now_ns);
+int sl_endpoint_cancel(struct sl_endpoint *, uint32_t session, uint32_t grant); /* done(CANCELLED) is called */
+/* Queues a REQUEST, GRANT, RESULT or STEP_LOST; it is repeated until acknowledged. -ENOBUFS: too many outstanding. */
+int sl_endpoint_frame(struct sl_endpoint *, uint32_t session, const struct sl_frame *, uint64_t now_ns);
+
+/* Takes n received datagrams (any n; worked on in bursts of up to 64). Returns how many were delivered. */
+unsigned sl_rx_burst(struct sl_endpoint *, struct sl_rx *, unsigned n, uint64_t now_ns);
+/* Fills up to n datagrams that are due (new data, retransmissions, acks, probes); returns how many. Also runs the timers. */
+unsigned sl_tx_burst(struct sl_endpoint *, struct sl_tx *, unsigned n, uint64_t now_ns);
+/* When sl_tx_burst next has something to do: 0 now, UINT64_MAX never. Never walks the sessions. */
+uint64_t sl_next_deadline(const struct sl_endpoint *);
+
+void sl_endpoint_stats(const struct sl_endpoint *, struct sl_endpoint_stats *);
+int sl_session_stats(const struct sl_endpoint *, uint32_t session, struct sl_session_stats *);

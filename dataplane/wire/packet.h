@@ -1,0 +1,56 @@
+/* Layout of a datagram. All integers big-endian. docs/protocol.md is the specification; sizes here are derived from it.
+ *
+ *   0      1      2      3      4             8                    16                   24
+ *  +------+------+------+------+-------------+--------------------+--------------------+
+ *  | ver  | type | flags| 0    | grant       | receiver's session | packet number      |   FRAMES: 24 bytes, grant = 0
+ *  +------+------+------+------+-------------+--------------------+--------------------+
+ *  | unit0       | n_units | 0 |                                                           DATA: 8 more, 32 bytes
+ *  +-------------+---------+---+
+ *
+ * The whole header is the AEAD's associated data; ciphertext and a 16-byte tag follow. The plaintext of a FRAMES packet is a
+ * sequence of frames (frame.h); that of a DATA packet is exactly n_units units of 64 bytes of the granted message, so that the
+ * open can write them to their final place. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    SL_PACKET_VERSION = 1,
+    SL_UNIT_BYTES = 64,          /* rules T1 */
+    SL_TAG_BYTES = 16,           /* AES-128-GCM, RFC 5116 */
+    SL_HEADER_FRAMES_BYTES = 24,
+    SL_HEADER_DATA_BYTES = 32,
+    SL_DATAGRAM_MIN_BYTES = SL_HEADER_FRAMES_BYTES + 1 + SL_TAG_BYTES,
+    SL_DATAGRAM_MAX_BYTES = 9000 - 28, /* a jumbo frame's UDP payload */
+    SL_DEFAULT_MTU = 1500,
+};
+
+enum sl_packet_type { SL_PACKET_FRAMES = 0, SL_PACKET_DATA = 1 };
+
+struct sl_header {
+    uint8_t type, flags;
+    uint32_t grant; /* DATA */
+    uint64_t session, pn;
+    uint32_t unit0;   /* DATA */
+    uint16_t n_units; /* DATA */
+};
+
+/* Why a datagram was not taken up; every one has a counter. */
+enum sl_drop {
+    SL_DROP_NONE,
+    SL_DROP_TOO_SHORT, SL_DROP_TOO_LONG, SL_DROP_VERSION, SL_DROP_TYPE, SL_DROP_RESERVED_BITS, SL_DROP_LENGTH_MISMATCH,
+    SL_DROP_UNKNOWN_SESSION, SL_DROP_REPLAYED, SL_DROP_BAD_TAG, SL_DROP_NO_GRANT, SL_DROP_OFF_GRID, SL_DROP_BAD_FRAME,
+    SL_DROP_KEY_EXHAUSTED, SL_DROP_NO_MEMORY,
+    SL_DROP_COUNT
+};
+const char *sl_drop_name(enum sl_drop); /* "too_short", ... : the key in logs and JSON */
+
+/* Checks and reads a header: length, version, type, reserved bits, and for DATA that the length is header + n_units * 64 + tag.
+ * Returns SL_DROP_NONE and *header_len, or the reason. No other input than the bytes. */
+enum sl_drop sl_header_decode(const uint8_t *datagram, size_t len, struct sl_header *, size_t *header_len);
+/* Returns the header's length. */
+size_t sl_header_encode(const struct sl_header *, uint8_t *out);
+/* Units of a DATA packet that fill an IP packet of `mtu` bytes (IPv4 20 + UDP 8, or IPv6 40 + 8): 22 at 1500. */
+uint16_t sl_fragment_units(uint32_t mtu, bool ipv6);
