@@ -1,0 +1,47 @@
+/* Ingestion on the edge: the sink that the transport asks where bytes go. Owns the slot table of one data lcore: answers REQUESTs with
+ * GRANTs, claims and marks units (rules T1-T6), hands complete messages to the trainer and sends back what it returns.
+ * Runs on the data lcore only; the two rings are its only contact with the trainer. */
+#pragma once
+
+#include "dataplane/ingest/slot.h"
+#include "dataplane/ring/ring.h"
+#include "dataplane/transport/endpoint.h"
+
+struct sl_ingest_config {
+    struct sl_slots *slots;
+    struct sl_ring_spsc *ready;    /* data lcore -> trainer: slot handles in READY */
+    struct sl_ring_spsc *returned; /* trainer -> data lcore: handles in GRADIENT, with outcome set */
+    uint32_t max_sessions;
+    uint32_t d_model;
+    enum sl_codec codec;
+    uint16_t fragment_units;       /* of what devices send */
+    uint32_t grants_per_session;   /* outstanding at a time; default 2 */
+    uint64_t grant_expiry_ns;      /* unused grants are reclaimed and counted */
+    uint64_t park_after_ns;        /* an unacknowledged gradient leaves the arena: one gang deadline */
+    size_t park_bytes;             /* cap; the oldest goes, its device is told STEP_LOST */
+};
+
+/* received messages = ready + every named loss; granted = ready + expired + cancelled + outstanding */
+struct sl_ingest_stats {
+    uint64_t requests, requests_repeated, requests_refused, requests_waiting;
+    uint64_t granted, ready, grants_expired, grants_cancelled;
+    uint64_t returned_gradient, returned_eval, returned_refused, returned_session_gone;
+    uint64_t gradients_acked, parked, park_dropped, park_bytes;
+    uint64_t units_placed, units_scratch, units_released; /* released: claimed, tag wrong */
+    uint32_t slots_free, slots_in_use, slots_in_use_max;
+};
+
+struct sl_ingest;
+int sl_ingest_create(const struct sl_ingest_config *, struct sl_ingest **);
+void sl_ingest_free(struct sl_ingest *);
+void sl_ingest_bind(struct sl_ingest *, struct sl_endpoint *); /* before the first packet */
+extern const struct sl_sink_ops sl_ingest_sink;                /* its `sink` argument is the struct sl_ingest */
+
+void sl_ingest_session_opened(struct sl_ingest *, uint32_t session, uint64_t device);
+void sl_ingest_session_closed(struct sl_ingest *, uint32_t session); /* its slots come back, each by its named exit */
+
+/* Once a turn of the lcore: takes back slots from the trainer, expires grants, parks gradients, grants to who waits. */
+void sl_ingest_poll(struct sl_ingest *, uint64_t now_ns);
+uint64_t sl_ingest_deadline(const struct sl_ingest *);
+void sl_ingest_set_park_after(struct sl_ingest *, uint64_t ns); /* from any thread */
+void sl_ingest_stats(const struct sl_ingest *, struct sl_ingest_stats *); /* from any thread: counters may be one turn apart */

@@ -1,0 +1,20 @@
+/* DPDK's environment, derived from the configuration. It runs in a thread of its own, because EAL pins the thread that
+ * initialises it (rules T17). Once a process. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct sl_eal_config {
+    const char *run_dir;      /* 0700; XDG_RUNTIME_DIR where that is unset */
+    const char *file_prefix;
+    uint32_t memory_mib;      /* without huge pages */
+    bool huge_pages;          /* use them (they must be there) */
+    int cpu;                  /* the data lcore's; -1: any of the process's mask */
+    const char *const *extra; /* eal_extra of the experiment file, NULL-terminated, passed through */
+};
+
+/* `args`: the final argument list, for printing. -EALREADY the second time. err: one line with the cure. */
+int sl_eal_start(const struct sl_eal_config *, char *args, size_t args_cap, char *err, size_t err_cap);
+void sl_eal_stop(void);
