@@ -26,12 +26,14 @@ struct sl_seq {
     uint32_t enter;          /* the block where it enters: 0 means from `ids` through the embedding; 1.. means from `x` */
     const uint32_t *ids;     /* [len] inputs; NULL where enter > 0 */
     const float *x;          /* [len, d_model] residual stream before block `enter`; NULL where enter == 0 */
-    float *dx;               /* [len, d_model] where backward leaves the gradient at the entry; may be NULL */
+    float *dx;               /* [len, d_model] where backward leaves the gradient at the entry (of the embedded rows where
+                              * enter == 0); may be NULL: what only it needs is not computed */
     const uint32_t *targets; /* [len]; needed where the half has the head */
     double nll;              /* out: sum over its rows, in nats (head only) */
 };
 
-/* `adapter` may be NULL (base model alone); it must cover the half's blocks, and outlives the half. */
+/* `adapter` may be NULL (base model alone); blocks that it does not cover run on the base weights alone. It
+ * outlives the half. */
 int sl_half_create(struct sl_model *, struct sl_adapter *, const struct sl_half_config *, struct sl_half **);
 void sl_half_free(struct sl_half *);
 
@@ -46,7 +48,9 @@ int sl_half_backward(struct sl_half *, struct sl_seq *seqs, uint32_t n_seqs, con
 
 /* Logits of the last forward's rows, [rows, vocab]: parity tests and generation. Head only. */
 int sl_half_logits(struct sl_half *, float *logits);
-/* GEMMs called by the last forward (test: one per layer and matrix, whatever the number of devices). */
+/* Products with base weights in the last forward: one per matrix, whatever the number of sequences: in each block with
+ * rows q, k and v together, o, gate and up together, down (GPT-2: c_attn, c_proj, c_fc, c_proj), and one for lm_head
+ * (which is tiled by rows to bound memory, and counts once). So 4 blocks + 1 for a half with the head. */
 uint64_t sl_half_gemm_count(const struct sl_half *);
 /* Mean square of each row that entered at layer `enter` of sequence i, as the first norm computes it (rules T15: finite, and
  * no row beyond 1e4 times the median norm). [len] floats of the last forward. */

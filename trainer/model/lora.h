@@ -46,7 +46,7 @@ struct sl_block sl_adapter_block_all(struct sl_adapter *, uint32_t layer); /* A 
 size_t sl_adapter_block_size(const struct sl_model_config *, const struct sl_lora_config *); /* trainable floats per block */
 void sl_adapter_zero_grads(struct sl_adapter *);
 
-/* One factor: NULL where the target is not adapted. */
+/* One factor: NULL where the target is not adapted (and the gradient of A under freeze_a). */
 float *sl_adapter_a(struct sl_adapter *, uint32_t layer, enum sl_target);
 float *sl_adapter_b(struct sl_adapter *, uint32_t layer, enum sl_target);
 float *sl_adapter_grad_a(struct sl_adapter *, uint32_t layer, enum sl_target);

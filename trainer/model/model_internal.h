@@ -28,7 +28,7 @@ struct sl_model {
 };
 
 /* Builds the table for a config: names, shapes, data zeroed, no gradients. -EINVAL: a dimension is zero or
- * does not divide; -ENOMEM; -EOVERFLOW: the model does not fit the address space. */
+ * does not divide; -ENOMEM. */
 int sl_model_alloc(const struct sl_model_config *, struct sl_model **);
 
 /* Linear layers of a family as a contiguous run of enum sl_target. */

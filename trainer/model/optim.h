@@ -9,7 +9,8 @@ enum sl_optim_kind { SL_ADAMW, SL_SGD };
 
 struct sl_optim_config {
     enum sl_optim_kind kind;
-    float lr, beta1, beta2, eps, weight_decay; /* AdamW as PyTorch: decoupled decay; defaults 0.9, 0.999, 1e-8, 0 */
+    float lr, beta1, beta2, eps, weight_decay; /* AdamW as PyTorch: decoupled decay; defaults 0.9, 0.999,
+                                                   * 1e-8, 0. SGD: decay coupled, as torch.optim.SGD */
 };
 
 /* Moments of one vector of n parameters; `m`, `v` are NULL for SGD. */

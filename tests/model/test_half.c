@@ -1,0 +1,266 @@
+/* Halves against each other and against finite differences. PyTorch is test_parity's. */
+#include "tests/model/fixture.h"
+
+#include <errno.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { LAYERS = 4, VOCAB = 97, MAX_ROWS = 200, MAX_SEQS = 4 };
+
+static const struct sl_model_config llama = {.family = SL_FAMILY_LLAMA,
+    .n_layers = LAYERS,
+    .d_model = 48,
+    .n_heads = 6,
+    .n_kv_heads = 2,
+    .head_dim = 14,
+    .d_ff = 72,
+    .vocab = VOCAB,
+    .max_positions = 160,
+    .norm_eps = 1e-5f,
+    .rope_theta = 10000,
+    .tied_embeddings = true};
+
+static const struct sl_model_config gpt2 = {.family = SL_FAMILY_GPT2,
+    .n_layers = LAYERS,
+    .d_model = 48,
+    .n_heads = 3,
+    .n_kv_heads = 3,
+    .head_dim = 16,
+    .d_ff = 192,
+    .vocab = VOCAB,
+    .max_positions = 160,
+    .norm_eps = 1e-5f,
+    .tied_embeddings = true};
+
+static const struct sl_model_config *const families[] = {&llama, &gpt2};
+
+static struct sl_lora_config all_lora(const struct sl_model_config *config)
+{
+    return (struct sl_lora_config){
+        .rank = 4, .alpha = 8, .targets = fixture_all_targets(config->family), .seed = 7};
+}
+
+/* One batch: ids, targets and room for what travels. */
+struct batch {
+    uint32_t n, rows;
+    uint32_t ids[MAX_ROWS], targets[MAX_ROWS];
+    struct sl_seq seqs[MAX_SEQS];
+};
+
+static void make_batch(struct batch *b, const uint32_t *lens, uint32_t n)
+{
+    *b = (struct batch){.n = n};
+    fixture_ids(3, "ids", VOCAB, MAX_ROWS, b->ids);
+    fixture_ids(3, "targets", VOCAB, MAX_ROWS, b->targets);
+    for (uint32_t i = 0; i < n; i++) {
+        b->seqs[i] =
+            (struct sl_seq){.len = lens[i], .ids = b->ids + b->rows, .targets = b->targets + b->rows};
+        b->rows += lens[i];
+    }
+}
+
+static struct sl_half *half(
+    struct sl_model *m, struct sl_adapter *a, uint32_t first, uint32_t last, bool full)
+{
+    struct sl_half_config c = {
+        .first = first, .last = last, .max_rows = MAX_ROWS, .max_seqs = MAX_SEQS, .full = full};
+    struct sl_half *h = NULL;
+    assert_int_equal(sl_half_create(m, a, &c, &h), 0);
+    return h;
+}
+
+static double loss(struct sl_half *h, struct batch *b)
+{
+    double sum = 0;
+    assert_int_equal(sl_half_forward(h, b->seqs, b->n, NULL), 0);
+    for (uint32_t i = 0; i < b->n; i++)
+        sum += b->seqs[i].nll;
+    return sum;
+}
+
+static void assert_same_block(struct sl_adapter *a, struct sl_adapter *b, uint32_t layer)
+{
+    struct sl_block x = sl_adapter_block(a, layer), y = sl_adapter_block(b, layer);
+    assert_int_equal(x.n, y.n);
+    assert_memory_equal(x.grad, y.grad, x.n * sizeof(float));
+}
+
+static void split_equals_whole(const struct sl_model_config *config, uint32_t cut)
+{
+    static float x[MAX_ROWS * 48], dx[MAX_ROWS * 48];
+    const uint32_t lens[] = {61, 7, 129};
+    struct sl_lora_config lora = all_lora(config);
+    struct sl_model *m = fixture_model(config, 1);
+    struct sl_adapter *whole = fixture_adapter(config, &lora, 0, LAYERS);
+    struct sl_adapter *front = fixture_adapter(config, &lora, 0, cut);
+    struct sl_adapter *back = fixture_adapter(config, &lora, cut, LAYERS);
+    struct sl_half *hw = half(m, whole, 0, LAYERS, false), *hf = half(m, front, 0, cut, false);
+    struct sl_half *hb = half(m, back, cut, LAYERS, false);
+    struct batch bw, bf, bb;
+    make_batch(&bw, lens, 3);
+    make_batch(&bf, lens, 3);
+    make_batch(&bb, lens, 3);
+    uint32_t row = 0;
+    for (uint32_t i = 0; i < bb.n; i++) {
+        bb.seqs[i].enter = cut;
+        bb.seqs[i].ids = NULL;
+        bb.seqs[i].x = x + (size_t)row * config->d_model;
+        bb.seqs[i].dx = dx + (size_t)row * config->d_model;
+        row += lens[i];
+    }
+    loss(hw, &bw);
+    assert_int_equal(sl_half_backward(hw, bw.seqs, bw.n, NULL), 0);
+    assert_int_equal(sl_half_forward(hf, bf.seqs, bf.n, x), 0);
+    loss(hb, &bb);
+    assert_int_equal(sl_half_backward(hb, bb.seqs, bb.n, NULL), 0);
+    assert_int_equal(sl_half_backward(hf, bf.seqs, bf.n, dx), 0);
+    for (uint32_t i = 0; i < bw.n; i++)
+        assert_memory_equal(&bw.seqs[i].nll, &bb.seqs[i].nll, sizeof(double));
+    for (uint32_t l = 0; l < LAYERS; l++)
+        assert_same_block(whole, l < cut ? front : back, l);
+    sl_half_free(hw);
+    sl_half_free(hf);
+    sl_half_free(hb);
+    sl_adapter_free(whole);
+    sl_adapter_free(front);
+    sl_adapter_free(back);
+    sl_model_free(m);
+}
+
+static void half_forward__split_at_any_cut_equals_the_whole_bit_for_bit(void **state)
+{
+    for (unsigned f = 0; f < 2; f++)
+        for (uint32_t cut = 1; cut < LAYERS; cut++)
+            split_equals_whole(families[f], cut);
+}
+
+/* Sequences that enter at blocks 0, 1, 1 and 3 of one batch give what each gives alone. */
+static void ragged_equals_separate(const struct sl_model_config *config)
+{
+    static const uint32_t lens[] = {33, 61, 1, 70}, enter[] = {0, 1, 1, 3};
+    static float x[MAX_ROWS * 48], dx_one[MAX_ROWS * 48], dx_all[MAX_ROWS * 48];
+    struct sl_lora_config lora = all_lora(config);
+    struct sl_model *m = fixture_model(config, 1);
+    struct sl_adapter *one = fixture_adapter(config, &lora, 0, LAYERS),
+                      *all = fixture_adapter(config, &lora, 0, LAYERS);
+    struct sl_half *h_one = half(m, one, 0, LAYERS, false), *h_all = half(m, all, 0, LAYERS, false);
+    struct batch b;
+    double nll[MAX_SEQS];
+    make_batch(&b, lens, 4);
+    for (uint32_t i = 0, row = 0; i < b.n; row += lens[i++]) {
+        struct sl_seq *s = &b.seqs[i];
+        float *x_i = x + (size_t)row * config->d_model;
+        if (enter[i]) {
+            struct sl_half *front = half(m, one, 0, enter[i], false);
+            assert_int_equal(sl_half_forward(front, s, 1, x_i), 0);
+            sl_half_free(front);
+            s->ids = NULL;
+            s->x = x_i;
+            s->enter = enter[i];
+        }
+        s->dx = dx_one + (size_t)row * config->d_model;
+        assert_int_equal(sl_half_forward(h_one, s, 1, NULL), 0);
+        assert_int_equal(sl_half_gemm_count(h_one), 4 * (LAYERS - enter[i]) + 1);
+        assert_int_equal(sl_half_backward(h_one, s, 1, NULL), 0);
+        nll[i] = s->nll;
+        s->dx = dx_all + (size_t)row * config->d_model;
+    }
+    assert_int_equal(sl_half_forward(h_all, b.seqs, b.n, NULL), 0);
+    assert_int_equal(sl_half_gemm_count(h_all), 4 * LAYERS + 1);
+    assert_int_equal(sl_half_backward(h_all, b.seqs, b.n, NULL), 0);
+    for (uint32_t i = 0; i < b.n; i++)
+        assert_true(fabs(b.seqs[i].nll / nll[i] - 1) < 1e-6);
+    assert_true(fixture_distance(dx_all, dx_one, (size_t)b.rows * config->d_model) < 2e-6);
+    for (uint32_t l = 0; l < LAYERS; l++) {
+        struct sl_block p = sl_adapter_block(one, l), q = sl_adapter_block(all, l);
+        assert_true(fixture_distance(q.grad, p.grad, p.n) < 2e-6);
+    }
+    sl_half_free(h_one);
+    sl_half_free(h_all);
+    sl_adapter_free(one);
+    sl_adapter_free(all);
+    sl_model_free(m);
+}
+
+static void half_forward__ragged_batch_equals_separate_runs(void **state)
+{
+    for (unsigned f = 0; f < 2; f++)
+        ragged_equals_separate(families[f]);
+}
+
+static double perturbed(struct sl_half *h, struct batch *b, float *w, const float *g, size_t n, double step)
+{
+    float *saved = malloc(n * sizeof *w);
+    memcpy(saved, w, n * sizeof *w);
+    for (size_t i = 0; i < n; i++)
+        w[i] = (float)(saved[i] + step * g[i]);
+    double value = loss(h, b);
+    memcpy(w, saved, n * sizeof *w);
+    free(saved);
+    return value;
+}
+
+/* Along the gradient g the loss changes by ‖g‖² per unit: a central difference in f32 shows it to about 1e-3.
+ */
+static void assert_gradient(
+    struct sl_half *h, struct batch *b, float *w, const float *grad, size_t n, const char *name)
+{
+    double norm2 = 0;
+    float *g = malloc(n * sizeof *g);
+    memcpy(g, grad, n * sizeof *g);
+    for (size_t i = 0; i < n; i++)
+        norm2 += (double)g[i] * g[i];
+    assert_true(norm2 > 0);
+    double step = 2e-2 / sqrt(norm2); /* moves w by 2e-2 in all */
+    double slope = (perturbed(h, b, w, g, n, step) - perturbed(h, b, w, g, n, -step)) / (2 * step);
+    if (fabs(slope / norm2 - 1) > 1e-2)
+        fail_msg("%s: slope %g, gradient %g", name, slope, norm2);
+    free(g);
+}
+
+static void gradients_match_differences(const struct sl_model_config *config)
+{
+    const uint32_t lens[] = {19, 7};
+    struct sl_lora_config lora = all_lora(config);
+    struct sl_model *m = fixture_model(config, 1);
+    assert_int_equal(sl_model_enable_grads(m), 0);
+    struct sl_adapter *a = fixture_adapter(config, &lora, 0, LAYERS);
+    struct sl_half *h = half(m, a, 0, LAYERS, true);
+    struct batch b;
+    make_batch(&b, lens, 2);
+    loss(h, &b);
+    assert_int_equal(sl_half_backward(h, b.seqs, b.n, NULL), 0);
+    for (uint32_t i = 0; i < sl_model_param_count(m); i++) {
+        struct sl_param *p = sl_model_param(m, i);
+        assert_gradient(h, &b, p->data, p->grad, p->n, p->name);
+    }
+    for (uint32_t l = 0; l < LAYERS; l++) {
+        struct sl_block block = sl_adapter_block(a, l);
+        assert_gradient(h, &b, block.data, block.grad, block.n, "adapter");
+    }
+    sl_half_free(h);
+    sl_adapter_free(a);
+    sl_model_free(m);
+}
+
+static void half_backward__gradients_match_finite_differences(void **state)
+{
+    for (unsigned f = 0; f < 2; f++)
+        gradients_match_differences(families[f]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(half_forward__split_at_any_cut_equals_the_whole_bit_for_bit),
+        cmocka_unit_test(half_forward__ragged_batch_equals_separate_runs),
+        cmocka_unit_test(half_backward__gradients_match_finite_differences),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
