@@ -10,7 +10,7 @@
 /* Sanitizers run before the resolvers of ifuncs may; other compilers spell the attribute differently. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) &&     \
     !defined(__SANITIZE_THREAD__)
-#define SL_CLONES __attribute__((target_clones("default", "arch=haswell", "arch=skylake-avx512")))
+#define SL_CLONES __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
 #else
 #define SL_CLONES
 #endif
