@@ -1,18 +1,26 @@
-/* One YAML file describes an experiment; every program reads the same one. Schema-checked with libyaml's document API: an unknown or
- * repeated key, trailing characters in a number, a value that is not finite or out of range is an error that names file and line.
- * Keys that later versions will understand are refused by name. Relative paths are relative to the working directory. */
+/* One YAML file describes an experiment; every program reads the same one. Schema-checked with libyaml's
+ * document API: an unknown or repeated key, trailing characters in a number, a value that is not finite or
+ * out of range is an error that names file and line. Keys that later versions will understand are refused by
+ * name. Relative paths are relative to the working directory. */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SL_CLASSES_MAX = 32, SL_TARGETS_MAX = 8, SL_EAL_EXTRA_MAX = 32, SL_NAME_MAX = 64, SL_PATH_BYTES = 1024, SL_DEVICES_MAX = 4096 };
+enum {
+    SL_CLASSES_MAX = 32,
+    SL_TARGETS_MAX = 8,
+    SL_EAL_EXTRA_MAX = 32,
+    SL_NAME_MAX = 64,
+    SL_PATH_BYTES = 1024,
+    SL_DEVICES_MAX = 4096
+};
 
 struct sl_link_config { /* of one phone, constant; traces and radio come later */
     double up_mbps, down_mbps;
-    double rtt_ms;   /* half of it each way */
-    double loss;     /* of a packet, each way */
+    double rtt_ms;      /* half of it each way */
+    double loss;        /* of a packet, each way */
     uint32_t queue_kib; /* drop-tail, each way */
 };
 
@@ -34,9 +42,9 @@ struct sl_experiment {
         char path[SL_PATH_BYTES];
     } model;
     struct {
-        char path[SL_PATH_BYTES]; /* a folder of text files or JSONL, or one file */
-        uint32_t seq;             /* tokens of a window */
-        double held_out;          /* fraction of records */
+        char path[SL_PATH_BYTES];  /* a folder of text files or JSONL, or one file */
+        uint32_t seq;              /* tokens of a window */
+        double held_out;           /* fraction of records */
         uint32_t held_out_windows; /* at most, all phones together: 256 */
     } data;
     struct {
@@ -67,11 +75,11 @@ struct sl_experiment {
             char codec[8];               /* f32, bf16 */
             char address[64];            /* ip:port of the edge's data address */
             uint32_t mtu;
-            uint32_t memory_mib;         /* EAL memory without huge pages */
+            uint32_t memory_mib; /* EAL memory without huge pages */
             bool huge_pages;
             char eal_extra[SL_EAL_EXTRA_MAX][128];
             uint32_t n_eal_extra;
-            uint32_t peer_timeout_s;     /* for the other end of memif */
+            uint32_t peer_timeout_s; /* for the other end of memif */
         } data;
         uint32_t slots;
         uint32_t slot_kib;
@@ -81,15 +89,16 @@ struct sl_experiment {
     struct sl_class_config fleet[SL_CLASSES_MAX];
     uint32_t n_classes, n_devices;
     struct {
-        uint32_t steps;   /* 0: no limit */
-        double seconds;   /* of training; 0: no limit. At least one of both */
+        uint32_t steps; /* 0: no limit */
+        double seconds; /* of training; 0: no limit. At least one of both */
         char dir[SL_PATH_BYTES];
-        bool yardstick;   /* scripts/run: also train centrally on the same windows, and compare */
+        bool yardstick; /* scripts/run: also train centrally on the same windows, and compare */
     } run;
 };
 
 /* -ENOENT, -EINVAL; err: "FILE:LINE: key: what is wrong; what to do". The struct is large: allocate it. */
 int sl_experiment_load(const char *file, struct sl_experiment *, char *err, size_t err_cap);
-int sl_experiment_parse(const char *yaml, size_t len, const char *file_name, struct sl_experiment *, char *err, size_t err_cap);
+int sl_experiment_parse(
+    const char *yaml, size_t len, const char *file_name, struct sl_experiment *, char *err, size_t err_cap);
 /* The class of device number i (devices are numbered through the classes in order), and back. */
 uint32_t sl_experiment_class_of(const struct sl_experiment *, uint32_t device);

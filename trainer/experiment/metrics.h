@@ -1,5 +1,6 @@
-/* A program's metrics file: one JSON object a line, `t` (seconds since the epoch) and `event` first. One thread. Lines are whole or absent
- * after a kill: each is one write(). The events and their keys are listed in docs/architecture.md, "What a run leaves behind". */
+/* A program's metrics file: one JSON object a line, `t` (seconds since the epoch) and `event` first. One
+ * thread. Lines are whole or absent after a kill: each is one write(). The events and their keys are listed
+ * in docs/architecture.md, "What a run leaves behind". */
 #pragma once
 
 #include <cjson/cJSON.h>
@@ -8,5 +9,6 @@
 
 struct sl_metrics;
 int sl_metrics_open(const char *path, struct sl_metrics **, char *err, size_t err_cap); /* appends */
-int sl_metrics_write(struct sl_metrics *, const char *event, cJSON *object); /* takes the object; -errno of the write */
+int sl_metrics_write(
+    struct sl_metrics *, const char *event, cJSON *object); /* takes the object; -errno of the write */
 void sl_metrics_close(struct sl_metrics *);

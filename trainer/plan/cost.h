@@ -1,5 +1,6 @@
-/* FLOPs of a split step from the model's shape (rules P2): multiply-adds count two. LoRA training: forward + input gradients of the
- * frozen matrices, so backward = forward for them; causal attention counts the lower triangle only. */
+/* FLOPs of a split step from the model's shape (rules P2): multiply-adds count two. LoRA training: forward +
+ * input gradients of the frozen matrices, so backward = forward for them; causal attention counts the lower
+ * triangle only. */
 #pragma once
 
 #include <stdint.h>

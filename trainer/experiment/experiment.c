@@ -1,0 +1,470 @@
+#include "trainer/experiment/experiment.h"
+
+#include "trainer/experiment/schema.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FILE_BYTES_MAX = 1 << 20 };
+
+#define FIELD(member)                                                                                        \
+    .offset = offsetof(struct sl_experiment, member), .size = sizeof(((struct sl_experiment *)0)->member)
+#define CLASS_FIELD(member)                                                                                  \
+    .offset = offsetof(struct sl_class_config, member), .size = sizeof(((struct sl_class_config *)0)->member)
+
+static int read_fleet(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
+static int read_cut(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
+static int read_deadline(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
+
+/* What plan.cut said, until the fleet is known. */
+struct cuts {
+    uint32_t cut[SL_CLASSES_MAX], n;
+    size_t line;
+};
+/* The struct being filled, and what does not belong into the result. */
+struct target {
+    struct sl_experiment e; /* first: the table's offsets are into it */
+    struct cuts cuts;
+    char how[16];   /* of averaging LoRA's factors: becomes lora.freeze_a */
+    char fixed[16]; /* choices with one value so far */
+};
+
+#define ONE_CHOICE                                                                                           \
+    .offset = offsetof(struct target, fixed), .size = sizeof(((struct target *)0)->fixed),                   \
+    .kind = SL_FIELD_CHOICE
+
+static const struct sl_field fields[] = {
+    {.path = "name", .kind = SL_FIELD_TEXT, FIELD(name)},
+    {.path = "seed", .kind = SL_FIELD_U64, FIELD(seed)},
+    {.path = "model.path", .kind = SL_FIELD_TEXT, FIELD(model.path), .required = true},
+    {.path = "model.precision", ONE_CHOICE, .choices = "f32", .later = "bf16"},
+    {.path = "data.path", .kind = SL_FIELD_TEXT, FIELD(data.path), .required = true},
+    {.path = "data.shards", ONE_CHOICE, .choices = "by-file", .later = "dirichlet"},
+    {.path = "data.seq", .kind = SL_FIELD_U32, FIELD(data.seq), .lo = 2, .hi = 8192},
+    {.path = "data.held_out", .kind = SL_FIELD_DOUBLE, FIELD(data.held_out), .lo = 0.001, .hi = 0.9},
+    {.path = "data.held_out_windows",
+        .kind = SL_FIELD_U32,
+        FIELD(data.held_out_windows),
+        .lo = 1,
+        .hi = 65536},
+    {.path = "training.lora.rank", .kind = SL_FIELD_U32, FIELD(training.lora.rank), .lo = 1, .hi = 256},
+    {.path = "training.lora.alpha",
+        .kind = SL_FIELD_DOUBLE,
+        FIELD(training.lora.alpha),
+        .lo = 1e-3,
+        .hi = 4096},
+    {.path = "training.lora.targets",
+        .kind = SL_FIELD_TEXT_LIST,
+        .offset = offsetof(struct sl_experiment, training.lora.targets),
+        .size = SL_NAME_MAX,
+        .count_offset = offsetof(struct sl_experiment, training.lora.n_targets),
+        .max = SL_TARGETS_MAX},
+    {.path = "training.lora.how",
+        .kind = SL_FIELD_CHOICE,
+        .offset = offsetof(struct target, how),
+        .size = 16,
+        .choices = "factors|freeze_a",
+        .later = "svd"},
+    {.path = "training.optimizer.kind",
+        .kind = SL_FIELD_CHOICE,
+        FIELD(training.optimizer.kind),
+        .choices = "adamw|sgd"},
+    {.path = "training.optimizer.lr",
+        .kind = SL_FIELD_DOUBLE,
+        FIELD(training.optimizer.lr),
+        .lo = 1e-9,
+        .hi = 100},
+    {.path = "training.optimizer.beta1",
+        .kind = SL_FIELD_DOUBLE,
+        FIELD(training.optimizer.beta1),
+        .lo = 0,
+        .hi = 0.999999},
+    {.path = "training.optimizer.beta2",
+        .kind = SL_FIELD_DOUBLE,
+        FIELD(training.optimizer.beta2),
+        .lo = 0,
+        .hi = 0.999999},
+    {.path = "training.optimizer.eps",
+        .kind = SL_FIELD_DOUBLE,
+        FIELD(training.optimizer.eps),
+        .lo = 1e-16,
+        .hi = 1},
+    {.path = "training.optimizer.weight_decay",
+        .kind = SL_FIELD_DOUBLE,
+        FIELD(training.optimizer.weight_decay),
+        .lo = 0,
+        .hi = 10},
+    {.path = "training.gang.policy", ONE_CHOICE, .choices = "sync", .later = "async"},
+    {.path = "training.gang.quorum",
+        .kind = SL_FIELD_DOUBLE,
+        FIELD(training.gang.quorum),
+        .lo = 0.01,
+        .hi = 1},
+    {.path = "training.gang.deadline", .kind = SL_FIELD_CUSTOM, .read = read_deadline},
+    {.path = "training.aggregation", ONE_CHOICE, .choices = "weights", .later = "gradients"},
+    {.path = "training.adapters", ONE_CHOICE, .choices = "shared", .later = "personal"},
+    {.path = "training.aggregate_every",
+        .kind = SL_FIELD_U32,
+        FIELD(training.aggregate_every),
+        .lo = 1,
+        .hi = 100000},
+    {.path = "training.batch", .kind = SL_FIELD_U32, FIELD(training.batch), .lo = 1, .hi = 64},
+    {.path = "training.deterministic", .kind = SL_FIELD_BOOL, FIELD(training.deterministic)},
+    {.path = "edge.control", .kind = SL_FIELD_TEXT, FIELD(edge.control)},
+    {.path = "edge.data.backend", .kind = SL_FIELD_TEXT, FIELD(edge.data.backend)},
+    {.path = "edge.data.lcores", ONE_CHOICE, .choices = "1", .later = "2|3|4|5|6|7|8"},
+    {.path = "edge.data.poll", .kind = SL_FIELD_CHOICE, FIELD(edge.data.poll), .choices = "adaptive|busy"},
+    {.path = "edge.data.codec",
+        .kind = SL_FIELD_CHOICE,
+        FIELD(edge.data.codec),
+        .choices = "bf16|f32",
+        .later = "int8|int8+lz4|bf16+lz4"},
+    {.path = "edge.data.address", .kind = SL_FIELD_TEXT, FIELD(edge.data.address)},
+    {.path = "edge.data.mtu", .kind = SL_FIELD_U32, FIELD(edge.data.mtu), .lo = 1280, .hi = 9000},
+    {.path = "edge.data.memory_mib",
+        .kind = SL_FIELD_U32,
+        FIELD(edge.data.memory_mib),
+        .lo = 64,
+        .hi = 65536},
+    {.path = "edge.data.huge_pages", .kind = SL_FIELD_BOOL, FIELD(edge.data.huge_pages)},
+    {.path = "edge.data.eal_extra",
+        .kind = SL_FIELD_TEXT_LIST,
+        .offset = offsetof(struct sl_experiment, edge.data.eal_extra),
+        .size = 128,
+        .count_offset = offsetof(struct sl_experiment, edge.data.n_eal_extra),
+        .max = SL_EAL_EXTRA_MAX},
+    {.path = "edge.data.peer_timeout_s",
+        .kind = SL_FIELD_U32,
+        FIELD(edge.data.peer_timeout_s),
+        .lo = 1,
+        .hi = 86400},
+    {.path = "edge.slots", .kind = SL_FIELD_U32, FIELD(edge.slots), .lo = 1, .hi = 65535},
+    {.path = "edge.slot_kib", .kind = SL_FIELD_U32, FIELD(edge.slot_kib), .lo = 1, .hi = 1 << 20},
+    {.path = "edge.max_devices",
+        .kind = SL_FIELD_U32,
+        FIELD(edge.max_devices),
+        .lo = 1,
+        .hi = SL_DEVICES_MAX},
+    {.path = "edge.heartbeat_ms", .kind = SL_FIELD_U32, FIELD(edge.heartbeat_ms), .lo = 100, .hi = 60000},
+    {.path = "fleet", .kind = SL_FIELD_CUSTOM, .read = read_fleet, .required = true},
+    {.path = "plan.cut", .kind = SL_FIELD_CUSTOM, .read = read_cut, .required = true},
+    {.path = "plan.objective", .kind = SL_FIELD_LATER},
+    {.path = "plan.weights", .kind = SL_FIELD_LATER},
+    {.path = "plan.replan_s", .kind = SL_FIELD_LATER},
+    {.path = "run.steps", .kind = SL_FIELD_U32, FIELD(run.steps), .lo = 1, .hi = 100000000},
+    {.path = "run.seconds", .kind = SL_FIELD_DOUBLE, FIELD(run.seconds), .lo = 0.1, .hi = 1e7},
+    {.path = "run.dir", .kind = SL_FIELD_TEXT, FIELD(run.dir)},
+    {.path = "run.yardstick", .kind = SL_FIELD_BOOL, FIELD(run.yardstick)},
+};
+
+static const struct sl_field class_fields[] = {
+    {.path = "class", .kind = SL_FIELD_TEXT, CLASS_FIELD(name), .required = true},
+    {.path = "count",
+        .kind = SL_FIELD_U32,
+        CLASS_FIELD(count),
+        .lo = 1,
+        .hi = SL_DEVICES_MAX,
+        .required = true},
+    {.path = "compute_gflops",
+        .kind = SL_FIELD_DOUBLE,
+        CLASS_FIELD(compute_gflops),
+        .lo = 1e-3,
+        .hi = 1e6,
+        .required = true},
+    {.path = "memory_mib", .kind = SL_FIELD_U32, CLASS_FIELD(memory_mib), .lo = 1, .hi = 1 << 24},
+    {.path = "battery_mah",
+        .kind = SL_FIELD_DOUBLE,
+        CLASS_FIELD(battery_mah),
+        .lo = 1,
+        .hi = 1e6,
+        .required = true},
+    {.path = "battery_v", .kind = SL_FIELD_DOUBLE, CLASS_FIELD(battery_v), .lo = 1, .hi = 100},
+    {.path = "battery_start", .kind = SL_FIELD_DOUBLE, CLASS_FIELD(battery_start), .lo = 0, .hi = 1},
+    {.path = "compute_w",
+        .kind = SL_FIELD_DOUBLE,
+        CLASS_FIELD(compute_w),
+        .lo = 0,
+        .hi = 1000,
+        .required = true},
+    {.path = "radio_tx_w",
+        .kind = SL_FIELD_DOUBLE,
+        CLASS_FIELD(radio_tx_w),
+        .lo = 0,
+        .hi = 1000,
+        .required = true},
+    {.path = "radio_rx_w",
+        .kind = SL_FIELD_DOUBLE,
+        CLASS_FIELD(radio_rx_w),
+        .lo = 0,
+        .hi = 1000,
+        .required = true},
+    {.path = "idle_w", .kind = SL_FIELD_DOUBLE, CLASS_FIELD(idle_w), .lo = 0, .hi = 1000},
+    {.path = "link.up_mbps",
+        .kind = SL_FIELD_DOUBLE,
+        CLASS_FIELD(link.up_mbps),
+        .lo = 1e-3,
+        .hi = 1e6,
+        .required = true},
+    {.path = "link.down_mbps",
+        .kind = SL_FIELD_DOUBLE,
+        CLASS_FIELD(link.down_mbps),
+        .lo = 1e-3,
+        .hi = 1e6,
+        .required = true},
+    {.path = "link.rtt_ms",
+        .kind = SL_FIELD_DOUBLE,
+        CLASS_FIELD(link.rtt_ms),
+        .lo = 0,
+        .hi = 60000,
+        .required = true},
+    {.path = "link.loss", .kind = SL_FIELD_DOUBLE, CLASS_FIELD(link.loss), .lo = 0, .hi = 0.99},
+    {.path = "link.queue_kib", .kind = SL_FIELD_U32, CLASS_FIELD(link.queue_kib), .lo = 4, .hi = 1 << 20},
+    {.path = "link.trace", .kind = SL_FIELD_LATER},
+    {.path = "link.radio", .kind = SL_FIELD_LATER},
+};
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+/* A lithium cell's nominal voltage, full; idle is a phone with its screen off. */
+static const struct sl_class_config class_default = {
+    .memory_mib = 1024, .battery_v = 3.85, .battery_start = 1, .idle_w = 0.3, .link = {.queue_kib = 256}};
+
+static void set_defaults(struct sl_experiment *e)
+{
+    memset(e, 0, sizeof *e);
+    strcpy(e->name, "experiment");
+    e->seed = 1;
+    e->data.seq = 128;
+    e->data.held_out = 0.1;
+    e->data.held_out_windows = 256;
+    e->training.lora.rank = 8;
+    e->training.lora.alpha = 16;
+    strcpy(e->training.optimizer.kind, "adamw");
+    e->training.optimizer.lr = 1e-3;
+    e->training.optimizer.beta1 = 0.9;
+    e->training.optimizer.beta2 = 0.999;
+    e->training.optimizer.eps = 1e-8;
+    e->training.gang.quorum = 0.75;
+    e->training.aggregate_every = 8;
+    e->training.batch = 1;
+    strcpy(e->edge.control, "127.0.0.1:7443");
+    strcpy(e->edge.data.backend, "memif");
+    strcpy(e->edge.data.poll, "adaptive");
+    strcpy(e->edge.data.codec, "bf16");
+    strcpy(e->edge.data.address, "10.77.0.1:4433");
+    e->edge.data.mtu = 1500;
+    e->edge.data.memory_mib = 256;
+    e->edge.data.peer_timeout_s = 60;
+    e->edge.slots = 64;
+    e->edge.max_devices = 64;
+    e->edge.heartbeat_ms = 1000;
+    strcpy(e->run.dir, "runs");
+}
+
+static int read_class(struct sl_reader *r, yaml_node_t *node, struct sl_experiment *e)
+{
+    struct sl_class_config *c = &e->fleet[e->n_classes];
+
+    if (e->n_classes == SL_CLASSES_MAX)
+        return sl_schema_error(r, node, "fleet: more than %d classes", SL_CLASSES_MAX);
+    *c = class_default;
+    int status = sl_schema_read(r, node, class_fields, COUNT(class_fields), c);
+    if (status)
+        return status;
+    for (uint32_t i = 0; i < e->n_classes; i++)
+        if (strcmp(e->fleet[i].name, c->name) == 0)
+            return sl_schema_error(
+                r, node, "fleet: class '%s' is there twice; give it another name", c->name);
+    if (e->n_devices + c->count > SL_DEVICES_MAX)
+        return sl_schema_error(r, node, "fleet: more than %d devices in all", SL_DEVICES_MAX);
+    e->n_devices += c->count;
+    e->n_classes++;
+    return 0;
+}
+
+static int read_fleet(struct sl_reader *r, yaml_node_t *node, const struct sl_field *f, void *base)
+{
+    if (node->type != YAML_SEQUENCE_NODE || node->data.sequence.items.start == node->data.sequence.items.top)
+        return sl_schema_error(r, node, "%s: give a list of device classes", f->path);
+    for (yaml_node_item_t *i = node->data.sequence.items.start; i < node->data.sequence.items.top; i++) {
+        int status = read_class(r, yaml_document_get_node(r->document, *i), base);
+        if (status)
+            return status;
+    }
+    return 0;
+}
+
+static int read_one_cut(struct sl_reader *r, yaml_node_t *node, struct cuts *cuts)
+{
+    double v;
+
+    if (node->type == YAML_SCALAR_NODE && strcmp((const char *)node->data.scalar.value, "auto") == 0)
+        return sl_schema_error(
+            r, node, "plan.cut: 'auto' is not supported by this version; give a number of layers per class");
+    if (cuts->n == SL_CLASSES_MAX)
+        return sl_schema_error(r, node, "plan.cut: more than %d cuts", SL_CLASSES_MAX);
+    int status = sl_schema_number(r, node, "plan.cut", 1, 1024, true, &v);
+    if (status == 0)
+        cuts->cut[cuts->n++] = (uint32_t)v;
+    return status;
+}
+
+static int read_cut(struct sl_reader *r, yaml_node_t *node, const struct sl_field *f, void *base)
+{
+    struct cuts *cuts = &((struct target *)base)->cuts;
+    int status = 0;
+
+    cuts->line = node->start_mark.line + 1;
+    if (node->type != YAML_SEQUENCE_NODE)
+        return read_one_cut(r, node, cuts);
+    for (yaml_node_item_t *i = node->data.sequence.items.start;
+         status == 0 && i < node->data.sequence.items.top; i++)
+        status = read_one_cut(r, yaml_document_get_node(r->document, *i), cuts);
+    return status;
+}
+
+static int read_deadline(struct sl_reader *r, yaml_node_t *node, const struct sl_field *f, void *base)
+{
+    double seconds;
+
+    if (node->type == YAML_SCALAR_NODE && strcmp((const char *)node->data.scalar.value, "auto") == 0)
+        return 0;
+    int status = sl_schema_number(r, node, f->path, 0.01, 86400, false, &seconds);
+    if (status == 0)
+        ((struct sl_experiment *)base)->training.gang.deadline_ms = (uint32_t)(seconds * 1000 + 0.5);
+    return status;
+}
+
+static int refuse(struct sl_reader *r, size_t line, const char *text)
+{
+    snprintf(r->err, r->err_cap, "%s:%zu: %s", r->file, line, text);
+    return -EINVAL;
+}
+
+/* What no single key can say. */
+static int check_whole(struct sl_reader *r, struct target *t)
+{
+    struct sl_experiment *e = &t->e;
+
+    if (t->cuts.n != 1 && t->cuts.n != e->n_classes)
+        return refuse(r, t->cuts.line,
+            "plan.cut: give one cut for all classes, or one per class of the fleet in its order");
+    for (uint32_t i = 0; i < e->n_classes; i++)
+        e->fleet[i].cut = t->cuts.cut[t->cuts.n == 1 ? 0 : i];
+    if (e->run.steps == 0 && e->run.seconds == 0)
+        return refuse(r, 1, "run: give run.steps or run.seconds, or both");
+    if (e->training.deterministic && (e->run.steps == 0 || e->run.seconds > 0))
+        return refuse(r, 1, "training.deterministic: such a run ends by run.steps alone; remove run.seconds");
+    e->training.lora.freeze_a = strcmp(t->how, "freeze_a") == 0;
+    if (e->training.lora.n_targets == 0) {
+        strcpy(e->training.lora.targets[0], "q_proj");
+        strcpy(e->training.lora.targets[1], "v_proj");
+        e->training.lora.n_targets = 2;
+    }
+    return 0;
+}
+
+static int read_document(struct sl_reader *r, yaml_document_t *document, struct sl_experiment *e)
+{
+    yaml_node_t *root = yaml_document_get_root_node(document);
+    struct target *t;
+    int status;
+
+    if (!root)
+        return refuse(r, 1, "the file is empty; docs/experiment.md shows one to start from");
+    t = calloc(1, sizeof *t);
+    if (!t)
+        return -ENOMEM;
+    set_defaults(&t->e);
+    r->document = document;
+    status = sl_schema_read(r, root, fields, COUNT(fields), t);
+    if (status == 0)
+        status = check_whole(r, t);
+    if (status == 0)
+        *e = t->e;
+    free(t);
+    return status;
+}
+
+static int yaml_error(struct sl_reader *r, const yaml_parser_t *p)
+{
+    snprintf(r->err, r->err_cap, "%s:%zu: not YAML: %s", r->file, p->problem_mark.line + 1,
+        p->problem ? p->problem : "out of memory");
+    return -EINVAL;
+}
+
+int sl_experiment_parse(
+    const char *yaml, size_t len, const char *file_name, struct sl_experiment *e, char *err, size_t err_cap)
+{
+    struct sl_reader r = {.file = file_name, .err = err, .err_cap = err_cap};
+    yaml_parser_t parser;
+    yaml_document_t document, second;
+    int status;
+
+    if (!yaml_parser_initialize(&parser))
+        return -ENOMEM;
+    yaml_parser_set_input_string(&parser, (const unsigned char *)yaml, len);
+    if (!yaml_parser_load(&parser, &document)) {
+        status = yaml_error(&r, &parser);
+        yaml_parser_delete(&parser);
+        return status;
+    }
+    status = read_document(&r, &document, e);
+    if (status == 0 && yaml_document_get_root_node(&document)) {
+        if (!yaml_parser_load(&parser, &second)) {
+            status = yaml_error(&r, &parser);
+        } else {
+            yaml_node_t *root = yaml_document_get_root_node(&second);
+            if (root)
+                status = sl_schema_error(&r, root, "a second YAML document; keep one experiment in a file");
+            yaml_document_delete(&second);
+        }
+    }
+    yaml_document_delete(&document);
+    yaml_parser_delete(&parser);
+    return status;
+}
+
+int sl_experiment_load(const char *file, struct sl_experiment *e, char *err, size_t err_cap)
+{
+    FILE *f = fopen(file, "re");
+    char *text;
+    size_t n;
+    int status;
+
+    if (!f) {
+        status = -errno;
+        snprintf(err, err_cap, "%s: %s; name an experiment file (docs/experiment.md shows one)", file,
+            strerror(errno));
+        return status;
+    }
+    text = malloc(FILE_BYTES_MAX);
+    if (!text) {
+        fclose(f);
+        return -ENOMEM;
+    }
+    n = fread(text, 1, FILE_BYTES_MAX, f);
+    if (ferror(f)) {
+        snprintf(err, err_cap, "%s: cannot be read: %s", file, strerror(errno));
+        status = -EIO;
+    } else if (n == FILE_BYTES_MAX) {
+        snprintf(err, err_cap, "%s: larger than 1 MiB; is it an experiment file?", file);
+        status = -EINVAL;
+    } else {
+        status = sl_experiment_parse(text, n, file, e, err, err_cap);
+    }
+    free(text);
+    fclose(f);
+    return status;
+}
+
+uint32_t sl_experiment_class_of(const struct sl_experiment *e, uint32_t device)
+{
+    uint32_t c = 0;
+
+    while (c + 1 < e->n_classes && device >= e->fleet[c].count)
+        device -= e->fleet[c++].count;
+    return c;
+}
