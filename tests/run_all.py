@@ -1,0 +1,76 @@
+#!/usr/bin/python3
+"""Builds and runs every test; ends with one line of counts."""
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SANITIZE = ["-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=1"]
+SANITIZER_ENV = {
+    "ASAN_OPTIONS": "abort_on_error=0:detect_leaks=1:strict_string_checks=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
+    "LSAN_OPTIONS": "suppressions=" + os.path.join(ROOT, "tests", "lsan.supp") + ":print_suppressions=0",
+}
+
+
+def build(folder, options):
+    env = dict(os.environ, SLUICE_BUILD=folder)
+    if subprocess.run([os.path.join(ROOT, "scripts", "build"), *options], env=env, cwd=ROOT).returncode:
+        sys.exit(1)
+
+
+def run_meson_tests(folder, suites, label, env):
+    """Runs the suites; returns (passed, failed, skipped)."""
+    command = ["meson", "test", "-C", folder, "--print-errorlogs", "--no-rebuild", "--logbase", "testlog-" + label]
+    for suite in suites:
+        command += ["--suite", suite]
+    print(f"test: {label}: {', '.join(suites) if suites else 'all suites'}", flush=True)
+    began = time.monotonic()
+    subprocess.run(command, cwd=ROOT, env=dict(os.environ, **env))
+    counts = {"passed": 0, "failed": 0, "skipped": 0}
+    log = os.path.join(ROOT, folder, "meson-logs", f"testlog-{label}.json")
+    with open(log, encoding="utf-8") as lines:
+        for line in lines:
+            result = json.loads(line)
+            kind = {"OK": "passed", "SKIP": "skipped", "EXPECTEDFAIL": "passed"}.get(result["result"], "failed")
+            counts[kind] += 1
+            if kind == "skipped":
+                why = [l for l in (result.get("stdout") or "").splitlines() if l.startswith("SKIP")]
+                print(f"  skipped: {result['name']}: {why[0] if why else 'no reason given'}")
+            if kind == "failed":
+                print(f"  failed: {result['name']} ({result['result']})")
+    if sum(counts.values()) == 0:
+        print(f"test: {label}: no test ran", file=sys.stderr)
+        counts["failed"] = 1
+    print(f"test: {label}: {time.monotonic() - began:.0f} s", flush=True)
+    return counts
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="scripts/test", description=__doc__, epilog="examples: scripts/test    scripts/test --quick    "
+                                     "scripts/test --sanitize")
+    parser.add_argument("--quick", action="store_true", help="unit tests only")
+    parser.add_argument("--sanitize", action="store_true", help="every test under AddressSanitizer and UndefinedBehaviorSanitizer")
+    args = parser.parse_args()
+
+    os.environ.pop("OPENBLAS_CORETYPE", None)
+    rounds = []
+    if args.sanitize:
+        build("build-sanitize", SANITIZE)
+        rounds.append(run_meson_tests("build-sanitize", [], "sanitize", SANITIZER_ENV))
+    else:
+        build("build", [])
+        rounds.append(run_meson_tests("build", ["unit"] if args.quick else [], "all", {}))
+        if not args.quick:
+            build("build-sanitize", SANITIZE)
+            rounds.append(run_meson_tests("build-sanitize", ["unit"], "sanitize", SANITIZER_ENV))
+    total = {key: sum(r[key] for r in rounds) for key in ("passed", "failed", "skipped")}
+    print(f"{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped")
+    return 1 if total["failed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
