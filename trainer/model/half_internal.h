@@ -17,7 +17,7 @@ enum {
     SLOT_TARGETS = 3, /* the most that share a slot: q, k, v */
     HEAD_ROWS_MIN = 64,
     HEAD_ROWS_MAX = 512,
-    HEAD_FLOATS = 1 << 22 /* the head's tile of logits */
+    HEAD_FLOATS = 1 << 24 /* the head's tile of logits */
 };
 
 struct slot_shape {
