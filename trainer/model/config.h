@@ -23,3 +23,7 @@ struct sl_model_config {
 /* Parses config.json text. Anything that the library does not compute (rope scaling, sliding window, projection
  * biases that the family does not have, other activations, ...) is refused by its key's name. */
 int sl_model_config_parse(const char *json, size_t len, struct sl_model_config *, char *err, size_t err_cap);
+
+/* The same as a Hugging Face config.json, which sl_model_config_parse reads back to the same shape. `dtype` is what torch calls
+ * it ("float32", "float16", "bfloat16"). *out is malloc'ed. -ENOMEM. */
+int sl_model_config_json(const struct sl_model_config *, const char *dtype, char **out, size_t *len);
