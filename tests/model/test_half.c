@@ -255,12 +255,178 @@ static void half_backward__gradients_match_finite_differences(void **state)
         gradients_match_differences(families[f]);
 }
 
+/* Adapters on blocks [0, 2) of a whole model: the others run on the base weights, and the gradient passes
+ * through. */
+static void half_backward__adapter_may_cover_some_blocks(void **state)
+{
+    for (unsigned f = 0; f < 2; f++) {
+        const uint32_t lens[] = {19, 7};
+        struct sl_lora_config lora = all_lora(families[f]);
+        struct sl_model *m = fixture_model(families[f], 1);
+        struct sl_adapter *a = fixture_adapter(families[f], &lora, 0, 2);
+        struct sl_half *h = half(m, a, 0, LAYERS, false);
+        struct batch b;
+        make_batch(&b, lens, 2);
+        loss(h, &b);
+        assert_int_equal(sl_half_backward(h, b.seqs, b.n, NULL), 0);
+        for (uint32_t l = 0; l < 2; l++) {
+            struct sl_block block = sl_adapter_block(a, l);
+            assert_gradient(h, &b, block.data, block.grad, block.n, "adapter");
+        }
+        sl_half_free(h);
+        sl_adapter_free(a);
+        sl_model_free(m);
+    }
+}
+
+/* Gradients of B with A frozen, or with nobody asking for dx, are those of the full run. */
+static void half_backward__what_is_not_asked_for_changes_nothing(void **state)
+{
+    static float x[MAX_ROWS * 48], dx[MAX_ROWS * 48];
+    const uint32_t lens[] = {61, 7};
+    for (unsigned f = 0; f < 2; f++) {
+        struct sl_lora_config lora = all_lora(families[f]), frozen = lora;
+        frozen.freeze_a = true;
+        struct sl_model *m = fixture_model(families[f], 1);
+        struct sl_adapter *a = fixture_adapter(families[f], &lora, 2, LAYERS);
+        struct sl_adapter *b_only = fixture_adapter(families[f], &frozen, 2, LAYERS);
+        struct sl_half *h = half(m, a, 2, LAYERS, false), *h_b = half(m, b_only, 2, LAYERS, false);
+        struct batch b;
+        make_batch(&b, lens, 2);
+        for (int i = 0; i < MAX_ROWS * 48; i++)
+            x[i] = (float)sin(i);
+        for (uint32_t i = 0; i < 2; i++) {
+            b.seqs[i].enter = 2;
+            b.seqs[i].x = x + (size_t)(i ? 61 : 0) * 48;
+            b.seqs[i].dx = dx + (size_t)(i ? 61 : 0) * 48;
+        }
+        loss(h, &b);
+        assert_int_equal(sl_half_backward(h, b.seqs, b.n, NULL), 0);
+        b.seqs[0].dx = b.seqs[1].dx = NULL;
+        loss(h_b, &b);
+        assert_int_equal(sl_half_backward(h_b, b.seqs, b.n, NULL), 0);
+        for (uint32_t l = 2; l < LAYERS; l++) {
+            struct sl_block all = sl_adapter_block(a, l), tail = sl_adapter_block(b_only, l);
+            assert_memory_equal(all.grad + (all.n - tail.n), tail.grad, tail.n * sizeof(float));
+        }
+        sl_half_free(h);
+        sl_half_free(h_b);
+        sl_adapter_free(a);
+        sl_adapter_free(b_only);
+        sl_model_free(m);
+    }
+}
+
+static void half_forward__inference_gives_the_same_losses(void **state)
+{
+    const uint32_t lens[] = {129, 1, 7};
+    for (unsigned f = 0; f < 2; f++) {
+        struct sl_lora_config lora = all_lora(families[f]);
+        struct sl_model *m = fixture_model(families[f], 1);
+        struct sl_adapter *a = fixture_adapter(families[f], &lora, 0, LAYERS);
+        struct sl_half_config c = {.last = LAYERS, .max_rows = 137, .max_seqs = 3, .inference = true};
+        struct sl_half *train = half(m, a, 0, LAYERS, false), *infer;
+        struct batch b;
+        assert_int_equal(sl_half_create(m, a, &c, &infer), 0);
+        make_batch(&b, lens, 3);
+        double expected = loss(train, &b);
+        assert_true(loss(infer, &b) == expected);
+        assert_int_equal(sl_half_backward(infer, b.seqs, b.n, NULL), -EINVAL);
+        sl_half_free(train);
+        sl_half_free(infer);
+        sl_adapter_free(a);
+        sl_model_free(m);
+    }
+}
+
+/* Rules T15: a hostile row shows in its own figure, and no other sequence's loss feels it. */
+static void half_entry_meansq__shows_the_hostile_row_alone(void **state)
+{
+    static float x[2][7 * 48];
+    const uint32_t lens[] = {5, 7, 7};
+    for (unsigned f = 0; f < 2; f++) {
+        struct sl_model *m = fixture_model(families[f], 1);
+        struct sl_half *h = half(m, NULL, 0, LAYERS, false);
+        struct batch b;
+        make_batch(&b, lens, 3);
+        for (int i = 0; i < 7 * 48; i++)
+            x[0][i] = x[1][i] = (float)sin(i);
+        for (uint32_t i = 1; i < 3; i++) {
+            b.seqs[i].enter = i;
+            b.seqs[i].x = x[i - 1];
+        }
+        loss(h, &b);
+        double nll[] = {b.seqs[0].nll, b.seqs[1].nll};
+        for (uint32_t i = 0; i < 7; i++) {
+            double square = 0;
+            for (int j = 0; j < 48; j++)
+                square += x[1][i * 48 + j] * x[1][i * 48 + j] / 48;
+            assert_true(fabs(sl_half_entry_meansq(h, 2)[i] / square - 1) < 1e-5);
+        }
+        x[1][3 * 48 + 5] = NAN;
+        loss(h, &b);
+        assert_true(b.seqs[0].nll == nll[0] && b.seqs[1].nll == nll[1]);
+        for (uint32_t i = 0; i < 7; i++) {
+            assert_true(isfinite(sl_half_entry_meansq(h, 1)[i]));
+            assert_int_equal(isfinite(sl_half_entry_meansq(h, 2)[i]) != 0, i != 3);
+        }
+        assert_null(sl_half_entry_meansq(h, 3));
+        sl_half_free(h);
+        sl_model_free(m);
+    }
+}
+
+static void half_forward__refuses_batches_that_do_not_fit(void **state)
+{
+    static float x[200 * 48];
+    const uint32_t lens[] = {5, 7};
+    struct sl_model *m = fixture_model(&gpt2, 1);
+    struct sl_half *h = half(m, NULL, 0, LAYERS, false), *back = half(m, NULL, 2, LAYERS, false);
+    struct batch b;
+    make_batch(&b, lens, 2);
+    loss(h, &b);
+    b.ids[3] = VOCAB;
+    assert_int_equal(sl_half_forward(h, b.seqs, 2, NULL), -EINVAL);
+    assert_int_equal(sl_half_backward(h, b.seqs, 2, NULL), -EINVAL);
+    make_batch(&b, lens, 2);
+    b.targets[11] = UINT32_MAX;
+    assert_int_equal(sl_half_forward(h, b.seqs, 2, NULL), -EINVAL);
+    make_batch(&b, lens, 2);
+    b.seqs[1].len = 0;
+    assert_int_equal(sl_half_forward(h, b.seqs, 2, NULL), -EINVAL);
+    b.seqs[1].len = gpt2.max_positions + 1;
+    assert_int_equal(sl_half_forward(h, b.seqs, 2, NULL), -EINVAL);
+    make_batch(&b, lens, 2);
+    b.seqs[0].len = b.seqs[1].len = 101; /* each fits, both do not */
+    assert_int_equal(sl_half_forward(h, b.seqs, 2, NULL), -EINVAL);
+    make_batch(&b, lens, 2);
+    b.seqs[0].enter = 1;
+    b.seqs[0].x = x;
+    assert_int_equal(sl_half_forward(h, b.seqs, 2, NULL), -EINVAL);    /* not ascending */
+    assert_int_equal(sl_half_forward(back, b.seqs, 1, NULL), -EINVAL); /* enters below the half */
+    b.seqs[0].enter = LAYERS;
+    assert_int_equal(sl_half_forward(h, b.seqs, 1, NULL), -EINVAL);
+    make_batch(&b, lens, 2);
+    assert_int_equal(sl_half_forward(h, b.seqs, 0, NULL), -EINVAL);
+    assert_int_equal(sl_half_forward(h, b.seqs, MAX_SEQS + 1, NULL), -EINVAL);
+    b.seqs[0].targets = NULL;
+    assert_int_equal(sl_half_forward(h, b.seqs, 2, NULL), -EINVAL);
+    sl_half_free(h);
+    sl_half_free(back);
+    sl_model_free(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(half_forward__split_at_any_cut_equals_the_whole_bit_for_bit),
         cmocka_unit_test(half_forward__ragged_batch_equals_separate_runs),
         cmocka_unit_test(half_backward__gradients_match_finite_differences),
+        cmocka_unit_test(half_backward__adapter_may_cover_some_blocks),
+        cmocka_unit_test(half_backward__what_is_not_asked_for_changes_nothing),
+        cmocka_unit_test(half_forward__inference_gives_the_same_losses),
+        cmocka_unit_test(half_entry_meansq__shows_the_hostile_row_alone),
+        cmocka_unit_test(half_forward__refuses_batches_that_do_not_fit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,89 @@
+/* Optimisers against their closed forms, computed in double. PyTorch is test_parity's. */
+#include "trainer/model/optim.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+enum { N = 37 };
+
+static void fill(float *w, float *g)
+{
+    for (int i = 0; i < N; i++) {
+        w[i] = (float)sin(i + 1);
+        g[i] = (float)(100 * cos(3 * i));
+    }
+}
+
+static void optim_step__sgd_divides_the_sum_by_the_tokens(void **state)
+{
+    struct sl_optim_config c = {.kind = SL_SGD, .weight_decay = 0.25f};
+    struct sl_moments m;
+    float w[N], g[N], w0[N];
+    fill(w, g);
+    fill(w0, g);
+    assert_int_equal(sl_moments_create(&c, N, &m), 0);
+    assert_null(m.m);
+    sl_optim_step(&c, &m, w, g, N, 50, 0.1f);
+    for (int i = 0; i < N; i++)
+        assert_true(fabs(w[i] - (w0[i] - 0.1 * (g[i] / 50.0 + 0.25 * w0[i]))) < 1e-6);
+    sl_moments_free(&m);
+}
+
+/* A constant gradient g makes every bias-corrected moment g and g², so each step moves by lr g/(|g| + eps).
+ */
+static void optim_step__adamw_of_a_constant_gradient(void **state)
+{
+    struct sl_optim_config c = {
+        .kind = SL_ADAMW, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-3f, .weight_decay = 0.1f};
+    struct sl_moments m;
+    float w[N], g[N];
+    double exact[N], lr = 0.01f;
+    fill(w, g);
+    for (int i = 0; i < N; i++)
+        exact[i] = w[i];
+    assert_int_equal(sl_moments_create(&c, N, &m), 0);
+    for (int s = 0; s < 10; s++) {
+        sl_optim_step(&c, &m, w, g, N, 1000, (float)lr);
+        for (int i = 0; i < N; i++) {
+            double mean = g[i] / 1000.0;
+            exact[i] = exact[i] * (1 - lr * 0.1) - lr * mean / (fabs(mean) + 1e-3);
+        }
+    }
+    assert_int_equal(m.t, 10);
+    for (int i = 0; i < N; i++)
+        assert_true(fabs(w[i] - exact[i]) < 2e-6);
+    sl_moments_free(&m);
+}
+
+/* A gradient that changes tells the two decay rates apart. */
+static void optim_step__adamw_follows_its_recurrences(void **state)
+{
+    struct sl_optim_config c = {.kind = SL_ADAMW, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f};
+    struct sl_moments m;
+    float w = 1, lr = 0.01f;
+    double exact = 1, m1 = 0, m2 = 0, b1 = c.beta1, b2 = c.beta2;
+    assert_int_equal(sl_moments_create(&c, 1, &m), 0);
+    for (int s = 1; s <= 50; s++) {
+        float g = (float)sin(s) * (float)s;
+        sl_optim_step(&c, &m, &w, &g, 1, 4, lr);
+        m1 = b1 * m1 + (1 - b1) * g / 4;
+        m2 = b2 * m2 + (1 - b2) * g / 4 * g / 4;
+        exact -= lr * (m1 / (1 - pow(b1, s))) / (sqrt(m2 / (1 - pow(b2, s))) + 1e-8);
+    }
+    assert_true(fabs(w - exact) < 3e-6);
+    sl_moments_free(&m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(optim_step__sgd_divides_the_sum_by_the_tokens),
+        cmocka_unit_test(optim_step__adamw_of_a_constant_gradient),
+        cmocka_unit_test(optim_step__adamw_follows_its_recurrences),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
