@@ -68,12 +68,11 @@ struct sl_endpoint_config {
     uint32_t max_sends;          /* outgoing messages at a time, all sessions together */
     uint32_t max_message_units;
     uint32_t window_packets;     /* in flight per session: the simple window of this version (default 256) */
-    uint8_t lcore;               /* goes into session ids (rules T7) */
+    uint8_t lcore;               /* that of its sessions' ids (rules T7) */
     bool is_edge;
-    uint64_t id_seed[2];         /* random bits of session ids; from getrandom() except in tests */
 };
 struct sl_session_config {
-    uint64_t local_id;            /* from sl_endpoint_reserve */
+    uint64_t local_id;            /* made with sl_session_id */
     uint64_t peer_id;
     uint8_t secret[32];           /* S of rules T8 */
     uint16_t fragment_units;      /* of what we send */
@@ -110,6 +109,8 @@ int sl_endpoint_open(struct sl_endpoint *, const struct sl_session_config *, uin
 /* Ends it: done(SESSION_GONE) for its messages, keys wiped. No packet is sent (control says Bye). */
 void sl_endpoint_close(struct sl_endpoint *, uint32_t session);
 bool sl_endpoint_is_open(const struct sl_endpoint *, uint32_t session);
+/* The session has sent 2^22 packets under its key and sends no more: its owner has to join again (rules T8). */
+bool sl_endpoint_key_spent(const struct sl_endpoint *, uint32_t session);
 
 /* Starts sending a message's units under a grant. -ENOBUFS, -ENOENT, -EEXIST. */
 int sl_endpoint_send(struct sl_endpoint *, uint32_t session, uint32_t grant, uint32_t n_units, uint64_t now_ns);
