@@ -1,0 +1,259 @@
+"""What a run leaves for people: manifest.json, metrics.jsonl, summary.json, report.md. Used by scripts/run."""
+import hashlib
+import json
+import os
+import platform
+import random
+import re
+import subprocess
+import time
+
+import yaml
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BOOTSTRAP_RESAMPLES = 2000  # a 95 % interval moves by about 1 % of its width between seeds at this number
+VERSIONED_PACKAGES = ["dpdk", "liburing2", "libopenblas0-pthread", "libipsec-mb1", "libssl3", "libprotobuf-c1", "libyaml-0-2"]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's floats: PyYAML would take 1e-3 for a text."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789."))
+
+
+def load_yaml(path):
+    with open(path, encoding="utf-8") as f:
+        return yaml.load(f, Loader=_Loader)
+
+
+def _sha256(path):
+    digest = hashlib.sha256()
+    with open(path, "rb") as f:
+        for block in iter(lambda: f.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def events(path):
+    """The JSON objects of a metrics file; a torn last line (a killed program) is left out."""
+    if not os.path.exists(path):
+        return
+    with open(path, encoding="utf-8") as f:
+        for line in f:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue
+
+
+def _last(run_dir, name, event):
+    found = None
+    for e in events(os.path.join(run_dir, name)):
+        if e.get("event") == event:
+            found = e
+    return found or {}
+
+
+def _command(*words):
+    try:
+        return subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _read(path):
+    try:
+        with open(path, encoding="utf-8") as f:
+            return f.read().strip()
+    except OSError:
+        return None
+
+
+def _host():
+    cpu = re.search(r"model name\s*:\s*(.*)", _read("/proc/cpuinfo") or "")
+    memory = re.search(r"MemTotal:\s*(\d+)", _read("/proc/meminfo") or "")
+    huge = re.search(r"HugePages_Total:\s*(\d+)", _read("/proc/meminfo") or "")
+    return {"cpu": cpu.group(1) if cpu else platform.processor(), "cores": len(os.sched_getaffinity(0)), "kernel": platform.release(),
+            "memory_mib": int(memory.group(1)) // 1024 if memory else None, "huge_pages": int(huge.group(1)) if huge else 0,
+            "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+            "isolated_cpus": _read("/sys/devices/system/cpu/isolated") or ""}
+
+
+def write_manifest(run_dir, experiment, build, calibration):
+    model = experiment["model"]["path"]
+    versions = {p: _command("dpkg-query", "-W", "-f", "${Version}", p) for p in VERSIONED_PACKAGES}
+    programs = {"sluice-edge": ("trainer", "edge"), "sluice-sim": ("device-sim", "fleet"), "sluice-train": ("trainer", "tools")}
+    manifest = {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "name": experiment.get("name"), "seed": experiment.get("seed", 1),
+        "commit": _command("git", "rev-parse", "HEAD"), "dirty": bool(_command("git", "status", "--porcelain")),
+        "versions": {k: v for k, v in versions.items() if v}, "host": _host(), "calibration": calibration,
+        "hashes": {"experiment.yaml": _sha256(os.path.join(run_dir, "experiment.yaml")),
+                   **{f"model/{n}": _sha256(os.path.join(model, n)) for n in sorted(os.listdir(model))
+                      if n.endswith((".json", ".safetensors"))},
+                   **{n: _sha256(os.path.join(build, *p, n)) for n, p in programs.items() if os.path.exists(os.path.join(build, *p, n))}},
+    }
+    _write_json(run_dir, "manifest.json", manifest)
+
+
+def _complete_manifest(run_dir):
+    """What only the running edge knew: its GEMM kernel, AEAD and EAL arguments."""
+    with open(os.path.join(run_dir, "manifest.json"), encoding="utf-8") as f:
+        manifest = json.load(f)
+    start = _last(run_dir, "edge.jsonl", "start")
+    for key in ("gemm_kernel", "aead", "eal_args", "run", "incarnation"):
+        manifest[key] = start.get(key)
+    _write_json(run_dir, "manifest.json", manifest)
+
+
+def _write_json(run_dir, name, value):
+    path = os.path.join(run_dir, name)
+    with open(path + ".tmp", "w", encoding="utf-8") as f:
+        json.dump(value, f, indent=2)
+        f.write("\n")
+    os.replace(path + ".tmp", path)
+
+
+def merge_metrics(run_dir):
+    """Both programs' events in one file, by time."""
+    merged = []
+    for source in ("edge", "sim"):
+        for e in events(os.path.join(run_dir, source + ".jsonl")):
+            merged.append({**e, "source": source})
+    merged.sort(key=lambda e: e.get("t", 0))
+    with open(os.path.join(run_dir, "metrics.jsonl"), "w", encoding="utf-8") as f:
+        for e in merged:
+            f.write(json.dumps(e) + "\n")
+
+
+def _steps(run_dir):
+    """Step events by number: after a restart the repeated ones replace those that were rolled back."""
+    steps = {}
+    for e in events(os.path.join(run_dir, "edge.jsonl")):
+        if e.get("event") == "step":
+            steps[e["step"]] = e
+    return steps
+
+
+def count_steps(run_dir):
+    return len(_steps(run_dir))
+
+
+def _windows(run_dir, phase):
+    """(device index, window) -> (nats, tokens)."""
+    found = {}
+    for e in events(os.path.join(run_dir, "edge.jsonl")):
+        if e.get("event") == "eval" and e.get("phase") == phase:
+            first = e.get("first", 0)
+            for i, (nll, tokens) in enumerate(zip(e["nll"], e["tokens"])):
+                found[(e["index"], e.get("step", 0), first + i)] = (nll, tokens)
+    by_device = {}
+    for (device, _, _), value in sorted(found.items()):
+        by_device.setdefault(device, []).append(value)
+    return {(device, i): v for device, values in by_device.items() for i, v in enumerate(values)}
+
+
+def _mean(windows):
+    tokens = sum(t for _, t in windows)
+    return sum(n for n, _ in windows) / tokens if tokens else None
+
+
+def _fall_interval(pairs, seed):
+    """95 % interval of the fall in nats a token: paired bootstrap over windows."""
+    if len(pairs) < 2:
+        return None
+    rng = random.Random(seed)
+    falls = []
+    for _ in range(BOOTSTRAP_RESAMPLES):
+        sample = rng.choices(pairs, k=len(pairs))
+        falls.append(sum(b - a for b, a, _ in sample) / sum(t for _, _, t in sample))
+    falls.sort()
+    return [falls[int(0.025 * len(falls))], falls[int(0.975 * len(falls)) - 1]]
+
+
+def _phones(run_dir):
+    phones = {e["index"]: e for e in events(os.path.join(run_dir, "sim.jsonl")) if e.get("event") == "phone"}
+    return [phones[i] for i in sorted(phones)]
+
+
+def summarise(run_dir, experiment, calibration, central, wall_s):
+    before, after = _windows(run_dir, "before"), _windows(run_dir, "after")
+    both = sorted(set(before) & set(after))
+    end, start = _last(run_dir, "edge.jsonl", "end"), _last(run_dir, "edge.jsonl", "start")
+    sim_end, phones, steps = _last(run_dir, "sim.jsonl", "end"), _phones(run_dir), _steps(run_dir)
+    tokens = sum(s["tokens"] for s in steps.values())
+    return {
+        "name": experiment.get("name"), "devices": len(phones), "steps": len(steps), "tokens": tokens,
+        "tokens_per_s": end.get("tokens_per_s"),
+        "nll_before": _mean([before[k] for k in both]), "nll_after": _mean([after[k] for k in both]),
+        "nll_ci95": _fall_interval([(before[k][0], after[k][0], before[k][1]) for k in both], experiment.get("seed", 1)),
+        "held_out_windows": len(both), "nll_after_central": central["nll"] if central else None,
+        "bytes_up": sum(p["bytes_up"] for p in phones), "bytes_down": sum(p["bytes_down"] for p in phones),
+        "packets_rx": end.get("packets_rx"), "drops": end.get("drops", {}),
+        "retransmits": (end.get("retransmits") or 0) + sum(p.get("retransmits", 0) for p in phones),
+        "latency_p99_ms": end.get("latency_p99_ms"), "host_bound": sim_end.get("host_bound"),
+        "calibration": calibration, "backend": start.get("backend"), "codec": start.get("codec"), "wall_s": round(wall_s, 1),
+        "phones": [{"id": p["id"], "class": p["class"], "cut": p["cut"], "energy_j": p["energy_j"], "bytes_up": p["bytes_up"],
+                    "bytes_down": p["bytes_down"]} for p in phones],
+    }
+
+
+def fleet_sentence(experiment, calibration):
+    classes = ", ".join(f"{c['count']} {c['class']}" for c in experiment["fleet"])
+    load = calibration.get("core_share")
+    carried = "; ".join(f"{c['class']}: {c['phones_max']}" for c in calibration.get("classes", []) if "phones_max" in c)
+    text = f"{classes} phones"
+    if load is not None:
+        text += f", {100 * load:.0f} % of a core to compute them"
+    if carried:
+        text += f" (this host carries, of one class alone: {carried})"
+    return text
+
+
+def _number(value, digits=3):
+    return "n/a" if value is None else f"{value:.{digits}f}"
+
+
+def text(s, run_dir):
+    """The result on a terminal."""
+    lines = ["", f"held-out loss   {_number(s['nll_before'], 4)} -> {_number(s['nll_after'], 4)} nats/token"]
+    if s["nll_ci95"]:
+        fall = s["nll_before"] - s["nll_after"]
+        lines[-1] += f"  (fall {fall:.4f}, 95 % interval {s['nll_ci95'][0]:.4f} to {s['nll_ci95'][1]:.4f}, {s['held_out_windows']} windows)"
+    if s["nll_after_central"] is not None:
+        fall, central = s["nll_before"] - s["nll_after"], s["nll_before"] - s["nll_after_central"]
+        lines.append(f"central         {s['nll_after_central']:.4f} nats/token with the same windows in one process: "
+                     f"the split run reached {100 * fall / central:.0f} % of its fall" if central > 0 else "central         no fall")
+    lines.append(f"trained         {s['steps']} steps, {s['tokens']} tokens, {_number(s['tokens_per_s'], 0)} tokens/s")
+    lines.append(f"traffic         {s['bytes_up'] / 1e6:.2f} MB up, {s['bytes_down'] / 1e6:.2f} MB down, {s['retransmits']} retransmissions, "
+                 f"message latency p99 {_number(s['latency_p99_ms'], 1)} ms")
+    lines += ["", f"{'phone':14}{'class':12}{'cut':>4}{'energy J':>10}{'up MB':>9}{'down MB':>9}"]
+    for p in s["phones"]:
+        lines.append(f"{p['id']:14}{p['class']:12}{p['cut']:>4}{p['energy_j']:>10.1f}{p['bytes_up'] / 1e6:>9.2f}{p['bytes_down'] / 1e6:>9.2f}")
+    if s["host_bound"]:
+        lines += ["", "This host could not keep up with the modelled phones: times and joules of this run are not quotable."]
+    lines += ["", f"run directory   {run_dir}", f"report          {os.path.join(run_dir, 'report.md')}"]
+    return "\n".join(lines)
+
+
+def _markdown(s, run_dir):
+    steps = _steps(run_dir)
+    numbers = sorted(steps)
+    picked = [numbers[i] for i in sorted({0, *range(9, len(numbers), 10), len(numbers) - 1})] if numbers else []
+    drops = ", ".join(f"{k} {v}" for k, v in sorted(s["drops"].items()) if v) or "none"
+    out = [f"# {s['name']}", "", "```", text(s, run_dir).strip(), "```", "", "| step | training loss | tokens | devices | gang ms |",
+           "|---:|---:|---:|---:|---:|"]
+    out += [f"| {n} | {steps[n]['loss']:.4f} | {steps[n]['tokens']} | {steps[n]['devices']} | {steps[n].get('gang_ms', 0):.1f} |" for n in picked]
+    out += ["", f"Backend {s['backend']}, codec {s['codec']}, {s['packets_rx']} packets received by the edge; refused: {drops}.",
+            "", "Splitting hides nothing by itself: target ids are the text, and activations can be inverted.", ""]
+    return "\n".join(out)
+
+
+def write(run_dir, experiment, calibration, central, wall_s):
+    merge_metrics(run_dir)
+    _complete_manifest(run_dir)
+    summary = summarise(run_dir, experiment, calibration, central, wall_s)
+    _write_json(run_dir, "summary.json", summary)
+    with open(os.path.join(run_dir, "report.md"), "w", encoding="utf-8") as f:
+        f.write(_markdown(summary, run_dir))
+    return summary
