@@ -416,11 +416,51 @@ static void half_forward__refuses_batches_that_do_not_fit(void **state)
     sl_model_free(m);
 }
 
+/* 645 rows are two tiles of logits, the first ending inside a sequence: as good as one sequence at a time. */
+static void half_forward__loss_does_not_depend_on_the_heads_tiles(void **state)
+{
+    enum { LEN = 129, SEQS = 5 };
+    static uint32_t ids[LEN * SEQS], targets[LEN * SEQS];
+    fixture_ids(5, "ids", VOCAB, LEN * SEQS, ids);
+    fixture_ids(5, "targets", VOCAB, LEN * SEQS, targets);
+    for (unsigned f = 0; f < 2; f++) {
+        struct sl_model *one = fixture_model(families[f], 1), *all = fixture_model(families[f], 1);
+        struct sl_half_config c = {.last = LAYERS, .max_rows = LEN * SEQS, .max_seqs = SEQS, .full = true};
+        struct sl_half *h_one, *h_all;
+        struct sl_seq s[SEQS];
+        double nll[SEQS];
+        assert_int_equal(sl_model_enable_grads(one), 0);
+        assert_int_equal(sl_model_enable_grads(all), 0);
+        assert_int_equal(sl_half_create(one, NULL, &c, &h_one), 0);
+        assert_int_equal(sl_half_create(all, NULL, &c, &h_all), 0);
+        for (uint32_t i = 0; i < SEQS; i++) {
+            s[i] = (struct sl_seq){.len = LEN, .ids = ids + i * LEN, .targets = targets + i * LEN};
+            assert_int_equal(sl_half_forward(h_one, &s[i], 1, NULL), 0);
+            assert_int_equal(sl_half_backward(h_one, &s[i], 1, NULL), 0);
+            nll[i] = s[i].nll;
+        }
+        assert_int_equal(sl_half_forward(h_all, s, SEQS, NULL), 0);
+        assert_int_equal(sl_half_gemm_count(h_all), 4 * LAYERS + 1);
+        assert_int_equal(sl_half_backward(h_all, s, SEQS, NULL), 0);
+        for (uint32_t i = 0; i < SEQS; i++)
+            assert_true(fabs(s[i].nll / nll[i] - 1) < 1e-6);
+        for (uint32_t i = 0; i < sl_model_param_count(one); i++) {
+            struct sl_param *p = sl_model_param(one, i), *q = sl_model_param(all, i);
+            assert_true(fixture_distance(q->grad, p->grad, p->n) < 5e-6);
+        }
+        sl_half_free(h_one);
+        sl_half_free(h_all);
+        sl_model_free(one);
+        sl_model_free(all);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(half_forward__split_at_any_cut_equals_the_whole_bit_for_bit),
         cmocka_unit_test(half_forward__ragged_batch_equals_separate_runs),
+        cmocka_unit_test(half_forward__loss_does_not_depend_on_the_heads_tiles),
         cmocka_unit_test(half_backward__gradients_match_finite_differences),
         cmocka_unit_test(half_backward__adapter_may_cover_some_blocks),
         cmocka_unit_test(half_backward__what_is_not_asked_for_changes_nothing),

@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -78,12 +79,36 @@ static void optim_step__adamw_follows_its_recurrences(void **state)
     sl_moments_free(&m);
 }
 
+/* Two copies of a layer may lie at different addresses on the two sides of a cut. */
+static void optim_step__does_not_depend_on_the_address(void **state)
+{
+    const enum sl_optim_kind kinds[] = {SL_ADAMW, SL_SGD};
+    for (int kind = 0; kind < 2; kind++) {
+        struct sl_optim_config c = {
+            .kind = kinds[kind], .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 0.1f};
+        float first[N], room[N + 16], g[N];
+        for (int offset = 0; offset < 16; offset++) {
+            struct sl_moments m;
+            float *w = room + offset;
+            fill(w, g);
+            assert_int_equal(sl_moments_create(&c, N, &m), 0);
+            for (int s = 0; s < 5; s++)
+                sl_optim_step(&c, &m, w, g, N, 100, 0.01f);
+            if (offset == 0)
+                memcpy(first, w, sizeof first);
+            assert_memory_equal(first, w, sizeof first);
+            sl_moments_free(&m);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(optim_step__sgd_divides_the_sum_by_the_tokens),
         cmocka_unit_test(optim_step__adamw_of_a_constant_gradient),
         cmocka_unit_test(optim_step__adamw_follows_its_recurrences),
+        cmocka_unit_test(optim_step__does_not_depend_on_the_address),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
