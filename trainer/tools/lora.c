@@ -1,0 +1,274 @@
+#include "trainer/model/optim.h"
+#include "trainer/model/peft.h"
+#include "trainer/tools/commands.h"
+#include "trainer/tools/run.h"
+#include "trainer/tools/subject.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct lora_options {
+    struct sl_input_options in;
+    const char *dir, *adapter_in, *out, *optimizer, *targets;
+    uint32_t steps, batch, seq, rank, threads;
+    double lr, alpha, weight_decay, clip;
+    uint64_t seed;
+    bool freeze_a, json;
+    struct sl_schedule schedule;
+};
+
+/* The state of one training run. */
+struct lora_run {
+    struct sl_subject subject;
+    struct sl_half *half;
+    struct sl_seq *seqs;        /* [batch] */
+    struct sl_moments *moments; /* [layers] */
+    struct sl_optim_config optim;
+    double *losses; /* [steps] */
+    uint32_t done;
+};
+
+/* Target bits of "q_proj,v_proj"; NULL: the family's default. */
+static int parse_targets(const char *names, enum sl_family family, uint32_t *bits, char *err, size_t err_cap)
+{
+    if (!names)
+        names = family == SL_FAMILY_LLAMA ? "q_proj,v_proj" : "c_attn";
+    *bits = 0;
+    for (const char *p = names; *p;) {
+        char name[32];
+        size_t n = strcspn(p, ",");
+        snprintf(name, sizeof name, "%.*s", (int)n, p);
+        uint32_t bit = n < sizeof name ? sl_target_bits(family, name) : 0;
+        if (!bit) {
+            snprintf(err, err_cap, "--targets: the model has no linear layer \"%.*s\" (it has %s)", (int)n, p,
+                family == SL_FAMILY_LLAMA ? "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"
+                                          : "c_attn, c_proj, c_fc");
+            return -EINVAL;
+        }
+        *bits |= bit;
+        p += n + (p[n] == ',');
+    }
+    return *bits ? 0 : -EINVAL;
+}
+
+static int prepare(const struct lora_options *o, struct lora_run *run, char *err, size_t err_cap)
+{
+    const struct sl_model_config *config = sl_model_config(run->subject.model);
+    int rc = 0;
+    if (!run->subject.adapter) {
+        struct sl_lora_config lora = {
+            .rank = o->rank, .alpha = (float)o->alpha, .freeze_a = o->freeze_a, .seed = o->seed};
+        rc = parse_targets(o->targets, config->family, &lora.targets, err, err_cap);
+        if (!rc)
+            rc = sl_adapter_create(config, &lora, 0, config->n_layers, &run->subject.adapter);
+        if (rc)
+            return rc;
+    }
+    run->optim = (struct sl_optim_config){.kind = strcmp(o->optimizer, "sgd") == 0 ? SL_SGD : SL_ADAMW,
+        .lr = (float)o->lr,
+        .beta1 = 0.9f,
+        .beta2 = 0.999f,
+        .eps = 1e-8f,
+        .weight_decay = (float)o->weight_decay};
+    run->seqs = calloc(o->batch, sizeof *run->seqs);
+    run->losses = calloc(o->steps, sizeof *run->losses);
+    run->moments = calloc(config->n_layers, sizeof *run->moments);
+    if (!run->seqs || !run->losses || !run->moments)
+        return -ENOMEM;
+    for (uint32_t l = 0; l < config->n_layers && !rc; l++)
+        rc = sl_moments_create(&run->optim, sl_adapter_block(run->subject.adapter, l).n, &run->moments[l]);
+    struct sl_half_config half = {
+        .last = config->n_layers, .max_rows = o->batch * (o->seq - 1), .max_seqs = o->batch};
+    return rc ? rc : sl_half_create(run->subject.model, run->subject.adapter, &half, &run->half);
+}
+
+/* One step on windows s*B ... s*B+B-1, wrapping. */
+static int step(const struct lora_options *o, struct lora_run *run, const struct sl_window_list *windows,
+    uint32_t s, char *err, size_t err_cap)
+{
+    for (uint32_t b = 0; b < o->batch; b++)
+        run->seqs[b] = sl_seq_of_window(windows->at[((size_t)s * o->batch + b) % windows->n], o->seq);
+    sl_adapter_zero_grads(run->subject.adapter);
+    int rc = sl_half_forward(run->half, run->seqs, o->batch, NULL);
+    if (rc)
+        return rc;
+    double nll = 0, tokens = (double)o->batch * (o->seq - 1);
+    for (uint32_t b = 0; b < o->batch; b++)
+        nll += run->seqs[b].nll;
+    run->losses[s] = nll / tokens;
+    if (!isfinite(nll)) {
+        snprintf(err, err_cap, "the loss is not a finite number at step %u: lower --lr", s);
+        return -EINVAL;
+    }
+    rc = sl_half_backward(run->half, run->seqs, o->batch, NULL);
+    float lr = (float)sl_schedule_lr(&o->schedule, s);
+    for (uint32_t l = 0; l < sl_model_config(run->subject.model)->n_layers && !rc; l++) {
+        struct sl_block block = sl_adapter_block(run->subject.adapter, l);
+        sl_clip(block.grad, block.n, tokens, o->clip);
+        sl_optim_step(&run->optim, &run->moments[l], block.data, block.grad, block.n, tokens, lr);
+    }
+    return rc;
+}
+
+static void print_losses(const struct lora_run *run, double seconds, double tokens_per_step, bool json)
+{
+    double rate = run->done * tokens_per_step / seconds;
+    if (!json) {
+        printf("%u steps, loss %.6f -> %.6f nats per token, %.0f tokens/s\n", run->done, run->losses[0],
+            run->losses[run->done - 1], rate);
+        return;
+    }
+    cJSON *out = cJSON_CreateObject();
+    cJSON_AddItemToObject(out, "losses", cJSON_CreateDoubleArray(run->losses, (int)run->done));
+    cJSON_AddNumberToObject(out, "steps", run->done);
+    cJSON_AddNumberToObject(out, "tokens_per_s", rate);
+    char *text = cJSON_Print(out);
+    puts(text ? text : "{}");
+    free(text);
+    cJSON_Delete(out);
+}
+
+static int train(const struct lora_options *o, struct lora_run *run, char *err, size_t err_cap)
+{
+    struct sl_input input = {0};
+    struct sl_window_list windows = {0};
+    struct sl_progress progress;
+    const struct sl_model_config *config = sl_model_config(run->subject.model);
+    int rc = sl_input_read(&o->in, run->subject.tok, config->eos_id, config->vocab, &input, err, err_cap);
+    if (!rc)
+        rc = sl_window_list_make(&input, o->seq, false, &windows);
+    if (!rc && windows.n == 0) {
+        snprintf(err, err_cap, "too little text: not one full window of %u tokens (lower --seq)", o->seq);
+        rc = -EINVAL;
+    }
+    if (!rc)
+        rc = prepare(o, run, err, err_cap);
+    sl_progress_start(&progress, "lora", "steps");
+    while (!rc && run->done < o->steps && !sl_interrupted()) {
+        rc = step(o, run, &windows, run->done, err, err_cap);
+        run->done += rc == 0;
+        if (!rc)
+            sl_progress_show(&progress, run->done, o->steps, run->losses[run->done - 1], "loss");
+    }
+    sl_progress_end(&progress);
+    if (!rc && o->out)
+        rc = sl_peft_save(run->subject.adapter, config, o->dir, o->out, err, err_cap);
+    if (!rc && run->done)
+        print_losses(run, sl_progress_seconds(&progress), (double)o->batch * (o->seq - 1), o->json);
+    sl_window_list_free(&windows);
+    sl_input_free(&input);
+    return rc;
+}
+
+static void free_run(struct lora_run *run)
+{
+    for (uint32_t l = 0; run->moments && l < sl_model_config(run->subject.model)->n_layers; l++)
+        sl_moments_free(&run->moments[l]);
+    free(run->moments);
+    free(run->losses);
+    free(run->seqs);
+    sl_half_free(run->half);
+    sl_subject_free(&run->subject);
+}
+
+/* What is wrong with the options, or NULL. */
+static const char *check(const struct lora_options *o, const struct sl_opt *table)
+{
+    static const char *const of_new_adapter[] = {"rank", "alpha", "targets", "freeze-a", "seed"};
+    const char *wrong = sl_input_check(&o->in);
+    if (!wrong)
+        wrong = sl_schedule_check(&o->schedule);
+    if (!wrong && strcmp(o->optimizer, "adamw") && strcmp(o->optimizer, "sgd"))
+        wrong = "--optimizer is adamw or sgd";
+    for (size_t i = 0; i < sizeof of_new_adapter / sizeof *of_new_adapter && !wrong; i++) {
+        if (o->adapter_in && sl_cli_given(table, of_new_adapter[i]))
+            wrong = "--adapter-in brings its own rank, alpha and targets: leave --rank, --alpha, --targets, "
+                    "--freeze-a "
+                    "and --seed out";
+    }
+    return wrong;
+}
+
+static int run(int argc, char **argv)
+{
+    const struct sl_command *cmd = &sl_lora_command;
+    struct lora_options o = {
+        .optimizer = "adamw", .rank = 8, .alpha = 16, .threads = 1, .schedule = {.kind = "constant"}};
+    struct sl_opt table[] = {
+        {"model", SL_OPT_WORD, &o.dir, "DIR", "model directory (Hugging Face layout)", true, 0, 0, 0},
+        SL_INPUT_TEXT_OPTS(o.in),
+        SL_INPUT_SPLIT_OPT(o.in),
+        SL_INPUT_IDS_OPT(o.in),
+        {"adapter-in", SL_OPT_WORD, &o.adapter_in, "DIR", "PEFT adapter to go on from", 0, 0, 0, 0},
+        {"out", SL_OPT_WORD, &o.out, "DIR", "where the PEFT adapter is written", 0, 0, 0, 0},
+        {"steps", SL_OPT_COUNT, &o.steps, "N", "optimiser steps", true, 1, 1e8, 0},
+        {"batch", SL_OPT_COUNT, &o.batch, "B", "windows per step", true, 1, 1 << 16, 0},
+        {"seq", SL_OPT_COUNT, &o.seq, "T", "tokens per window", true, 2, 1 << 20, 0},
+        {"lr", SL_OPT_NUMBER, &o.lr, "X", "learning rate", true, 0, 1e6, 0},
+        {"rank", SL_OPT_COUNT, &o.rank, "R", "rank (default 8)", 0, 1, 4096, 0},
+        {"alpha", SL_OPT_NUMBER, &o.alpha, "X", "scale is alpha/rank (default 16)", 0, 0, 1e6, 0},
+        {"targets", SL_OPT_WORD, &o.targets, "A,B", "linear layers (default q_proj,v_proj or c_attn)", 0, 0,
+            0, 0},
+        {"freeze-a", SL_OPT_FLAG, &o.freeze_a, NULL, "train B only", 0, 0, 0, 0},
+        {"optimizer", SL_OPT_WORD, &o.optimizer, "NAME", "adamw (beta 0.9, 0.999, eps 1e-8) or sgd", 0, 0, 0,
+            0},
+        {"weight-decay", SL_OPT_NUMBER, &o.weight_decay, "X", "decoupled (default 0)", 0, 0, 1e6, 0},
+        {"schedule", SL_OPT_WORD, &o.schedule.kind, "NAME", "constant (default), linear or cosine", 0, 0, 0,
+            0},
+        {"warmup", SL_OPT_COUNT, &o.schedule.warmup, "N", "steps of rising rate (default 0)", 0, 0, 1e8, 0},
+        {"clip", SL_OPT_NUMBER, &o.clip, "X", "gradient norm per block (default 0: none)", 0, 0, 1e6, 0},
+        {"seed", SL_OPT_SEED, &o.seed, "S", "of the adapter's first values (default 0)", 0, 0, 0, 0},
+        {"threads", SL_OPT_COUNT, &o.threads, "N", "threads of the GEMM library (default 1)", 0, 1, 1024, 0},
+        {"json", SL_OPT_FLAG, &o.json, NULL, "print JSON: losses, one per step", 0, 0, 0, 0},
+        {0},
+    };
+    struct sl_opt *tables[] = {table};
+    struct lora_run state = {0};
+    char err[512] = "";
+
+    int code = sl_cli_parse(cmd, tables, 1, argc, argv);
+    if (code >= 0)
+        goto out;
+    o.schedule.steps = o.steps;
+    o.schedule.lr = o.lr;
+    const char *wrong = check(&o, table);
+    if (wrong) {
+        code = sl_cli_fail(cmd, SL_EXIT_USAGE, "%s", wrong);
+        goto out;
+    }
+    sl_interrupt_catch();
+    sl_gemm_announce(o.threads);
+    int rc = sl_subject_load(o.dir, o.adapter_in, o.in.ids == NULL, &state.subject, err, sizeof err);
+    if (!rc && o.seq - 1 > sl_model_config(state.subject.model)->max_positions) {
+        code = sl_cli_fail(cmd, SL_EXIT_USAGE, "--seq %u is too long: the model has %u positions", o.seq,
+            sl_model_config(state.subject.model)->max_positions);
+        goto out;
+    }
+    if (!rc)
+        rc = train(&o, &state, err, sizeof err);
+    if (rc)
+        code = sl_cli_fail(cmd, SL_EXIT_FAILED, "%s", err[0] ? err : strerror(-rc));
+    else
+        code = state.done < o.steps ? SL_EXIT_INTERRUPTED : SL_EXIT_OK;
+out:
+    free_run(&state);
+    sl_cli_free(tables, 1);
+    return code;
+}
+
+const struct sl_command sl_lora_command = {
+    .name = "lora",
+    .summary = "Fine-tunes with LoRA.\n"
+               "Step s takes the full windows s*B ... s*B+B-1 of the text in order, wrapping at its end. No "
+               "shuffling,\n"
+               "warm-up, clipping or dropout unless asked for. Writes the adapter the way PEFT does.",
+    .examples = "  sluice-train lora --model trainer/models/base --text notes.txt --out adapter \\\n"
+                "      --steps 60 --batch 8 --seq 128 --lr 3e-3\n"
+                "  sluice-train lora --model trainer/models/base --ids runs/last/central.ids --steps 60 "
+                "--batch 8 \\\n"
+                "      --seq 128 --lr 3e-3 --targets q_proj,v_proj --json\n",
+    .run = run,
+};

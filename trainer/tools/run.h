@@ -1,0 +1,54 @@
+/* What every long subcommand does while it runs: windows into batches, a progress line, Ctrl-C, a learning
+ * rate. */
+#pragma once
+
+#include "trainer/model/half.h"
+#include "trainer/tools/input.h"
+
+#include <stdio.h>
+
+/* Windows of `seq` tokens of all streams, one stream after another; with `tails`, also the last, shorter
+ * window of a stream where it has at least 2 tokens. */
+struct sl_window_list {
+    const uint32_t **at;
+    uint32_t *len;
+    size_t n;
+};
+int sl_window_list_make(const struct sl_input *, uint32_t seq, bool tails, struct sl_window_list *);
+void sl_window_list_free(struct sl_window_list *);
+
+/* A window as a sequence of the whole model: T tokens are T-1 rows (rules L1). */
+struct sl_seq sl_seq_of_window(const uint32_t *window, uint32_t tokens);
+
+/* A line on stderr that is rewritten on a terminal, and repeated now and then where it is none; nothing in
+ * the first two seconds. */
+struct sl_progress {
+    const char *what, *unit;
+    uint64_t start_ns, shown_ns;
+    bool terminal, shown;
+};
+void sl_progress_start(struct sl_progress *, const char *what, const char *unit);
+void sl_progress_show(struct sl_progress *, size_t done, size_t all, double value, const char *value_name);
+void sl_progress_end(struct sl_progress *);
+double sl_progress_seconds(const struct sl_progress *);
+
+/* From here on Ctrl-C (and SIGTERM) only sets a flag; a second one kills. */
+void sl_interrupt_catch(void);
+bool sl_interrupted(void);
+
+/* Learning rate as a function of the step and of the number of steps of the whole schedule. */
+struct sl_schedule {
+    const char *kind; /* "constant", "linear", "cosine" */
+    uint32_t steps, warmup;
+    double lr, floor; /* floor: the last rate as a share of lr */
+};
+/* What is wrong with it, or NULL. */
+const char *sl_schedule_check(const struct sl_schedule *);
+double sl_schedule_lr(const struct sl_schedule *, uint32_t step);
+
+/* Scales the gradient so that the norm of grad/tokens is at most `clip` (0: no clipping); one vector at a
+ * time (rules L2). */
+void sl_clip(float *grad, size_t n, double tokens, double clip);
+
+/* Thread count of the GEMM library, and a line on stderr that names its kernel (rules L14). */
+void sl_gemm_announce(uint32_t threads);
