@@ -29,7 +29,8 @@ int sl_stream_from_records(const struct sl_tokenizer *tok, const struct sl_recor
             sl_stream_free(stream);
             return rc;
         }
-        if (bos >= 0)
+        bool ended = stream->n && stream->ids[stream->n - 1] == (uint32_t)bos && bos == eos_id;
+        if (bos >= 0 && !ended)
             stream->ids[stream->n++] = (uint32_t)bos;
         if (k)
             memcpy(stream->ids + stream->n, ids, k * sizeof *ids);

@@ -9,7 +9,8 @@ struct sl_stream {
 };
 
 /* Records as one stream: [bos] tokens... eos per record (bos where the tokenizer says so; eos_id < 0: none).
- * 0, -ENOMEM or the tokenizer's error. */
+ * Where begin and end are the same token, one of it stands between two records and serves as both. 0, -ENOMEM
+ * or the tokenizer's error. */
 int sl_stream_from_records(const struct sl_tokenizer *, const struct sl_record *const *recs, size_t n,
     int32_t eos_id, struct sl_stream *);
 /* A text file of token ids, one stream per line; windows never cross lines. Ids must be below vocab. Blank

@@ -1,6 +1,7 @@
 #include "trainer/data/text.h"
 
-#include <cjson/cJSON.h>
+#include "trainer/model/json.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -69,20 +70,20 @@ static int add_jsonl(
         const char *eol = memchr(line, '\n', (size_t)(end - line));
         size_t n = (size_t)((eol ? eol : end) - line);
         if (strspn(line, " \t\r") < n) {
-            const char *stop = NULL;
-            cJSON *json = cJSON_ParseWithLengthOpts(line, n, &stop, 0);
-            const cJSON *text = cJSON_GetObjectItemCaseSensitive(json, "text");
-            while (stop && stop < line + n && (*stop == ' ' || *stop == '\t' || *stop == '\r'))
-                stop++;
-            /* cJSON's strings end at a NUL, so a text with one would lose its tail unnoticed. */
-            bool whole = stop == line + n && !memmem(line, n, "\\u0000", 6);
-            if (!cJSON_IsObject(json) || !cJSON_IsString(text) || !whole) {
-                cJSON_Delete(json);
-                snprintf(err, err_cap, "%s:%zu: not a JSON object with a string \"text\" (one object a line)",
-                    name, line_no);
-                return -EINVAL;
+            char where[512];
+            cJSON *json;
+            snprintf(where, sizeof where, "%s:%zu", name, line_no);
+            int rc = sl_json_parse(line, n, where, &json, err, err_cap);
+            if (rc)
+                return rc;
+            const cJSON *text = sl_json_get(json, "text");
+            if (cJSON_IsObject(json) && cJSON_IsString(text)) {
+                rc = add_record(records, text->valuestring, strlen(text->valuestring));
+            } else {
+                snprintf(
+                    err, err_cap, "%s: not a JSON object with a string \"text\" (one object a line)", where);
+                rc = -EINVAL;
             }
-            int rc = add_record(records, text->valuestring, strlen(text->valuestring));
             cJSON_Delete(json);
             if (rc)
                 return rc;

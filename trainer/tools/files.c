@@ -1,69 +1,30 @@
 #include "trainer/tools/files.h"
 
+#include "trainer/model/replace.h"
+
 #include <errno.h>
-#include <stdbool.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-int sl_file_read(const char *path, char **bytes, size_t *len, char *err, size_t err_cap)
-{
-    FILE *file = fopen(path, "re");
-    char *buffer = NULL;
-    size_t n = 0, cap = 0;
-    int code = file ? 0 : errno;
-    while (!code) {
-        if (n + 1 >= cap) {
-            cap = cap ? 2 * cap : 65536;
-            char *bigger = realloc(buffer, cap);
-            if (!bigger) {
-                code = ENOMEM;
-                break;
-            }
-            buffer = bigger;
-        }
-        size_t got = fread(buffer + n, 1, cap - n - 1, file);
-        n += got;
-        if (got == 0)
-            break;
-    }
-    if (!code && ferror(file))
-        code = errno ? errno : EIO;
-    if (file)
-        fclose(file);
-    if (code) {
-        free(buffer);
-        snprintf(err, err_cap, "%s: %s", path, strerror(code));
-        return -code;
-    }
-    buffer[n] = '\0';
-    *bytes = buffer;
-    *len = n;
-    return 0;
-}
 
 int sl_file_write(const char *path, const char *bytes, size_t len, char *err, size_t err_cap)
 {
-    char *temporary;
-    if (asprintf(&temporary, "%s.new", path) < 0) {
-        snprintf(err, err_cap, "%s: out of memory", path);
-        return -ENOMEM;
+    char *for_dir = strdup(path), *for_name = strdup(path);
+    struct sl_replace file;
+    int rc = for_dir && for_name ? sl_replace_open(&file, dirname(for_dir), basename(for_name)) : -ENOMEM;
+    if (!rc) {
+        rc = sl_replace_write(&file, bytes, len);
+        if (!rc)
+            rc = sl_replace_flush(&file);
+        if (!rc)
+            rc = sl_replace_commit(&file);
+        else
+            sl_replace_abort(&file);
     }
-    FILE *file = fopen(temporary, "we");
-    int code = file ? 0 : errno;
-    if (file) {
-        bool done = fwrite(bytes, 1, len, file) == len && fflush(file) == 0 && fsync(fileno(file)) == 0;
-        code = done ? 0 : errno;
-        if (fclose(file) && !code)
-            code = errno;
-        if (!code && rename(temporary, path))
-            code = errno;
-        if (code)
-            unlink(temporary);
-    }
-    if (code)
-        snprintf(err, err_cap, "%s: %s", path, strerror(code));
-    free(temporary);
-    return -code;
+    if (rc)
+        snprintf(err, err_cap, "%s: %s", path, strerror(-rc));
+    free(for_dir);
+    free(for_name);
+    return rc;
 }

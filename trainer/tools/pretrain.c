@@ -1,3 +1,4 @@
+#include "trainer/model/json.h"
 #include "trainer/model/optim.h"
 #include "trainer/tools/commands.h"
 #include "trainer/tools/files.h"
@@ -9,6 +10,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { MAX_JSON = 64 << 20 }; /* bytes of config.json or tokenizer.json */
 
 struct pretrain_options {
     struct sl_input_options in;
@@ -46,7 +49,7 @@ static int load(const struct pretrain_options *o, struct pretrain_run *run, char
     size_t len;
     struct sl_model_config config;
     char why[384] = "";
-    int rc = sl_file_read(o->config, &json, &len, err, err_cap);
+    int rc = sl_read_file(o->config, MAX_JSON, &json, &len, err, err_cap);
     if (rc)
         return rc;
     rc = sl_model_config_parse(json, len, &config, why, sizeof why);
@@ -109,7 +112,7 @@ static int save(const struct pretrain_options *o, const struct pretrain_run *run
     size_t len;
     if (rc || asprintf(&to, "%s/tokenizer.json", o->out) < 0)
         return rc ? rc : -ENOMEM;
-    rc = sl_file_read(o->tokenizer, &json, &len, err, err_cap);
+    rc = sl_read_file(o->tokenizer, MAX_JSON, &json, &len, err, err_cap);
     if (!rc) {
         rc = sl_file_write(to, json, len, err, err_cap);
         free(json);
