@@ -112,7 +112,6 @@ static int run(int argc, char **argv)
     }
     code = SL_EXIT_FAILED;
     sl_interrupt_catch();
-    sl_gemm_announce(threads);
     int rc = sl_subject_load(dir, adapter, in.ids == NULL, &subject, err, sizeof err);
     const struct sl_model_config *config = rc ? NULL : sl_model_config(subject.model);
     if (!rc && seq - 1 > config->max_positions) {
@@ -129,6 +128,8 @@ static int run(int argc, char **argv)
         rc = -EINVAL;
     }
     sl_progress_start(&progress, "eval", "windows");
+    if (!rc)
+        sl_gemm_announce(threads);
     if (!rc)
         rc = score_windows(&subject, &windows, seq, &progress, &score);
     sl_progress_end(&progress);

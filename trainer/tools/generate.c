@@ -82,6 +82,8 @@ static int continue_text(
     float *logits = malloc((size_t)context * config->vocab * sizeof *logits);
     struct sl_progress progress;
     int rc = logits ? sl_half_create(subject->model, subject->adapter, &cfg, &half) : -ENOMEM;
+    if (!rc)
+        sl_gemm_announce(o->threads);
     sl_progress_start(&progress, "generate", "tokens");
     for (uint32_t t = 0; t < o->tokens && !rc && !sl_interrupted(); t++) {
         uint32_t rows = text->n < context ? (uint32_t)text->n : context;
@@ -156,7 +158,6 @@ static int run(int argc, char **argv)
     int code = sl_cli_parse(cmd, tables, 1, argc, argv);
     if (code < 0) {
         sl_interrupt_catch();
-        sl_gemm_announce(o.threads);
         int rc = sl_subject_load(o.dir, o.adapter, true, &subject, err, sizeof err);
         if (!rc)
             rc = start_text(&subject, &o, &text);

@@ -146,6 +146,8 @@ static int train(const struct lora_options *o, struct lora_run *run, char *err, 
     }
     if (!rc)
         rc = prepare(o, run, err, err_cap);
+    if (!rc)
+        sl_gemm_announce(o->threads);
     sl_progress_start(&progress, "lora", "steps");
     while (!rc && run->done < o->steps && !sl_interrupted()) {
         rc = step(o, run, &windows, run->done, err, err_cap);
@@ -240,7 +242,6 @@ static int run(int argc, char **argv)
         goto out;
     }
     sl_interrupt_catch();
-    sl_gemm_announce(o.threads);
     int rc = sl_subject_load(o.dir, o.adapter_in, o.in.ids == NULL, &state.subject, err, sizeof err);
     if (!rc && o.seq - 1 > sl_model_config(state.subject.model)->max_positions) {
         code = sl_cli_fail(cmd, SL_EXIT_USAGE, "--seq %u is too long: the model has %u positions", o.seq,

@@ -163,6 +163,7 @@ static int train(const struct pretrain_options *o, struct pretrain_run *run, cha
     uint32_t until = o->stop_after && o->stop_after < o->steps ? o->stop_after : o->steps, saved = 0;
     struct sl_progress progress;
     int rc = 0;
+    sl_gemm_announce(o->threads);
     sl_progress_start(&progress, "pretrain", "steps");
     while (!rc && run->done < until && !sl_interrupted()) {
         rc = step(o, run, run->done, err, err_cap);
@@ -274,7 +275,6 @@ static int run(int argc, char **argv)
         goto out;
     }
     sl_interrupt_catch();
-    sl_gemm_announce(o.threads);
     int rc = load(&o, &state, err, sizeof err);
     if (!rc)
         rc = prepare(&o, &state, err, sizeof err);
