@@ -38,8 +38,10 @@ int sl_metrics_write(struct sl_metrics *m, const char *event, cJSON *object)
     gettimeofday(&now, NULL);
     cJSON_AddNumberToObject(line, "t", (double)now.tv_sec + (double)now.tv_usec * 1e-6);
     cJSON_AddStringToObject(line, "event", event);
-    while (object && object->child)
-        cJSON_AddItemToObject(line, object->child->string, cJSON_DetachItemViaPointer(object, object->child));
+    while (object && object->child) {
+        cJSON *item = cJSON_DetachItemViaPointer(object, object->child);
+        cJSON_AddItemToObject(line, item->string, item);
+    }
     cJSON_Delete(object);
 
     char *text = cJSON_PrintUnformatted(line);

@@ -1,0 +1,193 @@
+#include "trainer/experiment/experiment.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const char small[] =
+    "model: {path: m}\n"
+    "data: {path: d}\n"
+    "fleet:\n"
+    "  - {class: a, count: 3, compute_gflops: 8, battery_mah: 4500, compute_w: 4, radio_tx_w: 1,\n"
+    "     radio_rx_w: 1, link: {up_mbps: 40, down_mbps: 80, rtt_ms: 40}}\n"
+    "plan: {cut: 2}\n"
+    "run: {steps: 5}\n";
+
+static int parse(const char *yaml, struct sl_experiment *e, char err[256])
+{
+    err[0] = 0;
+    return sl_experiment_parse(yaml, strlen(yaml), "x.yaml", e, err, 256);
+}
+
+/* `small` with one text replaced. */
+static char *edited(const char *from, const char *to)
+{
+    const char *at = strstr(small, from);
+    char *out = calloc(1, sizeof small + strlen(to));
+
+    assert_non_null(at);
+    memcpy(out, small, (size_t)(at - small));
+    strcat(strcat(out, to), at + strlen(from));
+    return out;
+}
+
+static void assert_refused(const char *from, const char *to, const char *expected)
+{
+    struct sl_experiment e;
+    char err[256];
+    char *yaml = edited(from, to);
+
+    assert_int_not_equal(parse(yaml, &e, err), 0);
+    if (!strstr(err, expected))
+        fail_msg("'%s' for: %s\nwanted: %s", err, to, expected);
+    assert_null(strchr(err, '\n'));
+    free(yaml);
+}
+
+static void parse__small_file_gets_defaults(void **state)
+{
+    struct sl_experiment e;
+    char err[256];
+
+    assert_int_equal(parse(small, &e, err), 0);
+    assert_int_equal(e.n_devices, 3);
+    assert_int_equal(e.fleet[0].cut, 2);
+    assert_int_equal(e.data.seq, 128);
+    assert_int_equal(e.training.lora.n_targets, 2);
+    assert_string_equal(e.training.lora.targets[0], "q_proj");
+    assert_string_equal(e.edge.data.backend, "memif");
+    assert_true(e.fleet[0].battery_v == 3.85);
+    assert_int_equal(e.training.gang.deadline_ms, 0);
+    assert_false(e.training.lora.freeze_a);
+}
+
+static void parse__values_reach_their_fields(void **state)
+{
+    struct sl_experiment e;
+    char err[256];
+    char *yaml = edited("run: {steps: 5}", "seed: 18446744073709551615\n"
+                                           "training: {lora: {rank: 4, alpha: 2.5, targets: [c_attn], how: "
+                                           "freeze_a}, gang: {deadline: 1.5, quorum: 0.5}}\n"
+                                           "edge: {data: {eal_extra: [--log-level=8, \"-v\"]}}\n"
+                                           "run: {steps: 7, seconds: 2.5}");
+
+    assert_int_equal(parse(yaml, &e, err), 0);
+    assert_true(e.seed == UINT64_MAX);
+    assert_int_equal(e.training.lora.rank, 4);
+    assert_true(e.training.lora.alpha == 2.5);
+    assert_int_equal(e.training.lora.n_targets, 1);
+    assert_true(e.training.lora.freeze_a);
+    assert_int_equal(e.training.gang.deadline_ms, 1500);
+    assert_int_equal(e.edge.data.n_eal_extra, 2);
+    assert_string_equal(e.edge.data.eal_extra[1], "-v");
+    assert_int_equal(e.run.steps, 7);
+    free(yaml);
+}
+
+static void parse__refuses_and_names_the_line(void **state)
+{
+    static const struct {
+        const char *from, *to, *expected;
+    } cases[] = {
+        {"run: {steps: 5}", "run: {steps: 5, stepz: 6}", "x.yaml:7: run.stepz: unknown key"},
+        {"model: {path: m}", "modell: {path: m}", "x.yaml:1: modell: unknown key"},
+        {"run: {steps: 5}", "run: {steps: 5}\nrun: {steps: 6}", "x.yaml:8: run: repeats the key of line 7"},
+        {"steps: 5", "steps: 5m", "x.yaml:7: run.steps: '5m' is not a number"},
+        {"steps: 5", "steps: 2.5", "not a whole number"},
+        {"steps: 5", "steps: 1e3", "not a whole number"},
+        {"steps: 5", "steps: 0", "out of range"},
+        {"steps: 5", "steps: -1", "out of range"},
+        {"steps: 5", "steps: \"5\"", "not a number"},
+        {"steps: 5", "steps: [5]", "not a number"},
+        {"steps: 5", "seconds: .inf", "not a number"},
+        {"steps: 5", "seconds: nan", "not a number"},
+        {"steps: 5", "seconds: 1e999", "not a finite"},
+        {"steps: 5", "seconds: 0x10", "not a number"},
+        {"steps: 5", "seconds: 1e", "not a finite"},
+        {"run: {steps: 5}", "seed: 18446744073709551616\nrun: {steps: 5}", "x.yaml:7: seed:"},
+        {"run: {steps: 5}", "run: {dir: r}", "give run.steps or run.seconds"},
+        {"run: {steps: 5}", "run: {steps: 5}\ntraining: {deterministic: yes}", "give true or false"},
+        {"run: {steps: 5}", "run: {steps: 5, seconds: 3}\ntraining: {deterministic: true}",
+            "training.deterministic"},
+        {"cut: 2", "cut: auto", "x.yaml:6: plan.cut: 'auto' is not supported by this version"},
+        {"cut: 2", "cut: [2, 3]", "x.yaml:6: plan.cut: give one cut for all classes"},
+        {"cut: 2", "cut: 0", "out of range"},
+        {"cut: 2", "cut: 2, objective: physical", "plan.objective: is not supported by this version"},
+        {"rtt_ms: 40", "rtt_ms: 40, trace: t", "x.yaml:5: link.trace: is not supported by this version"},
+        {"model: {path: m}", "model: {path: m, precision: bf16}",
+            "model.precision: 'bf16' is not supported by this version"},
+        {"model: {path: m}", "model: {path: m, precision: f64}", "is not one of f32"},
+        {"model: {path: m}", "model: {}", "model.path: is missing"},
+        {"model: {path: m}", "model: m", "model: give keys and values"},
+        {"model: {path: m}", "model: {path: \"a\\0b\"}", "model.path: give a text"},
+        {"count: 3", "count: 5000", "out of range"},
+        {"count: 3, ", "", "count: is missing"},
+        {"class: a", "class: a, colour: red", "x.yaml:4: colour: unknown key"},
+        {"run: {steps: 5}", "run: {steps: 5}\n---\na: b", "second YAML document"},
+        {"run: {steps: 5}", "run: {steps: 5", "not YAML"},
+        {"run: {steps: 5}", "run: {steps: 5}\nedge: {data: {codec: int8}}",
+            "edge.data.codec: 'int8' is not supported"},
+        {"run: {steps: 5}", "run: {steps: 5}\n? [a, b]\n: c", "a key must be a plain word"},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        assert_refused(cases[i].from, cases[i].to, cases[i].expected);
+}
+
+static void parse__empty_file(void **state)
+{
+    struct sl_experiment e;
+    char err[256];
+
+    assert_int_not_equal(parse("", &e, err), 0);
+    assert_non_null(strstr(err, "empty"));
+}
+
+static void load__no_file(void **state)
+{
+    struct sl_experiment e;
+    char err[256];
+
+    assert_int_not_equal(sl_experiment_load("/nonexistent/x.yaml", &e, err, sizeof err), 0);
+    assert_non_null(strstr(err, "No such file"));
+}
+
+static void load__bundled_demo(void **state)
+{
+    struct sl_experiment e;
+    char err[256] = "";
+
+    if (sl_experiment_load(SOURCE_ROOT "/device-sim/scenarios/demo.yaml", &e, err, sizeof err))
+        fail_msg("%s", err);
+    assert_int_equal(e.n_devices, 8);
+    assert_int_not_equal(e.fleet[0].cut, e.fleet[1].cut);
+    assert_int_equal(e.run.steps, 60);
+}
+
+static void class_of__follows_the_order_of_the_fleet(void **state)
+{
+    struct sl_experiment e = {
+        .n_classes = 3, .n_devices = 6, .fleet = {{.count = 2}, {.count = 1}, {.count = 3}}};
+    static const uint32_t expected[] = {0, 0, 1, 2, 2, 2};
+
+    for (uint32_t i = 0; i < 6; i++)
+        assert_int_equal(sl_experiment_class_of(&e, i), expected[i]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(parse__small_file_gets_defaults),
+        cmocka_unit_test(parse__values_reach_their_fields),
+        cmocka_unit_test(parse__refuses_and_names_the_line),
+        cmocka_unit_test(parse__empty_file),
+        cmocka_unit_test(load__no_file),
+        cmocka_unit_test(load__bundled_demo),
+        cmocka_unit_test(class_of__follows_the_order_of_the_fleet),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
