@@ -13,13 +13,15 @@ static void write__lines_are_json_and_keep_doubles_whole(void **state)
 {
     char path[] = "/tmp/sluice-metrics-XXXXXX", line[256], err[128];
     struct sl_metrics *m;
+    volatile double zero = 0;
     const double loss = 3.0000000000000004;
 
     close(mkstemp(path));
     assert_int_equal(sl_metrics_open(path, &m, err, sizeof err), 0);
     for (int i = 0; i < 2; i++) {
         cJSON *o = cJSON_CreateObject();
-        cJSON_AddNumberToObject(o, "loss", loss);
+        sl_metrics_number(o, "loss", loss);
+        sl_metrics_number(o, "bad", 0.0 / zero);
         assert_int_equal(sl_metrics_write(m, "step", o), 0);
     }
     sl_metrics_close(m);
@@ -32,6 +34,7 @@ static void write__lines_are_json_and_keep_doubles_whole(void **state)
         assert_string_equal(o->child->string, "t");
         assert_string_equal(cJSON_GetObjectItem(o, "event")->valuestring, "step");
         assert_true(cJSON_GetObjectItem(o, "loss")->valuedouble == loss);
+        assert_true(cJSON_IsNull(cJSON_GetObjectItem(o, "bad")));
         cJSON_Delete(o);
         n++;
     }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,6 +55,18 @@ int sl_metrics_write(struct sl_metrics *m, const char *event, cJSON *object)
     }
     cJSON_Delete(line);
     return status;
+}
+
+void sl_metrics_number(cJSON *object, const char *key, double value)
+{
+    char text[32];
+
+    if (!isfinite(value)) {
+        cJSON_AddNullToObject(object, key);
+        return;
+    }
+    snprintf(text, sizeof text, "%.17g", value);
+    cJSON_AddRawToObject(object, key, text);
 }
 
 void sl_metrics_close(struct sl_metrics *m)
