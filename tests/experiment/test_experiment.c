@@ -60,6 +60,7 @@ static void parse__small_file_gets_defaults(void **state)
     assert_int_equal(e.training.lora.n_targets, 2);
     assert_string_equal(e.training.lora.targets[0], "q_proj");
     assert_string_equal(e.edge.data.backend, "memif");
+    assert_int_equal(e.fleet[0].seq, 128);
     assert_true(e.fleet[0].battery_v == 3.85);
     assert_int_equal(e.training.gang.deadline_ms, 0);
     assert_false(e.training.lora.freeze_a);

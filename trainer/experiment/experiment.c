@@ -200,6 +200,7 @@ static const struct sl_field class_fields[] = {
         .lo = 0,
         .hi = 1000,
         .required = true},
+    {.path = "seq", .kind = SL_FIELD_U32, CLASS_FIELD(seq), .lo = 2, .hi = 8192},
     {.path = "idle_w", .kind = SL_FIELD_DOUBLE, CLASS_FIELD(idle_w), .lo = 0, .hi = 1000},
     {.path = "link.up_mbps",
         .kind = SL_FIELD_DOUBLE,
@@ -351,8 +352,11 @@ static int check_whole(struct sl_reader *r, struct target *t)
     if (t->cuts.n != 1 && t->cuts.n != e->n_classes)
         return refuse(r, t->cuts.line,
             "plan.cut: give one cut for all classes, or one per class of the fleet in its order");
-    for (uint32_t i = 0; i < e->n_classes; i++)
+    for (uint32_t i = 0; i < e->n_classes; i++) {
         e->fleet[i].cut = t->cuts.cut[t->cuts.n == 1 ? 0 : i];
+        if (e->fleet[i].seq == 0)
+            e->fleet[i].seq = e->data.seq;
+    }
     if (e->run.steps == 0 && e->run.seconds == 0)
         return refuse(r, 1, "run: give run.steps or run.seconds, or both");
     if (e->training.deterministic && (e->run.steps == 0 || e->run.seconds > 0))

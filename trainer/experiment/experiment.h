@@ -32,6 +32,7 @@ struct sl_class_config {
     double battery_mah, battery_v, battery_start; /* 3.85 V, 1.0 of full */
     double compute_w, radio_tx_w, radio_rx_w, idle_w;
     struct sl_link_config link;
+    uint32_t seq; /* tokens of this class's windows; data.seq where the file says nothing */
     uint32_t cut; /* from plan.cut: one for all, or one per class in order */
 };
 
