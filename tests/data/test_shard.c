@@ -33,7 +33,7 @@ static struct world make_world(void)
 {
     struct world w = {.tok = byte_tokenizer()};
     for (int f = 0; f < FILES; f++) {
-        char name[8], text[2000];
+        char name[16], text[2000];
         int at = 0;
         snprintf(name, sizeof name, "f%d", f);
         for (int r = 0; r < sizes[f]; r++)

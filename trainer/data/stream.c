@@ -89,9 +89,11 @@ int sl_streams_from_ids(const char *name, const char *bytes, size_t len, uint32_
         struct sl_stream stream = {0};
         rc = parse_line(line, stop, vocab, &stream, &bad);
         if (rc == -EINVAL) {
-            int shown = (int)strcspn(bad, " \t\r\n");
-            snprintf(err, err_cap, "%s:%zu: \"%.*s\" is not a token id below %u", name, line_no,
-                shown < 24 ? shown : 24, bad, vocab);
+            int shown = 0; /* the bytes need not end in a NUL */
+            while (shown < 24 && bad + shown < stop && !strchr(" \t\r", bad[shown]))
+                shown++;
+            snprintf(err, err_cap, "%s:%zu: \"%.*s\" is not a token id below %u", name, line_no, shown, bad,
+                vocab);
         }
         if (rc == 0 && stream.n && count == cap) {
             cap = 2 * cap + 8;
