@@ -1,0 +1,432 @@
+#include "harness.h"
+
+#include "tests/pipeline/test.h"
+#include "trainer/tensor/rng.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+uint64_t fake_now_ns = 1;
+
+static uint64_t now(void)
+{
+    return fake_now_ns;
+}
+
+/* ------------------------------------------------------------------------------------------------------
+ * slots */
+
+struct sl_slots *fake_slots(uint32_t n, uint32_t max_rows)
+{
+    struct sl_slots *s = calloc(1, sizeof *s);
+    s->n = n;
+    s->slot = calloc(n, sizeof *s->slot);
+    for (uint32_t i = 0; i < n; i++) {
+        s->slot[i].handle = i;
+        s->slot[i].data = aligned_alloc(64, ((size_t)max_rows * (WIDTH * 4 + 4) + 192) / 64 * 64);
+    }
+    return s;
+}
+
+void fake_slots_free(struct sl_slots *s)
+{
+    for (uint32_t i = 0; i < s->n; i++)
+        free(s->slot[i].data);
+    free(s->slot);
+    free(s);
+}
+
+struct sl_slot *sl_slot_get(struct sl_slots *s, uint32_t handle)
+{
+    return handle < s->n ? &s->slot[handle] : NULL;
+}
+
+uint32_t sl_slots_count(const struct sl_slots *s)
+{
+    return s->n;
+}
+
+static struct sl_slot *free_slot(struct sl_slots *s)
+{
+    for (uint32_t i = 0; i < s->n; i++)
+        if (s->slot[i].state == SL_SLOT_FREE)
+            return &s->slot[i];
+    fail_msg("no slot is free");
+    return NULL;
+}
+
+/* ------------------------------------------------------------------------------------------------------
+ * shapes */
+
+struct sl_model_config tiny_config(enum sl_family family)
+{
+    return (struct sl_model_config){.family = family,
+        .n_layers = LAYERS,
+        .d_model = WIDTH,
+        .n_heads = 4,
+        .n_kv_heads = family == SL_FAMILY_LLAMA ? 2 : 4,
+        .head_dim = WIDTH / 4,
+        .d_ff = 64,
+        .vocab = VOCAB,
+        .max_positions = POSITIONS,
+        .norm_eps = 1e-5f,
+        .rope_theta = 10000,
+        .tied_embeddings = true,
+        .bos_id = -1,
+        .eos_id = -1};
+}
+
+struct sl_lora_config tiny_lora(enum sl_family family, bool freeze_a)
+{
+    uint32_t targets = family == SL_FAMILY_LLAMA ? 1u << SL_Q_PROJ | 1u << SL_V_PROJ | 1u << SL_DOWN_PROJ
+                                                 : 1u << SL_C_ATTN | 1u << SL_MLP_C_PROJ;
+    return (struct sl_lora_config){
+        .rank = 4, .alpha = 8, .targets = targets, .freeze_a = freeze_a, .seed = 5};
+}
+
+struct sl_optim_config sgd(float lr)
+{
+    return (struct sl_optim_config){.kind = SL_SGD, .lr = lr};
+}
+
+struct sl_optim_config adamw(float lr)
+{
+    return (struct sl_optim_config){.kind = SL_ADAMW, .lr = lr, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f};
+}
+
+const uint32_t *text_window(uint32_t i, uint32_t len)
+{
+    static uint32_t text[1 << 14];
+    if (!text[0])
+        for (uint32_t t = 0; t < 1 << 14; t++)
+            text[t] =
+                1 + (uint32_t)((sl_rng_u64(sl_rng_key(3, "text"), t) >> 20) % 40 + t % 7 * 8) % (VOCAB - 1);
+    return text + (size_t)i * 61 % ((1 << 14) - len);
+}
+
+/* ------------------------------------------------------------------------------------------------------
+ * phones */
+
+void phone_init(struct phone *p, struct sl_model *model, const struct sl_lora_config *lora,
+    const struct sl_optim_config *optim, enum sl_codec codec, uint32_t index, uint32_t cut, uint32_t max_rows)
+{
+    memset(p, 0, sizeof *p);
+    p->model = model;
+    p->optim = *optim;
+    p->codec = codec;
+    p->index = index;
+    p->cut = cut;
+    p->max_rows = max_rows;
+    assert_int_equal(sl_adapter_create(sl_model_config(model), lora, 0, cut, &p->adapter), 0);
+    struct sl_half_config half = {.first = 0, .last = cut, .max_rows = max_rows, .max_seqs = 8};
+    assert_int_equal(sl_half_create(model, p->adapter, &half, &p->half), 0);
+    for (uint32_t l = 0; l < cut; l++)
+        assert_int_equal(sl_moments_create(optim, sl_adapter_block(p->adapter, l).n, &p->moments[l]), 0);
+    p->x = malloc((size_t)max_rows * WIDTH * sizeof(float));
+    p->dx = malloc((size_t)max_rows * WIDTH * sizeof(float));
+}
+
+void phone_free(struct phone *p)
+{
+    sl_half_free(p->half);
+    for (uint32_t l = 0; l < p->cut; l++)
+        sl_moments_free(&p->moments[l]);
+    sl_adapter_free(p->adapter);
+    free(p->x);
+    free(p->dx);
+}
+
+void phone_send(struct phone *p, struct sl_slots *slots, struct sl_ring_spsc *ready,
+    const uint32_t *const *windows, const uint32_t *len, uint32_t n, enum sl_request_kind kind)
+{
+    struct sl_slot *s = free_slot(slots);
+    p->slot = s;
+    p->n_seqs = n;
+    p->rows = 0;
+    s->state = SL_SLOT_READY;
+    s->device = s->session = p->index;
+    s->request = (struct sl_request){.step = ++p->step, .kind = (uint8_t)kind, .n_seqs = (uint16_t)n};
+    for (uint32_t i = 0; i < n; i++) {
+        p->seqs[i] = (struct sl_seq){.len = len[i] - 1, .ids = windows[i]};
+        s->request.len[i] = (uint16_t)(len[i] - 1);
+        p->rows += len[i] - 1;
+    }
+    assert_int_equal(sl_half_forward(p->half, p->seqs, n, p->x), 0);
+    assert_int_equal(sl_grid_make(&s->grid, p->rows, WIDTH, p->codec, 1, 20), 0);
+    sl_codec_encode(p->codec, p->x, s->data, (uint64_t)p->rows * WIDTH);
+    uint32_t *targets = (uint32_t *)(void *)(s->data + (size_t)s->grid.tensor_units * 64);
+    for (uint32_t i = 0; i < n; i++) {
+        memcpy(targets, windows[i] + 1, (len[i] - 1) * sizeof *targets);
+        targets += len[i] - 1;
+    }
+    assert_int_equal(sl_ring_spsc_push(ready, &s->handle, 1), 1);
+}
+
+void phone_receive(struct phone *p)
+{
+    struct sl_slot *s = p->slot;
+    if (s->outcome.status == SL_RESULT_GRADIENT) {
+        sl_codec_decode(p->codec, s->data, p->dx, (uint64_t)p->rows * WIDTH);
+        sl_adapter_zero_grads(p->adapter);
+        assert_int_equal(sl_half_backward(p->half, p->seqs, p->n_seqs, p->dx), 0);
+        for (uint32_t l = 0; l < p->cut; l++) {
+            struct sl_block b = sl_adapter_block(p->adapter, l);
+            sl_optim_step(&p->optim, &p->moments[l], b.data, b.grad, b.n, p->rows, p->optim.lr);
+        }
+        p->tokens_since += p->rows;
+    }
+    s->state = SL_SLOT_FREE;
+    p->slot = NULL;
+}
+
+size_t phone_weights(struct phone *p, float **weights)
+{
+    size_t block = sl_adapter_block(p->adapter, 0).n;
+    *weights = malloc(p->cut * block * sizeof **weights);
+    for (uint32_t l = 0; l < p->cut; l++)
+        memcpy(*weights + l * block, sl_adapter_block(p->adapter, l).data, block * sizeof **weights);
+    return p->cut * block;
+}
+
+void phone_install(struct phone *p, const float *g, uint64_t version)
+{
+    size_t block = sl_adapter_block(p->adapter, 0).n;
+    for (uint32_t l = 0; l < p->cut; l++)
+        memcpy(sl_adapter_block(p->adapter, l).data, g + l * block, block * sizeof *g);
+    p->version = version;
+    p->tokens_since = 0;
+}
+
+/* -------------------------------------------------------------------------------------------------------
+ * world */
+
+static uint8_t *last_checkpoint;
+static size_t last_checkpoint_bytes;
+
+void world_open(struct world *w, const struct world_config *c)
+{
+    memset(w, 0, sizeof *w);
+    struct sl_model_config shape = tiny_config(c->family);
+    struct sl_lora_config lora = tiny_lora(c->family, c->freeze_a);
+    uint32_t max_rows = c->max_rows ? c->max_rows : 128, min_cut = LAYERS;
+    for (uint32_t i = 0; i < c->n_phones; i++)
+        min_cut = c->cut[i] < min_cut ? c->cut[i] : min_cut;
+    assert_int_equal(sl_model_create(&shape, 11, &w->model), 0);
+    w->slots = fake_slots(c->slots ? c->slots : 8, max_rows);
+    w->ready = sl_ring_spsc_create(64);
+    w->returned = sl_ring_spsc_create(64);
+    w->n_phones = c->n_phones;
+    char err[256];
+    struct sl_trainer_config t = {.model = w->model,
+        .lora = lora,
+        .optim = c->optim,
+        .codec = c->codec,
+        .slots = w->slots,
+        .ready = w->ready,
+        .returned = w->returned,
+        .gang = {.quorum = 0.75,
+            .deterministic = c->deterministic,
+            .n_devices = c->n_phones,
+            .capacity = w->slots->n,
+            .max_devices = 8},
+        .aggregate_every = c->aggregate_every,
+        .steps = c->steps,
+        .min_cut = min_cut,
+        .max_rows = 8 * max_rows,
+        .eval_rows = 2 * max_rows,
+        .run = 77,
+        .incarnation = 1,
+        .resume = c->resume,
+        .now_ns = now};
+    int status = sl_trainer_create(&t, &w->trainer, err, sizeof err);
+    if (status)
+        fail_msg("%s", err);
+    for (uint32_t i = 0; i < c->n_phones; i++) {
+        phone_init(&w->phones[i], w->model, &lora, &c->optim, c->codec, i, c->cut[i], max_rows);
+        world_join(w, i);
+    }
+    world_run(w);
+    for (uint32_t i = 0; i < c->n_phones; i++)
+        phone_install(&w->phones[i], w->g, w->version);
+}
+
+void world_close(struct world *w)
+{
+    sl_trainer_free(w->trainer);
+    for (uint32_t i = 0; i < w->n_phones; i++)
+        phone_free(&w->phones[i]);
+    fake_slots_free(w->slots);
+    sl_ring_spsc_free(w->ready);
+    sl_ring_spsc_free(w->returned);
+    sl_model_free(w->model);
+    free(w->g);
+    free(last_checkpoint);
+    last_checkpoint = NULL;
+}
+
+static struct sl_command *command(struct world *w, enum sl_command_kind kind)
+{
+    struct sl_command *c = sl_trainer_command(w->trainer);
+    assert_non_null(c);
+    c->kind = kind;
+    return c;
+}
+
+void world_join(struct world *w, uint32_t device)
+{
+    struct sl_command *c = command(w, SL_COMMAND_JOIN);
+    c->device = c->session = device;
+    c->cut = w->phones[device].cut;
+    snprintf(c->id, sizeof c->id, "device-%05u", device);
+    sl_trainer_post(w->trainer, c);
+}
+
+void world_phase(struct world *w, enum sl_trainer_phase phase)
+{
+    struct sl_command *c = command(w, SL_COMMAND_PHASE);
+    c->phase = phase;
+    sl_trainer_post(w->trainer, c);
+    sl_trainer_turn(w->trainer);
+}
+
+void world_push(struct world *w, struct phone *p)
+{
+    struct sl_command *c = command(w, SL_COMMAND_PUSH);
+    c->device = p->index;
+    c->push.version = p->version;
+    c->push.tokens = p->tokens_since;
+    c->push.step = p->step;
+    c->push.last = p->cut;
+    c->push.n = phone_weights(p, &c->push.weights);
+    sl_trainer_post(w->trainer, c);
+}
+
+static void take_version(struct world *w, struct sl_event *e)
+{
+    free(w->g);
+    w->g = e->version.g;
+    w->version = e->version.version;
+    w->factor_error = e->version.factor_error;
+    for (uint32_t i = 0; i < e->version.n_devices; i++)
+        phone_install(&w->phones[e->version.devices[i]], w->g, w->version);
+    free(e->version.devices);
+    free(last_checkpoint);
+    last_checkpoint = e->version.checkpoint;
+    last_checkpoint_bytes = e->version.checkpoint_bytes;
+}
+
+static void take_event(struct world *w, struct sl_event *e)
+{
+    switch (e->kind) {
+    case SL_EVENT_STEP:
+        w->loss = e->step.nll / (double)e->step.tokens;
+        w->global_step = e->step.global_step;
+        w->step_devices = e->step.devices;
+        w->step_tokens = e->step.tokens;
+        break;
+    case SL_EVENT_EVAL:
+        for (uint32_t i = 0; i < e->eval.n; i++)
+            w->eval_nll[w->n_evals++] = e->eval.nll[i];
+        break;
+    case SL_EVENT_VERSION:
+        take_version(w, e);
+        break;
+    case SL_EVENT_INSTALL:
+        w->installs++;
+        phone_install(&w->phones[e->device], w->g, w->version);
+        break;
+    case SL_EVENT_REFUSED:
+        w->refused++;
+        break;
+    case SL_EVENT_PUSH_REFUSED:
+        w->push_refused++;
+        break;
+    case SL_EVENT_SKIPPED:
+        w->skipped++;
+        break;
+    case SL_EVENT_DIVERGED:
+        w->diverged++;
+        break;
+    case SL_EVENT_FINISHED:
+        w->finished++;
+        break;
+    }
+    sl_trainer_release(w->trainer, e);
+}
+
+void world_run(struct world *w)
+{
+    bool worked = true;
+    while (worked) {
+        uint32_t handle;
+        struct sl_event *e;
+        worked = sl_trainer_turn(w->trainer);
+        while (sl_ring_spsc_pop(w->returned, &handle, 1)) {
+            struct sl_slot *s = sl_slot_get(w->slots, handle);
+            struct phone *p = &w->phones[s->device];
+            bool push = s->outcome.flags & SL_RESULT_BOUNDARY;
+            assert_ptr_equal(p->slot, s);
+            phone_receive(p);
+            if (push)
+                world_push(w, p);
+            worked = true;
+        }
+        while ((e = sl_trainer_event(w->trainer)))
+            take_event(w, e);
+    }
+}
+
+struct sl_checkpoint *world_checkpoint(struct world *w)
+{
+    (void)w;
+    char err[256];
+    struct sl_checkpoint *c = malloc(sizeof *c);
+    assert_non_null(last_checkpoint);
+    if (sl_checkpoint_decode(last_checkpoint, last_checkpoint_bytes, c, err, sizeof err))
+        fail_msg("%s", err);
+    return c;
+}
+
+/* -----------------------------------------------------------------------------------------------------
+ * central */
+
+void central_init(struct central *c, struct sl_model *model, const struct sl_lora_config *lora,
+    const struct sl_optim_config *optim, uint32_t max_rows)
+{
+    memset(c, 0, sizeof *c);
+    c->optim = *optim;
+    assert_int_equal(sl_adapter_create(sl_model_config(model), lora, 0, LAYERS, &c->adapter), 0);
+    struct sl_half_config half = {.first = 0, .last = LAYERS, .max_rows = max_rows, .max_seqs = 16};
+    assert_int_equal(sl_half_create(model, c->adapter, &half, &c->half), 0);
+    for (uint32_t l = 0; l < LAYERS; l++)
+        assert_int_equal(sl_moments_create(optim, sl_adapter_block(c->adapter, l).n, &c->moments[l]), 0);
+}
+
+double central_step(struct central *c, const uint32_t *const *windows, const uint32_t *len, uint32_t n)
+{
+    struct sl_seq seqs[16] = {0};
+    double nll = 0;
+    uint64_t tokens = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        seqs[i] = (struct sl_seq){.len = len[i] - 1, .ids = windows[i], .targets = windows[i] + 1};
+        tokens += len[i] - 1;
+    }
+    assert_int_equal(sl_half_forward(c->half, seqs, n, NULL), 0);
+    for (uint32_t i = 0; i < n; i++)
+        nll += seqs[i].nll;
+    sl_adapter_zero_grads(c->adapter);
+    assert_int_equal(sl_half_backward(c->half, seqs, n, NULL), 0);
+    for (uint32_t l = 0; l < LAYERS; l++) {
+        struct sl_block b = sl_adapter_block(c->adapter, l);
+        sl_optim_step(&c->optim, &c->moments[l], b.data, b.grad, b.n, (double)tokens, c->optim.lr);
+    }
+    return nll / (double)tokens;
+}
+
+void central_free(struct central *c)
+{
+    sl_half_free(c->half);
+    for (uint32_t l = 0; l < LAYERS; l++)
+        sl_moments_free(&c->moments[l]);
+    sl_adapter_free(c->adapter);
+}

@@ -1,0 +1,97 @@
+/* The trainer without a network: slots in ordinary memory, and devices that compute their front halves in the
+ * test. */
+#pragma once
+
+#include "trainer/pipeline/trainer.h"
+
+enum { LAYERS = 4, WIDTH = 32, VOCAB = 97, POSITIONS = 64 };
+
+struct sl_slots {
+    uint32_t n;
+    struct sl_slot *slot;
+};
+struct sl_slots *fake_slots(uint32_t n, uint32_t max_rows);
+void fake_slots_free(struct sl_slots *);
+
+struct sl_model_config tiny_config(enum sl_family);
+struct sl_lora_config tiny_lora(enum sl_family, bool freeze_a);
+
+/* A phone: its half, its copy of the adapter, its windows. */
+struct phone {
+    struct sl_model *model;
+    struct sl_adapter *adapter;
+    struct sl_moments moments[LAYERS];
+    struct sl_half *half;
+    struct sl_optim_config optim;
+    enum sl_codec codec;
+    uint32_t index, cut, max_rows;
+    uint64_t step, version, tokens_since;
+    struct sl_slot *slot; /* of the message under way */
+    struct sl_seq seqs[8];
+    uint32_t n_seqs, rows;
+    float *x, *dx;
+};
+void phone_init(struct phone *, struct sl_model *, const struct sl_lora_config *,
+    const struct sl_optim_config *, enum sl_codec, uint32_t index, uint32_t cut, uint32_t max_rows);
+void phone_free(struct phone *);
+/* Front forward of n windows of `len` tokens each (rows len - 1), into a free slot, which is handed to the
+ * trainer. */
+void phone_send(struct phone *, struct sl_slots *, struct sl_ring_spsc *ready, const uint32_t *const *windows,
+    const uint32_t *len, uint32_t n, enum sl_request_kind);
+/* Takes the returned slot: backward and optimiser step where it is a gradient. The slot is free again. */
+void phone_receive(struct phone *);
+size_t phone_weights(struct phone *, float **weights); /* of its blocks; malloc'ed */
+void phone_install(struct phone *, const float *g, uint64_t version);
+
+/* A trainer with its rings and n phones, and the control side's part. */
+struct world {
+    struct sl_model *model;
+    struct sl_trainer *trainer;
+    struct sl_slots *slots;
+    struct sl_ring_spsc *ready, *returned;
+    struct phone phones[8];
+    uint32_t n_phones;
+    float *g;
+    uint64_t version, finished, refused, skipped, diverged, push_refused, installs;
+    double loss, factor_error;
+    uint64_t global_step, step_tokens;
+    uint32_t step_devices, n_evals;
+    double eval_nll[64];
+};
+struct world_config {
+    enum sl_family family;
+    enum sl_codec codec;
+    struct sl_optim_config optim;
+    uint32_t n_phones, cut[8], aggregate_every, slots, max_rows;
+    uint64_t steps;
+    bool freeze_a, deterministic;
+    const struct sl_checkpoint *resume;
+    uint8_t *checkpoint;
+};
+extern uint64_t fake_now_ns;
+void world_open(struct world *, const struct world_config *);
+void world_close(struct world *);
+void world_phase(struct world *, enum sl_trainer_phase);
+void world_join(struct world *, uint32_t device);
+void world_push(struct world *, struct phone *);
+/* Turns the trainer until it has nothing to do, takes events (installs new versions), gives returned slots to
+ * their phones; phones whose result says BOUNDARY push. */
+void world_run(struct world *);
+struct sl_checkpoint *world_checkpoint(struct world *); /* of the last VERSION event, decoded; NULL: none */
+
+/* Central training of the same adapter: one whole half. */
+struct central {
+    struct sl_half *half;
+    struct sl_adapter *adapter;
+    struct sl_moments moments[LAYERS];
+    struct sl_optim_config optim;
+};
+void central_init(struct central *, struct sl_model *, const struct sl_lora_config *,
+    const struct sl_optim_config *, uint32_t max_rows);
+double central_step(struct central *, const uint32_t *const *windows, const uint32_t *len, uint32_t n);
+void central_free(struct central *);
+
+/* Window number i of a deterministic text. */
+const uint32_t *text_window(uint32_t i, uint32_t len);
+struct sl_optim_config sgd(float lr);
+struct sl_optim_config adamw(float lr);

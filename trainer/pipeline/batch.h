@@ -1,0 +1,53 @@
+/* One ragged batch made of slots: a gang's messages, in the order (cut, device), through one back half
+ * [first, L) with one GEMM per layer and matrix. Under codec f32 the half reads and writes the slots' memory
+ * itself; bf16 is decoded to and encoded from one scratch tensor. What does not pass the checks of rules T15
+ * leaves the batch alone. One thread; no allocation in a batch. */
+#pragma once
+
+#include "dataplane/ingest/slot.h"
+#include "trainer/model/half.h"
+
+/* Rules T15: no row beyond so many times the median norm. */
+#define SL_ROW_NORM_MAX 1e4
+
+struct sl_batch_config {
+    struct sl_model *model;
+    struct sl_adapter *adapter; /* covers [first, L) */
+    uint32_t first;
+    uint32_t max_rows, max_members;
+    enum sl_codec codec;
+    bool inference; /* evaluation: no backward */
+};
+
+struct sl_batch_member {
+    struct sl_slot *slot;
+    uint32_t device, cut;
+    uint32_t seq0, n_seqs, rows;
+    double nll;          /* sum, after the forward pass */
+    const char *refused; /* why it has left the batch; NULL: it is in it */
+};
+
+struct sl_batch;
+int sl_batch_create(const struct sl_batch_config *, struct sl_batch **);
+void sl_batch_free(struct sl_batch *);
+
+void sl_batch_clear(struct sl_batch *);
+/* 0; -ENOSPC: the batch is full, try the next one; -EINVAL: the message cannot be computed (*why says what of
+ * it). */
+int sl_batch_add(struct sl_batch *, struct sl_slot *, uint32_t device, uint32_t cut, const char **why);
+/* Computes the losses. Members whose content is refused are marked, and the rest is computed again without
+ * them. Returns the number of members left. They come first in the order (cut, device, step); the refused
+ * ones follow. */
+uint32_t sl_batch_forward(struct sl_batch *);
+/* Backward of those left: adapter gradients are zeroed first; the gradient of each member replaces its tensor
+ * in its slot. -EDOM: a loss or a gradient is not finite; the adapter's gradients must not be used. */
+int sl_batch_backward(struct sl_batch *);
+
+uint32_t sl_batch_members(const struct sl_batch *); /* with the refused ones */
+const struct sl_batch_member *sl_batch_member(const struct sl_batch *, uint32_t i);
+const struct sl_seq *sl_batch_seqs(const struct sl_batch *); /* in the order of the members */
+uint64_t sl_batch_tokens_at(
+    const struct sl_batch *, uint32_t layer); /* predicted tokens present at a layer (rules L2) */
+uint64_t sl_batch_tokens(const struct sl_batch *);
+double sl_batch_nll(const struct sl_batch *); /* summed over sequences in order, as sluice-train does */
+uint64_t sl_batch_gemms(const struct sl_batch *);

@@ -1,0 +1,422 @@
+/* Creation, commands and the turn. */
+#include "trainer/pipeline/trainer_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { COMMANDS = 1024, EVENTS_MIN = 1024 };
+
+/* ------------------------------------------------------------------------------------------------ creation
+ */
+
+static int fail(char *err, size_t err_cap, int status, const char *what)
+{
+    snprintf(err, err_cap, "%s", what);
+    return status;
+}
+
+static bool same_experiment(const struct sl_trainer *t, const struct sl_checkpoint *c)
+{
+    const struct sl_trainer_config *g = &t->config;
+    return !memcmp(c->model_hash, g->model_hash, sizeof g->model_hash) && c->lora.rank == g->lora.rank &&
+           c->lora.alpha == g->lora.alpha && c->lora.targets == g->lora.targets &&
+           c->lora.freeze_a == g->lora.freeze_a && c->lora.seed == g->lora.seed &&
+           c->optim == g->optim.kind && c->n_layers == t->n_layers && c->first == g->min_cut &&
+           c->block == t->block && (c->m != NULL) == (g->optim.kind == SL_ADAMW);
+}
+
+static int restore(struct sl_trainer *t, const struct sl_checkpoint *c, char *err, size_t err_cap)
+{
+    if (!same_experiment(t, c))
+        return fail(err, err_cap, -EINVAL,
+            "the checkpoint in the run directory belongs to another model or experiment; use another --run "
+            "directory");
+    t->version = t->oldest = c->version;
+    t->global_step = c->global_step;
+    t->tokens = c->tokens;
+    t->train_ns = c->train_ns;
+    memcpy(sl_trainer_g(t, t->version), c->g, t->n_layers * t->block * sizeof(float));
+    for (uint32_t l = c->first; l < t->n_layers; l++) {
+        size_t at = (l - c->first) * t->block;
+        t->moments[l].t = c->t[l - c->first];
+        if (c->m) {
+            memcpy(t->moments[l].m, c->m + at, t->block * sizeof(float));
+            memcpy(t->moments[l].v, c->v + at, t->block * sizeof(float));
+        }
+    }
+    t->resumed = calloc(c->n_devices + 1u, sizeof *t->resumed);
+    if (!t->resumed)
+        return -ENOMEM;
+    memcpy(t->resumed, c->devices, c->n_devices * sizeof *t->resumed);
+    t->n_resumed = c->n_devices;
+    return 0;
+}
+
+static int begin_anew(struct sl_trainer *t)
+{
+    struct sl_adapter *g;
+    int err = sl_adapter_create(t->model, &t->config.lora, 0, t->n_layers, &g);
+    if (err)
+        return err;
+    for (uint32_t l = 0; l < t->n_layers; l++)
+        memcpy(sl_trainer_g(t, 0) + l * t->block, sl_adapter_block(g, l).data, t->block * sizeof(float));
+    sl_adapter_free(g);
+    return 0;
+}
+
+static int create_batches(struct sl_trainer *t)
+{
+    const struct sl_trainer_config *c = &t->config;
+    struct sl_batch_config b = {.model = c->model,
+        .adapter = t->edge,
+        .first = c->min_cut,
+        .max_rows = c->max_rows,
+        .max_members = t->n_slots,
+        .codec = c->codec};
+    int err = sl_batch_create(&b, &t->batch);
+    b.max_rows = c->eval_rows;
+    b.inference = true;
+    return err ? err : sl_batch_create(&b, &t->eval);
+}
+
+static int allocate(struct sl_trainer *t)
+{
+    uint32_t max_devices = t->config.gang.max_devices, events = EVENTS_MIN;
+    size_t all = t->n_layers * t->block;
+    while (events < 4 * (t->n_slots + max_devices))
+        events *= 2;
+    for (unsigned i = 0; i < SL_TRAINER_HISTORY; i++)
+        if (!(t->history[i] = calloc(all, sizeof(float))))
+            return -ENOMEM;
+    t->next = malloc(all * sizeof(float));
+    t->edge_weights = malloc(all * sizeof(float));
+    t->sum = malloc(t->block * sizeof *t->sum);
+    t->copies = calloc(max_devices + 1u, sizeof *t->copies);
+    t->devices = calloc(max_devices, sizeof *t->devices);
+    t->order = calloc(max_devices, sizeof *t->order);
+    t->eval_queue = calloc(t->n_slots, sizeof *t->eval_queue);
+    t->tokens_at = calloc(t->n_layers, sizeof *t->tokens_at);
+    t->moments = calloc(t->n_layers, sizeof *t->moments);
+    t->commands = sl_mailbox_create(COMMANDS, sizeof(struct sl_command));
+    t->events = sl_mailbox_create(events, sizeof(struct sl_event));
+    if (!t->next || !t->edge_weights || !t->sum || !t->copies || !t->devices || !t->order || !t->eval_queue ||
+        !t->tokens_at || !t->moments || !t->commands || !t->events)
+        return -ENOMEM;
+    for (uint32_t d = 0; d < max_devices; d++)
+        t->devices[d].slot = NO_SLOT;
+    for (uint32_t l = t->config.min_cut; l < t->n_layers; l++) {
+        int err = sl_moments_create(&t->config.optim, t->block, &t->moments[l]);
+        if (err)
+            return err;
+    }
+    int err = sl_adapter_create(t->model, &t->config.lora, t->config.min_cut, t->n_layers, &t->edge);
+    if (!err)
+        err = create_batches(t);
+    return err ? err : sl_gang_create(&t->config.gang, &t->gang);
+}
+
+int sl_trainer_create(
+    const struct sl_trainer_config *config, struct sl_trainer **out, char *err, size_t err_cap)
+{
+    *out = NULL;
+    struct sl_trainer *t = calloc(1, sizeof *t);
+    if (!t)
+        return fail(err, err_cap, -ENOMEM, "not enough memory for the trainer");
+    t->config = *config;
+    t->model = sl_model_config(config->model);
+    t->n_layers = t->model->n_layers;
+    t->block = sl_adapter_block_size(t->model, &config->lora);
+    t->n_slots = sl_slots_count(config->slots);
+    if (!t->config.push_timeout_ns)
+        t->config.push_timeout_ns = SL_PUSH_TIMEOUT_NS;
+    int status = -EINVAL;
+    if (config->min_cut >= 1 && config->min_cut < t->n_layers && config->aggregate_every && t->block)
+        status = allocate(t);
+    if (status) {
+        sl_trainer_free(t);
+        return fail(err, err_cap, status,
+            status == -ENOMEM ? "not enough memory for the trainer; lower edge.slots or training.batch"
+                              : "the cut, aggregate_every or LoRA targets do not fit the model");
+    }
+    err[0] = '\0';
+    status = config->resume ? restore(t, config->resume, err, err_cap) : begin_anew(t);
+    if (status) {
+        sl_trainer_free(t);
+        return err[0] ? status : fail(err, err_cap, status, "not enough memory for the adapter");
+    }
+    t->config.resume = NULL;
+    sl_trainer_install_g(t);
+    sl_trainer_announce(t, 0, 0, 0, 0);
+    *out = t;
+    return 0;
+}
+
+static void free_event(struct sl_event *e)
+{
+    if (e->kind != SL_EVENT_VERSION)
+        return;
+    free(e->version.g);
+    free(e->version.devices);
+    free(e->version.checkpoint);
+}
+
+static void empty_mailboxes(struct sl_trainer *t)
+{
+    struct sl_event *e;
+    struct sl_command *c;
+    while (t->events && (e = sl_mailbox_take(t->events))) {
+        free_event(e);
+        sl_mailbox_release(t->events, e);
+    }
+    while (t->commands && (c = sl_mailbox_take(t->commands))) {
+        if (c->kind == SL_COMMAND_PUSH)
+            free(c->push.weights);
+        sl_mailbox_release(t->commands, c);
+    }
+}
+
+void sl_trainer_free(struct sl_trainer *t)
+{
+    if (!t)
+        return;
+    empty_mailboxes(t);
+    sl_batch_free(t->batch);
+    sl_batch_free(t->eval);
+    sl_adapter_free(t->edge);
+    sl_gang_free(t->gang);
+    for (uint32_t l = 0; t->moments && l < t->n_layers; l++)
+        sl_moments_free(&t->moments[l]);
+    for (uint32_t d = 0; t->devices && d < t->config.gang.max_devices; d++)
+        free(t->devices[d].push.weights);
+    for (unsigned i = 0; i < SL_TRAINER_HISTORY; i++)
+        free(t->history[i]);
+    free(t->moments);
+    free(t->tokens_at);
+    free(t->next);
+    free(t->edge_weights);
+    free(t->sum);
+    free(t->copies);
+    free(t->devices);
+    free(t->order);
+    free(t->eval_queue);
+    free(t->resumed);
+    sl_mailbox_free(t->commands);
+    sl_mailbox_free(t->events);
+    free(t);
+}
+
+/* ------------------------------------------------------------------------------------------------ commands
+ */
+
+static struct sl_slot *take_waiting(struct sl_trainer *t, struct device *d)
+{
+    struct sl_slot *slot = d->slot == NO_SLOT ? NULL : sl_slot_get(t->config.slots, d->slot);
+    d->slot = NO_SLOT;
+    sl_gang_set_ready(t->gang, (uint32_t)(d - t->devices), false);
+    return slot;
+}
+
+static void leave(struct sl_trainer *t, struct device *d)
+{
+    if (!d->live)
+        return;
+    struct sl_slot *slot = take_waiting(t, d);
+    if (slot)
+        sl_trainer_return(t, slot, SL_RESULT_SKIPPED, 0);
+    sl_gang_set_live(t->gang, (uint32_t)(d - t->devices), false);
+    sl_trainer_no_longer_awaited(t, d);
+    d->live = false;
+}
+
+/* What the checkpoint knows of a device that comes for the first time in this incarnation. */
+static uint64_t resumed_step(struct sl_trainer *t, const char *id)
+{
+    for (uint32_t i = 0; i < t->n_resumed; i++) {
+        if (strcmp(t->resumed[i].id, id))
+            continue;
+        uint64_t step = t->resumed[i].last_step;
+        t->resumed[i] = t->resumed[--t->n_resumed];
+        return step;
+    }
+    return 0;
+}
+
+static void join(struct sl_trainer *t, const struct sl_command *c)
+{
+    struct device *d = &t->devices[c->device];
+    leave(t, d);
+    if (strcmp(d->id, c->id)) {
+        memcpy(d->id, c->id, sizeof d->id);
+        d->applied = resumed_step(t, d->id);
+    }
+    d->live = true;
+    d->in_round = false;
+    d->session = c->session;
+    d->cut = c->cut;
+    d->version = t->version;
+    d->tokens_since = 0;
+    sl_gang_set_live(t->gang, c->device, true);
+}
+
+static void return_waiting(struct sl_trainer *t)
+{
+    for (uint32_t i = 0; i < t->config.gang.max_devices; i++) {
+        struct sl_slot *slot = take_waiting(t, &t->devices[i]);
+        if (slot)
+            sl_trainer_return(t, slot, SL_RESULT_SKIPPED, 0);
+    }
+    for (uint32_t i = 0; i < t->n_eval; i++) {
+        struct sl_slot *slot = sl_slot_get(t->config.slots, t->eval_queue[i]);
+        if (slot)
+            sl_trainer_return(t, slot, SL_RESULT_SKIPPED, 0);
+    }
+    t->n_eval = 0;
+}
+
+static void set_phase(struct sl_trainer *t, enum sl_trainer_phase phase, uint64_t now)
+{
+    if (phase == t->phase)
+        return;
+    return_waiting(t);
+    if (t->phase == SL_TRAINER_TRAIN && t->train_from_ns) {
+        t->train_ns += now - t->train_from_ns;
+        t->train_from_ns = 0;
+    }
+    t->phase = phase;
+    if (phase == SL_TRAINER_TRAIN) {
+        t->train_from_ns = now;
+        if (t->config.steps && t->global_step >= t->config.steps)
+            sl_trainer_finish(t, now);
+        else
+            sl_gang_open(t->gang, now);
+    } else {
+        sl_gang_close(t->gang);
+    }
+}
+
+static void obey(struct sl_trainer *t, const struct sl_command *c, uint64_t now)
+{
+    switch (c->kind) {
+    case SL_COMMAND_JOIN:
+        join(t, c);
+        break;
+    case SL_COMMAND_LEAVE:
+        leave(t, &t->devices[c->device]);
+        break;
+    case SL_COMMAND_PHASE:
+        set_phase(t, c->phase, now);
+        break;
+    case SL_COMMAND_FINISH:
+        sl_trainer_finish(t, now);
+        break;
+    case SL_COMMAND_PUSH:
+        sl_trainer_take_push(t, c);
+        break;
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------ the turn
+ */
+
+static void sort_in(struct sl_trainer *t, uint32_t handle)
+{
+    struct sl_slot *slot = sl_slot_get(t->config.slots, handle);
+    if (!slot)
+        return;
+    slot->state = SL_SLOT_IN_BATCH;
+    uint32_t index = (uint32_t)slot->device;
+    struct device *d = slot->device < t->config.gang.max_devices ? &t->devices[index] : NULL;
+    if (t->config.latency && slot->ready_ns >= slot->first_ns) {
+        uint32_t latency = (uint32_t)((slot->ready_ns - slot->first_ns) / 100);
+        sl_ring_spsc_push(t->config.latency, &latency, 1);
+    }
+    if (!d || !d->live || d->session != slot->session) {
+        sl_trainer_return(t, slot, SL_RESULT_SKIPPED, 0);
+    } else if (slot->request.kind == SL_REQUEST_EVAL) {
+        if (t->phase == SL_TRAINER_EVAL)
+            t->eval_queue[t->n_eval++] = handle;
+        else
+            sl_trainer_return(t, slot, SL_RESULT_SKIPPED, 0);
+    } else if (t->phase != SL_TRAINER_TRAIN || t->finished || d->slot != NO_SLOT ||
+               slot->request.step <= d->applied) {
+        /* A step that was applied here already is over (rules T12). Where the push after it is waited for,
+         * that is said again. */
+        sl_trainer_return(t, slot, SL_RESULT_SKIPPED, d->awaited ? SL_RESULT_BOUNDARY : 0);
+    } else {
+        d->slot = handle;
+        sl_gang_set_ready(t->gang, index, true);
+    }
+}
+
+bool sl_trainer_turn(struct sl_trainer *t)
+{
+    uint32_t handles[POP_BURST];
+    /* A message is looked at only after the commands that were posted before it came: its device is known
+     * then. */
+    unsigned n = sl_ring_spsc_pop(t->config.ready, handles, POP_BURST);
+    struct sl_command *c;
+    bool worked = n > 0;
+    while ((c = sl_mailbox_take(t->commands))) {
+        obey(t, c, t->config.now_ns());
+        sl_mailbox_release(t->commands, c);
+        worked = true;
+    }
+    for (unsigned i = 0; i < n; i++)
+        sort_in(t, handles[i]);
+    /* Events are never lost: nothing that makes them begins while their table is nearly full. */
+    if (sl_mailbox_room(t->events) < t->n_slots + 16)
+        return false;
+    if (t->n_eval) {
+        sl_trainer_run_eval(t);
+        return true;
+    }
+    uint64_t now = t->config.now_ns();
+    if (t->phase != SL_TRAINER_TRAIN || t->finished)
+        return worked;
+    if (t->aggregating)
+        return sl_trainer_maybe_aggregate(t, now) || worked;
+    if (sl_gang_should_start(t->gang, now)) {
+        sl_trainer_run_gang(t, now);
+        return true;
+    }
+    if (t->finishing && (sl_gang_live(t->gang) == 0 || now >= t->finish_deadline_ns)) {
+        sl_trainer_begin_aggregation(t, now);
+        return true;
+    }
+    return worked;
+}
+
+/* ------------------------------------------------------------------------------------------ control's side
+ */
+
+struct sl_command *sl_trainer_command(struct sl_trainer *t)
+{
+    return sl_mailbox_claim(t->commands);
+}
+
+void sl_trainer_post(struct sl_trainer *t, struct sl_command *c)
+{
+    sl_mailbox_post(t->commands, c);
+}
+
+struct sl_event *sl_trainer_event(struct sl_trainer *t)
+{
+    return sl_mailbox_take(t->events);
+}
+
+void sl_trainer_release(struct sl_trainer *t, struct sl_event *e)
+{
+    sl_mailbox_release(t->events, e);
+}
+
+uint64_t sl_trainer_gemms(const struct sl_trainer *t)
+{
+    return sl_batch_gemms(t->batch);
+}
+
+struct sl_adapter *sl_trainer_adapter(struct sl_trainer *t)
+{
+    return t->edge;
+}

@@ -1,0 +1,133 @@
+/* The trainer thread's object: the back half with the edge's copy of the adapter, the global adapter G,
+ * gangs, aggregation.
+ *
+ *   data lcore --ready--> [gang, batch, loss, backward, step] --returned--> data lcore        32-bit slot
+ * handles, SPSC control    --commands-->                                  --events--->  control indices of
+ * table entries, SPSC
+ *
+ * sl_trainer_turn runs on the trainer thread; commands and events are for one control thread. No lock on any
+ * of the four paths. */
+#pragma once
+
+#include "dataplane/ingest/slot.h"
+#include "dataplane/ring/ring.h"
+#include "trainer/model/half.h"
+#include "trainer/model/optim.h"
+#include "trainer/pipeline/checkpoint.h"
+#include "trainer/pipeline/gang.h"
+
+enum {
+    SL_TRAINER_HISTORY = 4,    /* versions of G kept for pushes that started from them */
+    SL_TRAINER_SKIPS_MAX = 10, /* steps in a row without a finite gradient: the training has diverged */
+};
+#define SL_PUSH_RMS_MAX 1e3                        /* rules T15: of each factor of a pushed adapter */
+#define SL_PUSH_TIMEOUT_NS UINT64_C(30000000000)   /* default wait for a live device's push at a boundary */
+#define SL_FINISH_TIMEOUT_NS UINT64_C(60000000000) /* for the last gang of a run */
+
+struct sl_trainer_config {
+    struct sl_model *model;
+    struct sl_lora_config lora;
+    struct sl_optim_config optim;
+    enum sl_codec codec;
+    struct sl_slots *slots;
+    struct sl_ring_spsc *ready, *returned;
+    struct sl_ring_spsc *latency; /* out, may be NULL: first packet of a message to READY, in units of 100 ns;
+                                     drops when full */
+    struct sl_gang_config gang;
+    uint32_t aggregate_every;
+    uint64_t steps;           /* global steps after which training finishes; 0: until told */
+    uint32_t min_cut;         /* the edge computes [min_cut, L) */
+    uint32_t max_rows;        /* of a gang */
+    uint32_t eval_rows;       /* of an evaluation batch */
+    uint64_t push_timeout_ns; /* 0: the default */
+    uint8_t model_hash[32];
+    uint64_t run, incarnation;
+    const struct sl_checkpoint *resume; /* read during creation only; NULL: begin anew */
+    uint64_t (*now_ns)(void);
+};
+
+enum sl_trainer_phase { SL_TRAINER_WAIT, SL_TRAINER_EVAL, SL_TRAINER_TRAIN };
+
+enum sl_command_kind {
+    SL_COMMAND_JOIN,   /* device, session, cut, id: before its Welcome is sent */
+    SL_COMMAND_LEAVE,  /* device */
+    SL_COMMAND_PHASE,  /* phase */
+    SL_COMMAND_FINISH, /* train on to the next boundary, aggregate, then FINISHED */
+    SL_COMMAND_PUSH,   /* device, push: `weights` is malloc'ed and passes to the trainer */
+};
+struct sl_command {
+    enum sl_command_kind kind;
+    uint32_t device, session, cut;
+    char id[SL_CHECKPOINT_ID_BYTES];
+    enum sl_trainer_phase phase;
+    struct {
+        uint64_t version, tokens, step;
+        uint32_t first, last;
+        size_t n;
+        float *weights;
+    } push;
+};
+
+enum sl_event_kind {
+    SL_EVENT_STEP,         /* a gang is computed */
+    SL_EVENT_EVAL,         /* an evaluation message is */
+    SL_EVENT_VERSION,      /* G changed, or (at creation) is first known */
+    SL_EVENT_INSTALL,      /* send the present G to `device`: its push came between two aggregations */
+    SL_EVENT_REFUSED,      /* a message of `device` was refused for its content (rules T15) */
+    SL_EVENT_PUSH_REFUSED, /* its push; `stale`: send it the present G, otherwise it is broken */
+    SL_EVENT_SKIPPED,      /* a gang's gradient was not finite */
+    SL_EVENT_DIVERGED,     /* too many of those in a row */
+    SL_EVENT_FINISHED,     /* training is over and G is at a boundary */
+};
+struct sl_event {
+    enum sl_event_kind kind;
+    uint32_t device;
+    const char *why; /* static text */
+    union {
+        struct {
+            uint64_t global_step, tokens, version;
+            double nll; /* summed over sequences in batch order; the loss is nll / tokens */
+            uint32_t devices;
+            bool boundary;
+            uint64_t wait_ns, compute_ns; /* since the gang opened; forward to return of the gradients */
+        } step;
+        struct {
+            uint64_t step;
+            uint32_t n;
+            double nll[SL_SEQS_MAX]; /* by window, in the message's order */
+            uint16_t tokens[SL_SEQS_MAX];
+        } eval;
+        struct {
+            uint64_t version, global_step;
+            uint32_t copies;     /* that went into it, the edge's own included */
+            double factor_error; /* rules L5 */
+            uint64_t ns;
+            float *g;          /* [n_layers, block]; malloc'ed, passes to the receiver */
+            uint32_t *devices; /* to whom it is to be sent; malloc'ed, passes to the receiver */
+            uint32_t n_devices;
+            uint8_t *checkpoint; /* malloc'ed, passes to the receiver */
+            size_t checkpoint_bytes;
+        } version;
+        bool stale;
+    };
+};
+
+struct sl_trainer;
+/* The first event is VERSION with the G that training begins with. err: one line. */
+int sl_trainer_create(const struct sl_trainer_config *, struct sl_trainer **, char *err, size_t err_cap);
+void sl_trainer_free(struct sl_trainer *); /* when no thread uses it any more */
+
+/* Trainer thread: does what there is to do; false: nothing, sleep a little. */
+bool sl_trainer_turn(struct sl_trainer *);
+
+/* Control thread. command: NULL when the table is full (retry on the next turn); event: NULL when there is
+ * none. */
+struct sl_command *sl_trainer_command(struct sl_trainer *);
+void sl_trainer_post(struct sl_trainer *, struct sl_command *);
+struct sl_event *sl_trainer_event(struct sl_trainer *);
+void sl_trainer_release(
+    struct sl_trainer *, struct sl_event *); /* frees nothing that the event handed over */
+
+/* Of the trainer thread, for tests: GEMMs of the last gang, the edge's own adapter. */
+uint64_t sl_trainer_gemms(const struct sl_trainer *);
+struct sl_adapter *sl_trainer_adapter(struct sl_trainer *);

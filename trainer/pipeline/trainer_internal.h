@@ -1,0 +1,87 @@
+/* The inside of the trainer, for the files trainer*.c only. */
+#pragma once
+
+#include "trainer/pipeline/aggregate.h"
+#include "trainer/pipeline/batch.h"
+#include "trainer/pipeline/mailbox.h"
+#include "trainer/pipeline/trainer.h"
+
+enum { NO_SLOT = 0xffffffffu, POP_BURST = 256 };
+
+/* A push that waits for the next aggregation. */
+struct pending_push {
+    float *weights; /* NULL: none */
+    uint64_t version, tokens;
+    uint32_t last; /* blocks [0, last) */
+};
+
+struct device {
+    bool live;
+    bool awaited;  /* its push is wanted for the aggregation that goes on */
+    bool in_round; /* and has come */
+    char id[SL_CHECKPOINT_ID_BYTES];
+    uint32_t session, cut;
+    uint64_t version;      /* of G that it was last sent, as far as is known here */
+    uint64_t applied;      /* newest step applied here (rules T12) */
+    uint64_t tokens_since; /* predicted tokens of its gradients since that version: bounds what its push may
+                              claim */
+    uint32_t slot;         /* handle of its waiting message, or NO_SLOT */
+    struct pending_push push;
+};
+
+struct sl_trainer {
+    struct sl_trainer_config config;
+    enum sl_trainer_phase phase;
+    const struct sl_model_config *model;
+    uint32_t n_layers;
+    size_t block; /* trainable floats of one */
+
+    struct sl_adapter *edge;    /* the edge's copy, blocks [min_cut, L) */
+    struct sl_moments *moments; /* [L], those below min_cut unused */
+    uint64_t *tokens_at;        /* [L]: the edge's own since the last aggregation */
+    struct sl_gang *gang;
+    struct sl_batch *batch, *eval;
+
+    uint64_t version, global_step, tokens;
+    uint64_t train_ns, train_from_ns;   /* spent training before train_from_ns; 0: not training */
+    float *history[SL_TRAINER_HISTORY]; /* [L, block] each; version v at v % HISTORY */
+    uint64_t oldest;                    /* version in it */
+    double *sum;                        /* [block] */
+    float *next, *edge_weights;         /* [L, block] */
+    struct sl_copy *copies;             /* [max_devices + 1] */
+
+    uint32_t gangs_since; /* the last aggregation */
+    uint32_t skips;       /* gangs in a row without a finite gradient */
+    bool aggregating, finishing, finished;
+    uint32_t n_awaited;
+    uint64_t push_deadline_ns, finish_deadline_ns;
+
+    struct device *devices; /* [max_devices] */
+    uint32_t *order;        /* [max_devices]: scratch */
+    uint32_t *eval_queue;   /* slot handles; [slots] */
+    uint32_t n_eval, n_slots;
+    uint32_t n_resumed;
+    struct sl_checkpoint_device
+        *resumed; /* devices of the checkpoint that have not joined again yet are in here */
+
+    struct sl_mailbox *commands, *events;
+};
+
+/* trainer_step.c */
+void sl_trainer_return(struct sl_trainer *, struct sl_slot *, uint8_t status, uint8_t flags);
+void sl_trainer_run_gang(struct sl_trainer *, uint64_t now_ns);
+void sl_trainer_run_eval(struct sl_trainer *);
+
+/* trainer_round.c */
+void sl_trainer_begin_aggregation(struct sl_trainer *, uint64_t now_ns);
+void sl_trainer_take_push(struct sl_trainer *, const struct sl_command *);
+void sl_trainer_no_longer_awaited(struct sl_trainer *, struct device *);
+bool sl_trainer_maybe_aggregate(struct sl_trainer *, uint64_t now_ns);
+/* The VERSION event of the present G, to the devices in order[0 .. n). */
+void sl_trainer_announce(struct sl_trainer *, uint32_t n, uint32_t copies, double factor_error, uint64_t ns);
+void sl_trainer_finish(struct sl_trainer *, uint64_t now_ns);
+static inline float *sl_trainer_g(struct sl_trainer *t, uint64_t version)
+{
+    return t->history[version % SL_TRAINER_HISTORY];
+}
+void sl_trainer_install_g(struct sl_trainer *); /* edge's copy := G */

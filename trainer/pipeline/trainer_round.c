@@ -1,0 +1,292 @@
+/* Pushes, aggregation at a boundary, and what becomes of G. */
+#include "trainer/pipeline/trainer_internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool kept(const struct sl_trainer *t, uint64_t version)
+{
+    return version <= t->version && version >= t->oldest;
+}
+
+void sl_trainer_no_longer_awaited(struct sl_trainer *t, struct device *d)
+{
+    if (d->awaited && t->n_awaited)
+        t->n_awaited--;
+    d->awaited = false;
+}
+
+static void tell(struct sl_trainer *t, enum sl_event_kind kind, uint32_t device, bool stale, const char *why)
+{
+    struct sl_event *e = sl_mailbox_claim(t->events);
+    if (!e)
+        return;
+    e->kind = kind;
+    e->device = device;
+    e->stale = stale;
+    e->why = why;
+    sl_mailbox_post(t->events, e);
+}
+
+/* Rules T15: finite, and no factor's RMS beyond the bound. */
+static const char *check_weights(const struct sl_trainer *t, const float *weights, uint32_t n_blocks)
+{
+    const struct sl_lora_config *lora = &t->config.lora;
+    for (uint32_t l = 0; l < n_blocks; l++) {
+        const float *w = weights + l * t->block;
+        for (unsigned pass = lora->freeze_a; pass < 2; pass++) {
+            for (unsigned target = 0; target < SL_TARGET_COUNT; target++) {
+                uint32_t in, out;
+                if (!(lora->targets >> target & 1))
+                    continue;
+                sl_target_dims(t->model, (enum sl_target)target, &in, &out);
+                size_t n = (size_t)lora->rank * (pass == 0 ? in : out);
+                double sum = 0;
+                for (size_t i = 0; i < n; i++)
+                    sum += (double)w[i] * w[i];
+                if (!isfinite(sum))
+                    return "the pushed adapter is not finite";
+                if (sum > SL_PUSH_RMS_MAX * SL_PUSH_RMS_MAX * (double)n)
+                    return "the pushed adapter is out of bounds: a factor's RMS is beyond 1000";
+                w += n;
+            }
+        }
+    }
+    return NULL;
+}
+
+void sl_trainer_take_push(struct sl_trainer *t, const struct sl_command *c)
+{
+    struct device *d = &t->devices[c->device];
+    float *weights = c->push.weights;
+    const char *why = NULL;
+    if (!d->live) {
+        free(weights);
+        return;
+    }
+    bool stale = !kept(t, c->push.version);
+    if (stale)
+        why = "the push started from a version that is no longer kept";
+    else if (c->push.first != 0 || c->push.last != d->cut || c->push.n != d->cut * t->block)
+        why = "the pushed adapter has the wrong shape";
+    else
+        why = check_weights(t, weights, d->cut);
+    if (why) {
+        free(weights);
+        sl_trainer_no_longer_awaited(t, d);
+        d->version = t->version;
+        d->tokens_since = 0;
+        tell(t, SL_EVENT_PUSH_REFUSED, c->device, stale, why);
+        return;
+    }
+    free(d->push.weights);
+    d->push = (struct pending_push){.weights = weights,
+        .version = c->push.version,
+        .tokens = c->push.tokens < d->tokens_since ? c->push.tokens : d->tokens_since,
+        .last = c->push.last};
+    d->tokens_since = 0;
+    if (d->awaited) {
+        sl_trainer_no_longer_awaited(t, d);
+        d->in_round = true;
+        return; /* it gets the new G with the others */
+    }
+    d->version = t->version;
+    tell(t, SL_EVENT_INSTALL, c->device, false, NULL);
+}
+
+void sl_trainer_begin_aggregation(struct sl_trainer *t, uint64_t now_ns)
+{
+    t->aggregating = true;
+    t->push_deadline_ns = now_ns + t->config.push_timeout_ns;
+    sl_gang_close(t->gang);
+}
+
+void sl_trainer_install_g(struct sl_trainer *t)
+{
+    const float *g = sl_trainer_g(t, t->version);
+    for (uint32_t l = t->config.min_cut; l < t->n_layers; l++)
+        memcpy(sl_adapter_block(t->edge, l).data, g + l * t->block, t->block * sizeof *g);
+}
+
+/* ------------------------------------------------------------------------------------- announcing a version
+ */
+
+static uint8_t *make_checkpoint(struct sl_trainer *t, size_t *len)
+{
+    uint32_t edge = t->n_layers - t->config.min_cut, max_devices = t->config.gang.max_devices;
+    bool moments = t->config.optim.kind == SL_ADAMW;
+    struct sl_checkpoint c = {.run = t->config.run,
+        .incarnation = t->config.incarnation,
+        .version = t->version,
+        .global_step = t->global_step,
+        .tokens = t->tokens,
+        .train_ns = t->train_ns + (t->train_from_ns ? t->config.now_ns() - t->train_from_ns : 0),
+        .lora = t->config.lora,
+        .optim = t->config.optim.kind,
+        .n_layers = t->n_layers,
+        .first = t->config.min_cut,
+        .block = t->block,
+        .g = sl_trainer_g(t, t->version)};
+    memcpy(c.model_hash, t->config.model_hash, sizeof c.model_hash);
+    uint8_t *image = NULL;
+    c.t = calloc(edge, sizeof *c.t);
+    c.devices = calloc(max_devices + t->n_resumed + 1u, sizeof *c.devices);
+    if (moments) {
+        c.m = malloc(edge * t->block * sizeof *c.m);
+        c.v = malloc(edge * t->block * sizeof *c.v);
+    }
+    if (c.t && c.devices && (!moments || (c.m && c.v))) {
+        for (uint32_t i = 0; i < edge; i++) {
+            const struct sl_moments *m = &t->moments[t->config.min_cut + i];
+            c.t[i] = m->t;
+            if (moments) {
+                memcpy(c.m + i * t->block, m->m, t->block * sizeof *c.m);
+                memcpy(c.v + i * t->block, m->v, t->block * sizeof *c.v);
+            }
+        }
+        for (uint32_t i = 0; i < max_devices; i++) {
+            if (!t->devices[i].id[0])
+                continue;
+            memcpy(c.devices[c.n_devices].id, t->devices[i].id, sizeof t->devices[i].id);
+            c.devices[c.n_devices++].last_step = t->devices[i].applied;
+        }
+        for (uint32_t i = 0; i < t->n_resumed; i++)
+            c.devices[c.n_devices++] = t->resumed[i];
+        if (sl_checkpoint_encode(&c, &image, len))
+            image = NULL;
+    }
+    c.g = NULL; /* the trainer's own */
+    sl_checkpoint_clear(&c);
+    return image;
+}
+
+void sl_trainer_announce(struct sl_trainer *t, uint32_t n, uint32_t copies, double factor_error, uint64_t ns)
+{
+    size_t bytes = t->n_layers * t->block * sizeof(float);
+    struct sl_event *e = sl_mailbox_claim(t->events);
+    if (!e)
+        return;
+    e->kind = SL_EVENT_VERSION;
+    e->version.version = t->version;
+    e->version.global_step = t->global_step;
+    e->version.copies = copies;
+    e->version.factor_error = factor_error;
+    e->version.ns = ns;
+    e->version.g = malloc(bytes);
+    e->version.devices = malloc((n + 1u) * sizeof *e->version.devices);
+    if (e->version.g)
+        memcpy(e->version.g, sl_trainer_g(t, t->version), bytes);
+    if (e->version.devices) {
+        memcpy(e->version.devices, t->order, n * sizeof *e->version.devices);
+        e->version.n_devices = n;
+    }
+    e->version.checkpoint = make_checkpoint(t, &e->version.checkpoint_bytes);
+    sl_mailbox_post(t->events, e);
+}
+
+/* ---------------------------------------------------------------------------------------------- aggregation
+ */
+
+/* The copies that go in: pushes in device order, then the edge's own. */
+static uint32_t collect(struct sl_trainer *t)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < t->config.gang.max_devices; i++) {
+        const struct pending_push *p = &t->devices[i].push;
+        if (!p->weights || !p->tokens || !kept(t, p->version))
+            continue;
+        t->copies[n++] = (struct sl_copy){.last = p->last,
+            .weights = p->weights,
+            .base = p->version == t->version ? NULL : sl_trainer_g(t, p->version),
+            .tokens = p->tokens};
+    }
+    for (uint32_t l = t->config.min_cut; l < t->n_layers; l++)
+        memcpy(t->edge_weights + (l - t->config.min_cut) * t->block, sl_adapter_block(t->edge, l).data,
+            t->block * sizeof(float));
+    t->copies[n++] = (struct sl_copy){.first = t->config.min_cut,
+        .last = t->n_layers,
+        .weights = t->edge_weights,
+        .tokens_at = t->tokens_at};
+    return n;
+}
+
+/* Puts into order[] who gets the new G: whoever pushed for this boundary and is still there. Those that
+ * pushed between two boundaries have had a G already and have gone on from it. */
+static uint32_t close_round(struct sl_trainer *t)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < t->config.gang.max_devices; i++) {
+        struct device *d = &t->devices[i];
+        free(d->push.weights);
+        d->push = (struct pending_push){0};
+        if (d->live && d->in_round) {
+            d->version = t->version;
+            t->order[n++] = i;
+        }
+        d->in_round = d->awaited = false;
+    }
+    memset(t->tokens_at, 0, t->n_layers * sizeof *t->tokens_at);
+    t->gangs_since = t->n_awaited = 0;
+    t->aggregating = false;
+    return n;
+}
+
+static void end_training(struct sl_trainer *t, uint64_t now_ns)
+{
+    t->finished = true;
+    t->train_ns += t->train_from_ns ? now_ns - t->train_from_ns : 0;
+    t->train_from_ns = 0;
+    sl_gang_close(t->gang);
+    tell(t, SL_EVENT_FINISHED, 0, false, NULL);
+}
+
+static void aggregate(struct sl_trainer *t)
+{
+    uint64_t from = t->config.now_ns();
+    size_t bytes = t->n_layers * t->block * sizeof(float);
+    const float *g = sl_trainer_g(t, t->version);
+    uint32_t n = collect(t);
+    memcpy(t->next, g, bytes);
+    sl_aggregate(t->next, t->n_layers, t->block, t->copies, n, t->sum);
+    double error = sl_aggregate_factor_error(t->model, &t->config.lora, g, t->next, t->copies, n);
+    t->version++; /* its place in the history is that of the oldest version, which a copy may have started
+                     from */
+    memcpy(sl_trainer_g(t, t->version), t->next, bytes);
+    if (t->version - t->oldest >= SL_TRAINER_HISTORY)
+        t->oldest = t->version - SL_TRAINER_HISTORY + 1;
+    sl_trainer_install_g(t);
+    uint32_t devices = close_round(t);
+    uint64_t now = t->config.now_ns();
+    sl_trainer_announce(t, devices, n, error, now - from);
+    if (t->finishing)
+        end_training(t, now);
+    else
+        sl_gang_open(t->gang, now);
+}
+
+bool sl_trainer_maybe_aggregate(struct sl_trainer *t, uint64_t now_ns)
+{
+    bool late = !t->config.gang.deterministic && now_ns >= t->push_deadline_ns;
+    if (t->n_awaited && !late)
+        return false;
+    aggregate(t);
+    return true;
+}
+
+void sl_trainer_finish(struct sl_trainer *t, uint64_t now_ns)
+{
+    if (t->finished || t->finishing || t->phase != SL_TRAINER_TRAIN)
+        return;
+    t->finishing = true;
+    t->finish_deadline_ns = now_ns + SL_FINISH_TIMEOUT_NS;
+    if (t->aggregating || t->gangs_since)
+        return;
+    for (uint32_t i = 0; i < t->config.gang.max_devices; i++) {
+        if (t->devices[i].push.weights) {
+            sl_trainer_begin_aggregation(t, now_ns);
+            return;
+        }
+    }
+    end_training(t, now_ns);
+}
