@@ -223,3 +223,13 @@ void *sl_control_user(const struct sl_control *c)
 {
     return c->user;
 }
+
+void sl_control_set_transport(struct sl_control *c, void *transport)
+{
+    c->transport = transport;
+}
+
+void *sl_control_transport(const struct sl_control *c)
+{
+    return c->transport;
+}

@@ -78,3 +78,5 @@ void sl_control_bye(struct sl_control *, const char *text);                     
 struct sl_tls *sl_control_tls(struct sl_control *); /* peer name, key hash, exporter */
 void sl_control_set_user(struct sl_control *, void *);
 void *sl_control_user(const struct sl_control *);
+void sl_control_set_transport(struct sl_control *, void *); /* what moves the bytes keeps its own state here */
+void *sl_control_transport(const struct sl_control *);

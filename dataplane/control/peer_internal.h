@@ -40,7 +40,7 @@ struct sl_control_assembly {
 struct sl_control {
     struct sl_control_config config;
     const struct sl_control_ops *ops;
-    void *app, *user;
+    void *app, *user, *transport;
     struct sl_tls *tls;
     enum sl_control_state state;
     uint64_t now_ns;      /* the newest that a caller told */

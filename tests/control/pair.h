@@ -113,7 +113,7 @@ static int contexts_free(void **state)
     return 0;
 }
 
-static struct sl_control *control_create(enum sl_control_role role, struct seen *s, uint64_t now)
+static inline struct sl_control *control_create(enum sl_control_role role, struct seen *s, uint64_t now)
 {
     struct sl_control_config config = {.role = role, .adapter_bytes_max = 8 << 20};
     struct sl_control *c;
