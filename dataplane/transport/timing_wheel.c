@@ -86,14 +86,19 @@ uint32_t sl_wheel_pop(struct sl_wheel *w, uint64_t now_ns)
     uint64_t now = now_ns >> SL_WHEEL_TICK_SHIFT, tick;
     unsigned level, digit;
     while (earliest(w, &level, &digit, &tick) && tick <= now) {
-        uint32_t index = w->head[level * SL_WHEEL_SLOTS + digit];
+        const uint32_t *head = &w->head[level * SL_WHEEL_SLOTS + digit];
+        uint32_t index;
         w->tick = tick;
-        take_out(w, index);
         if (level == 0) {
+            index = *head;
+            take_out(w, index);
             w->n_armed--;
             return index;
         }
-        insert(w, index); /* comes down: its tick now agrees with the present in this digit */
+        while ((index = *head) != SL_WHEEL_NONE) { /* all come down: their ticks now agree in this digit */
+            take_out(w, index);
+            insert(w, index);
+        }
     }
     if (now > w->tick)
         w->tick = now;
