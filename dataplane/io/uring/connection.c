@@ -196,7 +196,7 @@ static void conn_free(struct sl_loop_conn *conn)
 
 static void accepted(struct sl_loop *loop, struct sl_loop_listener *l, int fd)
 {
-    struct sl_loop_conn *conn = conn_create(loop, fd);
+    struct sl_loop_conn *conn = loop->ending ? NULL : conn_create(loop, fd);
     int one = 1;
 
     if (!conn) {
