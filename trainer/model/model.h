@@ -16,8 +16,9 @@ struct sl_param {
 };
 
 /* Loads config.json and model.safetensors (single, or sharded with model.safetensors.index.json; F32, F16, BF16;
- * names with or without the "model."/"transformer." prefix; either tied name). Refuses missing, misshapen,
- * truncated, duplicate or non-finite tensors by name. */
+ * names with or without the "model."/"transformer." prefix; either tied name, or both where they are equal). Refuses
+ * missing, misshapen, truncated, duplicate, unknown or non-finite tensors by name; only buffers that follow from the
+ * config (attn.bias, attn.masked_bias, rotary_emb.inv_freq) are passed over. */
 int sl_model_load(const char *dir, struct sl_model **, char *err, size_t err_cap);
 /* Random initialisation (GPT-2's scheme: N(0, 0.02), residual projections divided by sqrt(2 L)), a function of
  * (seed, tensor name) only. */
@@ -34,8 +35,10 @@ int sl_model_enable_grads(struct sl_model *);
 void sl_model_zero_grads(struct sl_model *);
 
 enum sl_dtype { SL_DTYPE_F32, SL_DTYPE_F16, SL_DTYPE_BF16 };
-/* Writes DIR/config.json and DIR/model.safetensors (tied embeddings once, as model.embed_tokens.weight). */
+/* Writes DIR/config.json and DIR/model.safetensors (tied embeddings once, under the embedding's name), each to a temporary
+ * name, both synced before either replaces the old one: after an error the old files are there unchanged. */
 int sl_model_save(const struct sl_model *, const char *dir, enum sl_dtype, char *err, size_t err_cap);
 
-/* SHA-256 over config.json and then the safetensors files in index order (the bytes of the files, one after another). */
+/* SHA-256 over config.json and then the safetensors files in the order in which the index first names them (the bytes of the
+ * files, one after another). */
 int sl_model_hash(const char *dir, uint8_t hash[32], char *err, size_t err_cap);

@@ -130,6 +130,8 @@ static int count_text(
     struct trainer *t, const pcre2_code *code, struct sl_matcher *m, const char *text, size_t len)
 {
     char *repaired = NULL;
+    if (len > SL_MAX_TEXT)
+        return -EFBIG;
     if (!sl_utf8_valid(text, len)) {
         repaired = sl_utf8_repair(text, len, &len);
         if (!repaired)
