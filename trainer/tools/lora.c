@@ -16,7 +16,7 @@ struct lora_options {
     uint32_t steps, batch, seq, rank, threads;
     double lr, alpha, weight_decay, clip;
     uint64_t seed;
-    bool freeze_a, json;
+    bool freeze_a, tails, json;
     struct sl_schedule schedule;
 };
 
@@ -28,6 +28,7 @@ struct lora_run {
     struct sl_moments *moments; /* [layers] */
     struct sl_optim_config optim;
     double *losses; /* [steps] */
+    double tokens;  /* predicted, all steps done */
     uint32_t done;
 };
 
@@ -89,13 +90,16 @@ static int prepare(const struct lora_options *o, struct lora_run *run, char *err
 static int step(const struct lora_options *o, struct lora_run *run, const struct sl_window_list *windows,
     uint32_t s, char *err, size_t err_cap)
 {
-    for (uint32_t b = 0; b < o->batch; b++)
-        run->seqs[b] = sl_seq_of_window(windows->at[((size_t)s * o->batch + b) % windows->n], o->seq);
+    double nll = 0, tokens = 0;
+    for (uint32_t b = 0; b < o->batch; b++) {
+        size_t w = ((size_t)s * o->batch + b) % windows->n;
+        run->seqs[b] = sl_seq_of_window(windows->at[w], windows->len[w]);
+        tokens += run->seqs[b].len;
+    }
     sl_adapter_zero_grads(run->subject.adapter);
     int rc = sl_half_forward(run->half, run->seqs, o->batch, NULL);
     if (rc)
         return rc;
-    double nll = 0, tokens = (double)o->batch * (o->seq - 1);
     for (uint32_t b = 0; b < o->batch; b++)
         nll += run->seqs[b].nll;
     run->losses[s] = nll / tokens;
@@ -110,19 +114,32 @@ static int step(const struct lora_options *o, struct lora_run *run, const struct
         sl_clip(block.grad, block.n, tokens, o->clip);
         sl_optim_step(&run->optim, &run->moments[l], block.data, block.grad, block.n, tokens, lr);
     }
+    run->tokens += tokens;
     return rc;
 }
 
-static void print_losses(const struct lora_run *run, double seconds, double tokens_per_step, bool json)
+/* All 17 digits: split and central losses are compared to the bit, and cJSON may round the last one off. */
+static cJSON *exact_array(const double *v, uint32_t n)
 {
-    double rate = run->done * tokens_per_step / seconds;
+    cJSON *array = cJSON_CreateArray();
+    for (uint32_t i = 0; i < n; i++) {
+        char text[32];
+        snprintf(text, sizeof text, "%.17g", v[i]);
+        cJSON_AddItemToArray(array, cJSON_CreateRaw(text));
+    }
+    return array;
+}
+
+static void print_losses(const struct lora_run *run, double seconds, bool json)
+{
+    double rate = run->tokens / seconds;
     if (!json) {
         printf("%u steps, loss %.6f -> %.6f nats per token, %.0f tokens/s\n", run->done, run->losses[0],
             run->losses[run->done - 1], rate);
         return;
     }
     cJSON *out = cJSON_CreateObject();
-    cJSON_AddItemToObject(out, "losses", cJSON_CreateDoubleArray(run->losses, (int)run->done));
+    cJSON_AddItemToObject(out, "losses", exact_array(run->losses, run->done));
     cJSON_AddNumberToObject(out, "steps", run->done);
     cJSON_AddNumberToObject(out, "tokens_per_s", rate);
     char *text = cJSON_Print(out);
@@ -139,7 +156,7 @@ static int train(const struct lora_options *o, struct lora_run *run, char *err, 
     const struct sl_model_config *config = sl_model_config(run->subject.model);
     int rc = sl_input_read(&o->in, run->subject.tok, config->eos_id, config->vocab, &input, err, err_cap);
     if (!rc)
-        rc = sl_window_list_make(&input, o->seq, false, &windows);
+        rc = sl_window_list_make(&input, o->seq, o->tails, &windows);
     if (!rc && windows.n == 0) {
         snprintf(err, err_cap, "too little text: not one full window of %u tokens (lower --seq)", o->seq);
         rc = -EINVAL;
@@ -159,7 +176,7 @@ static int train(const struct lora_options *o, struct lora_run *run, char *err, 
     if (!rc && o->out)
         rc = sl_peft_save(run->subject.adapter, config, o->dir, o->out, err, err_cap);
     if (!rc && run->done)
-        print_losses(run, sl_progress_seconds(&progress), (double)o->batch * (o->seq - 1), o->json);
+        print_losses(run, sl_progress_seconds(&progress), o->json);
     sl_window_list_free(&windows);
     sl_input_free(&input);
     return rc;
@@ -209,6 +226,7 @@ static int run(int argc, char **argv)
         {"steps", SL_OPT_COUNT, &o.steps, "N", "optimiser steps", true, 1, 1e8, 0},
         {"batch", SL_OPT_COUNT, &o.batch, "B", "windows per step", true, 1, 1 << 16, 0},
         {"seq", SL_OPT_COUNT, &o.seq, "T", "tokens per window", true, 2, 1 << 20, 0},
+        {"tails", SL_OPT_FLAG, &o.tails, NULL, "also the last, shorter window of a stream", 0, 0, 0, 0},
         {"lr", SL_OPT_NUMBER, &o.lr, "X", "learning rate", true, 0, 1e6, 0},
         {"rank", SL_OPT_COUNT, &o.rank, "R", "rank (default 8)", 0, 1, 4096, 0},
         {"alpha", SL_OPT_NUMBER, &o.alpha, "X", "scale is alpha/rank (default 16)", 0, 0, 1e6, 0},
