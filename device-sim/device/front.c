@@ -1,0 +1,309 @@
+#include "device-sim/device/front.h"
+
+#include "dataplane/wire/frame.h"
+#include "dataplane/wire/packet.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+_Static_assert(
+    SL_SEQS_MAX == sizeof(((struct sl_front_batch *)0)->window) / sizeof(uint32_t *), "one per sequence");
+
+static const float absurd_factor = 1e6f;
+
+struct snapshot {
+    bool used;
+    struct sl_front_mark mark;
+    float *adapter;
+    float *m, *v; /* of all blocks, one after another; NULL for SGD */
+    uint64_t *t;  /* [cut] */
+};
+
+struct sl_front {
+    struct sl_front_config cfg;
+    struct sl_adapter *adapter;
+    struct sl_half *train, *eval;
+    struct sl_moments *moments; /* [cut] */
+    size_t block_floats;
+    uint32_t d_model;
+    struct sl_seq seq[SL_SEQS_MAX]; /* of the last forward */
+    uint32_t n_seqs;
+    struct snapshot snapshot[SL_FRONT_SNAPSHOTS];
+};
+
+static int make_moments(struct sl_front *f)
+{
+    f->moments = calloc(f->cfg.cut, sizeof(*f->moments));
+    if (!f->moments)
+        return -ENOMEM;
+    for (uint32_t l = 0; l < f->cfg.cut; l++) {
+        int rc = sl_moments_create(&f->cfg.optim, f->block_floats, &f->moments[l]);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static int make_snapshots(struct sl_front *f)
+{
+    size_t n = f->block_floats * f->cfg.cut;
+
+    for (int i = 0; i < SL_FRONT_SNAPSHOTS; i++) {
+        struct snapshot *s = &f->snapshot[i];
+        s->adapter = malloc(n * sizeof(float));
+        s->t = calloc(f->cfg.cut, sizeof(uint64_t));
+        if (!s->adapter || !s->t)
+            return -ENOMEM;
+        if (!f->moments[0].m)
+            continue;
+        s->m = malloc(n * sizeof(float));
+        s->v = malloc(n * sizeof(float));
+        if (!s->m || !s->v)
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+static int make_halves(struct sl_front *f)
+{
+    uint32_t rows = f->cfg.seq - 1;
+    struct sl_half_config train = {
+        .last = f->cfg.cut, .max_rows = f->cfg.train_windows * rows, .max_seqs = f->cfg.train_windows};
+    struct sl_half_config eval = {.last = f->cfg.cut,
+        .max_rows = f->cfg.eval_windows * rows,
+        .max_seqs = f->cfg.eval_windows,
+        .inference = true};
+    int rc = sl_half_create(f->cfg.model, f->adapter, &train, &f->train);
+
+    return rc ? rc : sl_half_create(f->cfg.model, f->adapter, &eval, &f->eval);
+}
+
+int sl_front_create(const struct sl_front_config *cfg, struct sl_front **out)
+{
+    const struct sl_model_config *shape = sl_model_config(cfg->model);
+
+    if (cfg->cut == 0 || cfg->cut >= shape->n_layers || cfg->seq < 2 || cfg->train_windows == 0 ||
+        cfg->train_windows > SL_SEQS_MAX || cfg->eval_windows == 0 || cfg->eval_windows > SL_SEQS_MAX)
+        return -EINVAL;
+    struct sl_front *f = calloc(1, sizeof(*f));
+    if (!f)
+        return -ENOMEM;
+    f->cfg = *cfg;
+    f->d_model = shape->d_model;
+    f->block_floats = sl_adapter_block_size(shape, &cfg->lora);
+    int rc = sl_adapter_create(shape, &cfg->lora, 0, cfg->cut, &f->adapter);
+    if (!rc)
+        rc = make_moments(f);
+    if (!rc)
+        rc = make_snapshots(f);
+    if (!rc)
+        rc = make_halves(f);
+    if (rc) {
+        sl_front_free(f);
+        return rc;
+    }
+    *out = f;
+    return 0;
+}
+
+void sl_front_free(struct sl_front *f)
+{
+    if (!f)
+        return;
+    sl_half_free(f->train);
+    sl_half_free(f->eval);
+    for (uint32_t l = 0; f->moments && l < f->cfg.cut; l++)
+        sl_moments_free(&f->moments[l]);
+    free(f->moments);
+    for (int i = 0; i < SL_FRONT_SNAPSHOTS; i++) {
+        free(f->snapshot[i].adapter);
+        free(f->snapshot[i].m);
+        free(f->snapshot[i].v);
+        free(f->snapshot[i].t);
+    }
+    if (f->adapter)
+        sl_adapter_free(f->adapter);
+    free(f);
+}
+
+size_t sl_front_workspace_floats(const struct sl_front *f)
+{
+    uint32_t windows =
+        f->cfg.train_windows > f->cfg.eval_windows ? f->cfg.train_windows : f->cfg.eval_windows;
+
+    return (size_t)windows * (f->cfg.seq - 1) * f->d_model;
+}
+
+static void spoil(enum sl_fault fault, float *x, size_t n)
+{
+    if (fault == SL_FAULT_NAN)
+        x[n / 2] = NAN;
+    for (size_t i = 0; fault == SL_FAULT_ABSURD && i < n; i++)
+        x[i] *= absurd_factor;
+}
+
+/* Tensor, zeros to its last unit, target ids, zeros to theirs. */
+static void write_message(const struct sl_front *f, const struct sl_front_batch *b, enum sl_codec codec,
+    const struct sl_grid *g, const float *x, uint8_t *message)
+{
+    uint32_t rows = f->cfg.seq - 1;
+    size_t n = (size_t)g->rows * f->d_model, tensor = (size_t)g->tensor_units * SL_UNIT_BYTES;
+    size_t used = n * (codec == SL_CODEC_F32 ? 4 : 2);
+    uint8_t *targets = message + tensor;
+
+    sl_codec_encode(codec, x, message, n);
+    memset(message + used, 0, tensor - used);
+    memset(targets, 0, (size_t)g->target_units * SL_UNIT_BYTES);
+    for (uint32_t i = 0; i < b->n; i++)
+        memcpy(targets + (size_t)i * rows * 4, b->window[i] + 1, (size_t)rows * 4);
+}
+
+int sl_front_forward(struct sl_front *f, const struct sl_front_batch *b, enum sl_codec codec,
+    const struct sl_grid *g, enum sl_fault fault, float *workspace, uint8_t *message)
+{
+    uint32_t rows = f->cfg.seq - 1;
+
+    if (b->n == 0 || b->n > (b->eval ? f->cfg.eval_windows : f->cfg.train_windows) || g->rows != b->n * rows)
+        return -EINVAL;
+    for (uint32_t i = 0; i < b->n; i++)
+        f->seq[i] = (struct sl_seq){.len = rows, .ids = b->window[i]};
+    f->n_seqs = b->n;
+    int rc = sl_half_forward(b->eval ? f->eval : f->train, f->seq, f->n_seqs, workspace);
+    if (rc)
+        return rc;
+    spoil(fault, workspace, (size_t)g->rows * f->d_model);
+    write_message(f, b, codec, g, workspace, message);
+    return 0;
+}
+
+static bool all_finite(const float *x, size_t n)
+{
+    /* 0 * finite = 0; 0 * inf and 0 * NaN are NaN, and stay. */
+    float sum = 0;
+
+    for (size_t i = 0; i < n; i++)
+        sum += 0 * x[i];
+    return sum == 0;
+}
+
+int sl_front_backward(struct sl_front *f, enum sl_codec codec, const uint8_t *gradient, float *workspace)
+{
+    uint32_t rows = f->n_seqs * (f->cfg.seq - 1);
+    size_t n = (size_t)rows * f->d_model;
+
+    if (rows == 0)
+        return -EINVAL;
+    sl_codec_decode(codec, gradient, workspace, n);
+    if (!all_finite(workspace, n))
+        return -EDOM;
+    sl_adapter_zero_grads(f->adapter);
+    int rc = sl_half_backward(f->train, f->seq, f->n_seqs, workspace);
+    if (rc)
+        return rc;
+    for (uint32_t l = 0; l < f->cfg.cut; l++) {
+        struct sl_block b = sl_adapter_block(f->adapter, l);
+        if (!all_finite(b.grad, b.n))
+            return -EDOM;
+    }
+    for (uint32_t l = 0; l < f->cfg.cut; l++) {
+        struct sl_block b = sl_adapter_block(f->adapter, l);
+        sl_optim_step(&f->cfg.optim, &f->moments[l], b.data, b.grad, b.n, rows, f->cfg.optim.lr);
+    }
+    return 0;
+}
+
+size_t sl_front_floats(const struct sl_front *f)
+{
+    return f->block_floats * f->cfg.cut;
+}
+
+void sl_front_get(struct sl_front *f, float *out)
+{
+    for (uint32_t l = 0; l < f->cfg.cut; l++)
+        memcpy(
+            out + l * f->block_floats, sl_adapter_block(f->adapter, l).data, f->block_floats * sizeof(float));
+}
+
+void sl_front_set(struct sl_front *f, const float *in)
+{
+    for (uint32_t l = 0; l < f->cfg.cut; l++)
+        memcpy(
+            sl_adapter_block(f->adapter, l).data, in + l * f->block_floats, f->block_floats * sizeof(float));
+}
+
+void sl_front_fresh_moments(struct sl_front *f)
+{
+    for (uint32_t l = 0; l < f->cfg.cut; l++) {
+        struct sl_moments *m = &f->moments[l];
+        m->t = 0;
+        if (m->m) {
+            memset(m->m, 0, f->block_floats * sizeof(float));
+            memset(m->v, 0, f->block_floats * sizeof(float));
+        }
+    }
+}
+
+static struct snapshot *slot_for(struct sl_front *f, uint64_t version)
+{
+    struct snapshot *oldest = &f->snapshot[0];
+
+    for (int i = 0; i < SL_FRONT_SNAPSHOTS; i++) {
+        struct snapshot *s = &f->snapshot[i];
+        if (!s->used || s->mark.version == version)
+            return s;
+        if (s->mark.version < oldest->mark.version)
+            oldest = s;
+    }
+    return oldest;
+}
+
+void sl_front_snapshot(struct sl_front *f, const struct sl_front_mark *mark)
+{
+    struct snapshot *s = slot_for(f, mark->version);
+    size_t n = f->block_floats;
+
+    s->used = true;
+    s->mark = *mark;
+    sl_front_get(f, s->adapter);
+    for (uint32_t l = 0; l < f->cfg.cut; l++) {
+        s->t[l] = f->moments[l].t;
+        if (s->m) {
+            memcpy(s->m + l * n, f->moments[l].m, n * sizeof(float));
+            memcpy(s->v + l * n, f->moments[l].v, n * sizeof(float));
+        }
+    }
+}
+
+/* What came after a boundary that we went back to never happened. */
+static void forget_newer(struct sl_front *f, uint64_t version)
+{
+    for (int i = 0; i < SL_FRONT_SNAPSHOTS; i++) {
+        if (f->snapshot[i].mark.version > version)
+            f->snapshot[i].used = false;
+    }
+}
+
+bool sl_front_restore(struct sl_front *f, uint64_t version, struct sl_front_mark *mark)
+{
+    size_t n = f->block_floats;
+
+    for (int i = 0; i < SL_FRONT_SNAPSHOTS; i++) {
+        struct snapshot *s = &f->snapshot[i];
+        if (!s->used || s->mark.version != version)
+            continue;
+        sl_front_set(f, s->adapter);
+        for (uint32_t l = 0; l < f->cfg.cut; l++) {
+            f->moments[l].t = s->t[l];
+            if (s->m) {
+                memcpy(f->moments[l].m, s->m + l * n, n * sizeof(float));
+                memcpy(f->moments[l].v, s->v + l * n, n * sizeof(float));
+            }
+        }
+        *mark = s->mark;
+        forget_newer(f, version);
+        return true;
+    }
+    return false;
+}

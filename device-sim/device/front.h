@@ -1,0 +1,70 @@
+/* A phone's half of the model: blocks [0, cut) with the embedding, its adapter, the optimiser's moments, and
+ * snapshots of the last two aggregation boundaries (rules T12).
+ *
+ * Every phone has halves of its own, because activations must live from a message's forward pass until its
+ * gradient comes back; the frozen weights are one model that all phones read. Recomputing the forward pass
+ * instead would need one arena for all phones and twice the host's time.
+ *
+ * One owner at a time: the compute thread during a job, the phone's state machine otherwise. */
+#pragma once
+
+#include "dataplane/wire/grid.h"
+#include "trainer/model/half.h"
+#include "trainer/model/optim.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { SL_FRONT_SNAPSHOTS = 2 };
+
+struct sl_front_config {
+    struct sl_model *model;
+    struct sl_lora_config lora;
+    struct sl_optim_config optim;
+    uint32_t cut;
+    uint32_t seq;                         /* tokens of a window: seq - 1 rows */
+    uint32_t train_windows, eval_windows; /* at most, in one message */
+};
+
+/* What a step trains on: windows of seq tokens each; the ids outlive the step. */
+struct sl_front_batch {
+    uint32_t n;
+    const uint32_t *window[64]; /* SL_SEQS_MAX */
+    bool eval;
+};
+
+/* For tests of what a broken phone does to the others. */
+enum sl_fault { SL_FAULT_NONE, SL_FAULT_NAN, SL_FAULT_ABSURD };
+
+/* Counters that go with an adapter version. */
+struct sl_front_mark {
+    uint64_t version, step, cursor;
+};
+
+struct sl_front;
+/* -EINVAL: cut outside [1, L-1], or targets the model does not have; -ENOMEM. */
+int sl_front_create(const struct sl_front_config *, struct sl_front **);
+void sl_front_free(struct sl_front *);
+size_t sl_front_workspace_floats(
+    const struct sl_front *); /* for the calls below; one per compute thread will do */
+
+/* Forward: writes the tensor in the codec, and the target ids, to `message` as the grid says (padding
+ * zeroed). */
+int sl_front_forward(struct sl_front *, const struct sl_front_batch *, enum sl_codec, const struct sl_grid *,
+    enum sl_fault, float *workspace, uint8_t *message);
+/* Backward of the last forward, from the gradient's units, then the optimiser's step: gradients are of the
+ * sum of the token losses, divided here by the phone's own predicted tokens (rules L2). -EDOM: the gradient
+ * is not finite; nothing was changed. */
+int sl_front_backward(struct sl_front *, enum sl_codec, const uint8_t *gradient, float *workspace);
+
+/* The trainable vectors of [0, cut), one after another. */
+size_t sl_front_floats(const struct sl_front *);
+void sl_front_get(struct sl_front *, float *out);
+void sl_front_set(struct sl_front *, const float *in);
+void sl_front_fresh_moments(struct sl_front *);
+
+/* Keeps adapter and moments as they are now; the oldest of two snapshots goes. */
+void sl_front_snapshot(struct sl_front *, const struct sl_front_mark *);
+/* Back to the snapshot of that version; false: there is none. */
+bool sl_front_restore(struct sl_front *, uint64_t version, struct sl_front_mark *);
