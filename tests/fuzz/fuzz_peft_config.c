@@ -6,13 +6,15 @@
 
 size_t sl_fuzz_seed(unsigned index, uint8_t *buf, size_t cap)
 {
-    static const char *const seeds[] = {"{\"peft_type\":\"LORA\",\"task_type\":\"CAUSAL_LM\",\"r\":8,\"lora_"
-                                        "alpha\":16,\"lora_dropout\":0.05,\"bias\":\"none\","
-                                        "\"target_modules\":[\"q_proj\",\"self_attn.v_proj\"],\"use_dora\":"
-                                        "false,\"rank_pattern\":{},\"modules_to_save\":null}",
-        "{\"peft_type\":\"LORA\",\"fan_in_fan_out\":true,\"target_modules\":[\"c_attn\",\"mlp.c_proj\"],"
-        "\"r\":4}",
-        "{\"peft_type\":\"LORA\",\"target_modules\":\"all-linear\",\"init_lora_weights\":\"gaussian\"}"};
+    static const char first[] =
+        "{\"peft_type\":\"LORA\",\"task_type\":\"CAUSAL_LM\",\"r\":8,\"lora_alpha\":16,\"lora_dropout\":0.05,"
+        "\"bias\":\"none\",\"target_modules\":[\"q_proj\",\"self_attn.v_proj\"],\"use_dora\":false,"
+        "\"rank_pattern\":{},\"modules_to_save\":null}";
+    static const char second[] = "{\"peft_type\":\"LORA\",\"fan_in_fan_out\":true,\"r\":4,"
+                                 "\"target_modules\":[\"c_attn\",\"mlp.c_proj\"]}";
+    static const char third[] =
+        "{\"peft_type\":\"LORA\",\"target_modules\":\"all-linear\",\"init_lora_weights\":\"gaussian\"}";
+    static const char *const seeds[] = {first, second, third};
     if (index >= 3)
         return 0;
     size_t n = strlen(seeds[index]);
