@@ -104,6 +104,23 @@ static void pretrain__logs_every_step_and_learns(void **state)
     free(text);
 }
 
+static void pretrain__muon_learns_and_repeats_itself(void **state)
+{
+    static const char *const logs[] = {"muon.log", "again.log"};
+    char *text[2];
+    for (int i = 0; i < 2; i++) {
+        struct outcome o = program_run(
+            0, PRETRAIN "--optimizer muon --muon-lr 2e-2 --out %1$s/muon --log %1$s/%2$s", dir.path, logs[i]);
+        run_well(&o);
+        program_free(&o);
+        text[i] = read_file(logs[i]);
+    }
+    assert_string_equal(text[0], text[1]);
+    assert_true(logged_loss(text[0], 29) < logged_loss(text[0], 0) - 1);
+    free(text[0]);
+    free(text[1]);
+}
+
 static void pretrain__stop_after_is_the_beginning_of_the_same_run(void **state)
 {
     struct outcome o =
@@ -416,6 +433,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pretrain__logs_every_step_and_learns),
+        cmocka_unit_test(pretrain__muon_learns_and_repeats_itself),
         cmocka_unit_test(pretrain__stop_after_is_the_beginning_of_the_same_run),
         cmocka_unit_test(eval__counts_windows_and_their_tails),
         cmocka_unit_test(eval__windows_are_independent),

@@ -2,6 +2,7 @@
 #include "trainer/model/optim.h"
 #include "trainer/tools/commands.h"
 #include "trainer/tools/files.h"
+#include "trainer/tools/muon.h"
 #include "trainer/tools/order.h"
 #include "trainer/tools/run.h"
 
@@ -17,7 +18,7 @@ struct pretrain_options {
     struct sl_input_options in;
     const char *config, *tokenizer, *out, *log, *optimizer, *dtype;
     uint32_t steps, stop_after, batch, seq, checkpoint_every, threads;
-    double lr, beta1, beta2, weight_decay, clip;
+    double lr, muon_lr, beta1, beta2, weight_decay, clip;
     uint64_t seed;
     bool json;
     struct sl_schedule schedule;
@@ -31,7 +32,8 @@ struct pretrain_run {
     struct sl_order order;
     struct sl_half *half;
     struct sl_seq *seqs;        /* [batch] */
-    struct sl_moments *moments; /* [parameters] */
+    struct sl_moments *moments; /* [parameters]; zero where Muon is in charge */
+    struct sl_muon *muon;       /* [parameters]; zero elsewhere */
     struct sl_optim_config optim;
     FILE *log;
     double first_loss, loss;
@@ -73,6 +75,13 @@ static int load(const struct pretrain_options *o, struct pretrain_run *run, char
     return rc ? rc : sl_model_enable_grads(run->model);
 }
 
+/* Muon is for the matrices inside the blocks. */
+static bool is_for_muon(const struct pretrain_options *o, const struct sl_param *param)
+{
+    return strcmp(o->optimizer, "muon") == 0 && param->n_dims == 2 &&
+           (strstr(param->name, ".layers.") || strstr(param->name, ".h."));
+}
+
 static int prepare(const struct pretrain_options *o, struct pretrain_run *run, char *err, size_t err_cap)
 {
     run->optim = (struct sl_optim_config){.kind = strcmp(o->optimizer, "sgd") == 0 ? SL_SGD : SL_ADAMW,
@@ -83,11 +92,15 @@ static int prepare(const struct pretrain_options *o, struct pretrain_run *run, c
     uint32_t n_params = sl_model_param_count(run->model);
     run->seqs = calloc(o->batch, sizeof *run->seqs);
     run->moments = calloc(n_params, sizeof *run->moments);
-    if (!run->seqs || !run->moments)
+    run->muon = calloc(n_params, sizeof *run->muon);
+    if (!run->seqs || !run->moments || !run->muon)
         return -ENOMEM;
     int rc = 0;
-    for (uint32_t p = 0; p < n_params && !rc; p++)
-        rc = sl_moments_create(&run->optim, sl_model_param(run->model, p)->n, &run->moments[p]);
+    for (uint32_t p = 0; p < n_params && !rc; p++) {
+        const struct sl_param *param = sl_model_param(run->model, p);
+        rc = is_for_muon(o, param) ? sl_muon_create(param->dims[0], param->dims[1], &run->muon[p])
+                                   : sl_moments_create(&run->optim, param->n, &run->moments[p]);
+    }
     struct sl_half_config half = {.last = sl_model_config(run->model)->n_layers,
         .max_rows = o->batch * (o->seq - 1),
         .max_seqs = o->batch,
@@ -146,8 +159,14 @@ static int step(
     for (uint32_t p = 0; p < sl_model_param_count(run->model) && !rc; p++) {
         struct sl_param *param = sl_model_param(run->model, p);
         /* Norm weights and biases are not pulled to zero. */
-        run->optim.weight_decay = param->n_dims > 1 ? (float)o->weight_decay : 0;
+        float decay = param->n_dims > 1 ? (float)o->weight_decay : 0;
         sl_clip(param->grad, param->n, tokens, o->clip);
+        if (run->muon[p].rows) {
+            sl_muon_step(
+                &run->muon[p], param->data, param->grad, tokens, (float)(lr * o->muon_lr / o->lr), decay);
+            continue;
+        }
+        run->optim.weight_decay = decay;
         sl_optim_step(&run->optim, &run->moments[p], param->data, param->grad, param->n, tokens, (float)lr);
     }
     if (!rc && (fprintf(run->log, "{\"step\": %u, \"loss\": %.6f, \"lr\": %.6g}\n", s, run->loss, lr) < 0 ||
@@ -191,11 +210,14 @@ static int train(const struct pretrain_options *o, struct pretrain_run *run, cha
 
 static void free_run(struct pretrain_run *run)
 {
-    for (uint32_t p = 0; run->moments && p < sl_model_param_count(run->model); p++)
+    for (uint32_t p = 0; run->muon && p < sl_model_param_count(run->model); p++) {
         sl_moments_free(&run->moments[p]);
+        sl_muon_free(&run->muon[p]);
+    }
     if (run->log)
         fclose(run->log);
     free(run->moments);
+    free(run->muon);
     free(run->seqs);
     sl_half_free(run->half);
     sl_order_free(&run->order);
@@ -209,8 +231,9 @@ static const char *check(const struct pretrain_options *o)
     const char *wrong = sl_input_check(&o->in);
     if (!wrong)
         wrong = sl_schedule_check(&o->schedule);
-    if (!wrong && strcmp(o->optimizer, "adamw") && strcmp(o->optimizer, "sgd"))
-        wrong = "--optimizer is adamw or sgd";
+    if (!wrong && strcmp(o->optimizer, "adamw") && strcmp(o->optimizer, "sgd") &&
+        strcmp(o->optimizer, "muon"))
+        wrong = "--optimizer is adamw, sgd or muon";
     if (!wrong && strcmp(o->dtype, "f32") && strcmp(o->dtype, "f16") && strcmp(o->dtype, "bf16"))
         wrong = "--dtype is f32, f16 or bf16";
     return wrong;
@@ -245,7 +268,9 @@ static int run(int argc, char **argv)
         {"warmup", SL_OPT_COUNT, &o.schedule.warmup, "N", "steps of rising rate (default 0)", 0, 0, 1e8, 0},
         {"min-lr", SL_OPT_NUMBER, &o.schedule.floor, "X", "last rate as a share of --lr (default 0)", 0, 0, 1,
             0},
-        {"optimizer", SL_OPT_WORD, &o.optimizer, "NAME", "adamw or sgd (default adamw)", 0, 0, 0, 0},
+        {"optimizer", SL_OPT_WORD, &o.optimizer, "NAME", "adamw (default), sgd or muon", 0, 0, 0, 0},
+        {"muon-lr", SL_OPT_NUMBER, &o.muon_lr, "X", "highest rate of Muon's matrices (default --lr)", 0, 0,
+            1e6, 0},
         {"beta1", SL_OPT_NUMBER, &o.beta1, "X", "AdamW (default 0.9)", 0, 0, 1, 0},
         {"beta2", SL_OPT_NUMBER, &o.beta2, "X", "AdamW (default 0.999)", 0, 0, 1, 0},
         {"weight-decay", SL_OPT_NUMBER, &o.weight_decay, "X", "of matrices, decoupled (default 0)", 0, 0, 1e6,
@@ -269,6 +294,8 @@ static int run(int argc, char **argv)
         goto out;
     o.schedule.steps = o.steps;
     o.schedule.lr = o.lr;
+    if (!sl_cli_given(table, "muon-lr"))
+        o.muon_lr = o.lr;
     const char *wrong = check(&o);
     if (wrong) {
         code = sl_cli_fail(cmd, SL_EXIT_USAGE, "%s", wrong);
