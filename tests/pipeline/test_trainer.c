@@ -256,6 +256,7 @@ static void push__from_a_version_no_longer_kept_is_refused(void **state)
     world_push(&w, &w.phones[0]);
     world_run(&w);
     assert_int_equal(w.push_refused, 0);
+    assert_int_equal(w.installs, 1);
     w.phones[0].version = 0;
     world_push(&w, &w.phones[0]);
     world_run(&w);
@@ -301,6 +302,24 @@ static void push__may_not_claim_more_tokens_than_its_gradients_had(void **state)
         world_close(&w);
     }
     assert_true(g[0] == g[1]);
+}
+
+/* Nobody asked for it, and there is no newer G: the only device of the run would wait for ever. */
+static void push__unasked_of_the_only_device_makes_a_version(void **state)
+{
+    struct world w;
+    open_world(&w, 1, 8, 0);
+    send_one(&w, 0, 0);
+    world_run(&w);
+    assert_int_equal(w.version, 0);
+    world_push(&w, &w.phones[0]);
+    world_run(&w);
+    assert_int_equal(w.version, 1);
+    assert_int_equal(w.phones[0].version, 1);
+    send_one(&w, 0, 1);
+    world_run(&w);
+    assert_int_equal(w.global_step, 2);
+    world_close(&w);
 }
 
 static void push__that_never_comes_is_given_up_at_its_deadline(void **state)
@@ -467,6 +486,7 @@ int main(void)
         cmocka_unit_test(push__from_a_version_no_longer_kept_is_refused),
         cmocka_unit_test(push__not_finite_or_out_of_bounds_is_refused),
         cmocka_unit_test(push__may_not_claim_more_tokens_than_its_gradients_had),
+        cmocka_unit_test(push__unasked_of_the_only_device_makes_a_version),
         cmocka_unit_test(push__that_never_comes_is_given_up_at_its_deadline),
         cmocka_unit_test(finish__aggregates_once_more_and_ends),
         cmocka_unit_test(finish__at_a_boundary_ends_at_once),

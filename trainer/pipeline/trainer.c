@@ -225,8 +225,9 @@ static void leave(struct sl_trainer *t, struct device *d)
     struct sl_slot *slot = take_waiting(t, d);
     if (slot)
         sl_trainer_return(t, slot, SL_RESULT_SKIPPED, 0);
-    sl_gang_set_live(t->gang, (uint32_t)(d - t->devices), false);
     sl_trainer_no_longer_awaited(t, d);
+    sl_trainer_unpark(t, d);
+    sl_gang_set_live(t->gang, (uint32_t)(d - t->devices), false);
     d->live = false;
 }
 
@@ -250,13 +251,13 @@ static void join(struct sl_trainer *t, const struct sl_command *c)
     if (strcmp(d->id, c->id)) {
         memcpy(d->id, c->id, sizeof d->id);
         d->applied = resumed_step(t, d->id);
-    }
+        d->tokens_since = 0;
+    } /* else it is back, and may go on from what it has: its tokens stay on the account */
     d->live = true;
     d->in_round = false;
     d->session = c->session;
     d->cut = c->cut;
     d->version = t->version;
-    d->tokens_since = 0;
     sl_gang_set_live(t->gang, c->device, true);
 }
 
@@ -310,6 +311,9 @@ static void obey(struct sl_trainer *t, const struct sl_command *c, uint64_t now)
         break;
     case SL_COMMAND_FINISH:
         sl_trainer_finish(t, now);
+        break;
+    case SL_COMMAND_SENT:
+        t->devices[c->device].version = c->version;
         break;
     case SL_COMMAND_PUSH:
         sl_trainer_take_push(t, c);
@@ -381,6 +385,10 @@ bool sl_trainer_turn(struct sl_trainer *t)
         sl_trainer_run_gang(t, now);
         return true;
     }
+    if (t->n_parked && sl_gang_live(t->gang) == 0) { /* everybody waits for a new G */
+        sl_trainer_begin_aggregation(t, now);
+        return true;
+    }
     if (t->finishing && (sl_gang_live(t->gang) == 0 || now >= t->finish_deadline_ns)) {
         sl_trainer_begin_aggregation(t, now);
         return true;
@@ -409,6 +417,11 @@ struct sl_event *sl_trainer_event(struct sl_trainer *t)
 void sl_trainer_release(struct sl_trainer *t, struct sl_event *e)
 {
     sl_mailbox_release(t->events, e);
+}
+
+uint64_t sl_trainer_applied(const struct sl_trainer *t, uint32_t device)
+{
+    return __atomic_load_n(&t->devices[device].applied, __ATOMIC_RELAXED);
 }
 
 uint64_t sl_trainer_gemms(const struct sl_trainer *t)

@@ -53,6 +53,7 @@ enum sl_command_kind {
     SL_COMMAND_LEAVE,  /* device */
     SL_COMMAND_PHASE,  /* phase */
     SL_COMMAND_FINISH, /* train on to the next boundary, aggregate, then FINISHED */
+    SL_COMMAND_SENT,   /* device, version: it was sent that G on its own request */
     SL_COMMAND_PUSH,   /* device, push: `weights` is malloc'ed and passes to the trainer */
 };
 struct sl_command {
@@ -60,6 +61,7 @@ struct sl_command {
     uint32_t device, session, cut;
     char id[SL_CHECKPOINT_ID_BYTES];
     enum sl_trainer_phase phase;
+    uint64_t version;
     struct {
         uint64_t version, tokens, step;
         uint32_t first, last;
@@ -127,6 +129,9 @@ void sl_trainer_post(struct sl_trainer *, struct sl_command *);
 struct sl_event *sl_trainer_event(struct sl_trainer *);
 void sl_trainer_release(
     struct sl_trainer *, struct sl_event *); /* frees nothing that the event handed over */
+
+/* Any thread: the newest step of a device that this incarnation has applied; 0: none yet (rules T12). */
+uint64_t sl_trainer_applied(const struct sl_trainer *, uint32_t device);
 
 /* Of the trainer thread, for tests: GEMMs of the last gang, the edge's own adapter. */
 uint64_t sl_trainer_gemms(const struct sl_trainer *);

@@ -19,6 +19,7 @@ struct device {
     bool live;
     bool awaited;  /* its push is wanted for the aggregation that goes on */
     bool in_round; /* and has come */
+    bool parked;   /* pushed although nobody asked: trains again once there is a new G */
     char id[SL_CHECKPOINT_ID_BYTES];
     uint32_t session, cut;
     uint64_t version;      /* of G that it was last sent, as far as is known here */
@@ -53,7 +54,7 @@ struct sl_trainer {
     uint32_t gangs_since; /* the last aggregation */
     uint32_t skips;       /* gangs in a row without a finite gradient */
     bool aggregating, finishing, finished;
-    uint32_t n_awaited;
+    uint32_t n_awaited, n_parked;
     uint64_t push_deadline_ns, finish_deadline_ns;
 
     struct device *devices; /* [max_devices] */
@@ -74,6 +75,7 @@ void sl_trainer_run_eval(struct sl_trainer *);
 
 /* trainer_round.c */
 void sl_trainer_begin_aggregation(struct sl_trainer *, uint64_t now_ns);
+void sl_trainer_unpark(struct sl_trainer *, struct device *);
 void sl_trainer_take_push(struct sl_trainer *, const struct sl_command *);
 void sl_trainer_no_longer_awaited(struct sl_trainer *, struct device *);
 bool sl_trainer_maybe_aggregate(struct sl_trainer *, uint64_t now_ns);

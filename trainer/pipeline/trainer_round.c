@@ -91,8 +91,26 @@ void sl_trainer_take_push(struct sl_trainer *t, const struct sl_command *c)
         d->in_round = true;
         return; /* it gets the new G with the others */
     }
+    if (c->push.version == t->version) {
+        /* There is no newer G to give it. It holds no gang up until there is. */
+        d->in_round = true;
+        if (!d->parked)
+            t->n_parked++;
+        d->parked = true;
+        sl_gang_set_live(t->gang, c->device, false);
+        return;
+    }
     d->version = t->version;
     tell(t, SL_EVENT_INSTALL, c->device, false, NULL);
+}
+
+void sl_trainer_unpark(struct sl_trainer *t, struct device *d)
+{
+    if (!d->parked)
+        return;
+    d->parked = false;
+    t->n_parked--;
+    sl_gang_set_live(t->gang, (uint32_t)(d - t->devices), d->live);
 }
 
 void sl_trainer_begin_aggregation(struct sl_trainer *t, uint64_t now_ns)
@@ -225,6 +243,7 @@ static uint32_t close_round(struct sl_trainer *t)
             t->order[n++] = i;
         }
         d->in_round = d->awaited = false;
+        sl_trainer_unpark(t, d);
     }
     memset(t->tokens_at, 0, t->n_layers * sizeof *t->tokens_at);
     t->gangs_since = t->n_awaited = 0;

@@ -67,13 +67,18 @@ static void step_edge_copy(struct sl_trainer *t)
     }
 }
 
+static void set_applied(struct device *d, uint64_t step)
+{
+    __atomic_store_n(&d->applied, step, __ATOMIC_RELAXED); /* sl_trainer_applied reads it */
+}
+
 /* Nothing of a gang without a finite gradient is used; its devices go on to their next windows. */
 static void skip_gang(struct sl_trainer *t, uint32_t left)
 {
     for (uint32_t i = 0; i < left; i++) {
         const struct sl_batch_member *m = sl_batch_member(t->batch, i);
         m->slot->outcome.nll = 0;
-        t->devices[m->device].applied = m->slot->request.step;
+        set_applied(&t->devices[m->device], m->slot->request.step);
         sl_trainer_return(t, m->slot, SL_RESULT_SKIPPED, 0);
     }
     struct sl_event *e = sl_mailbox_claim(t->events);
@@ -95,7 +100,7 @@ static void return_gradients(struct sl_trainer *t, uint32_t left, bool boundary)
         const struct sl_batch_member *m = sl_batch_member(t->batch, i);
         struct device *d = &t->devices[m->device];
         bool push = boundary || d->version < t->version;
-        d->applied = m->slot->request.step;
+        set_applied(d, m->slot->request.step);
         d->tokens_since += m->rows;
         d->awaited = boundary;
         m->slot->outcome.nll = m->nll;

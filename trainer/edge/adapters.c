@@ -1,0 +1,224 @@
+/* The global adapter on the control thread: to devices, from them, and to disk (rules L3, T12). */
+#include "trainer/edge/edge.h"
+
+#include "trainer/model/peft.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { CHECKPOINT_MAX = 1 << 30 };
+
+void edge_send_g(struct edge *e, struct device *d)
+{
+    struct sl_adapter_transfer t = {.version = e->version,
+        .step = d->last_step,
+        .first = 0,
+        .last = d->class->cut,
+        .data = e->g,
+        .n = d->class->cut * e->block};
+    if (d->state != DEVICE_JOINED || sl_control_send_adapter(d->control, &t))
+        return; /* on its way out, or it does not read: its time-out ends it */
+    sl_loop_flush(e->loop, d->control);
+}
+
+void edge_take_push(struct edge *e, struct device *d, const struct sl_adapter_transfer *t)
+{
+    struct sl_command c = {.kind = SL_COMMAND_PUSH, .device = d->index};
+    c.push.version = t->version;
+    c.push.tokens = t->tokens;
+    c.push.step = t->step;
+    c.push.first = t->first;
+    c.push.last = t->last;
+    c.push.n = t->n;
+    c.push.weights = malloc((t->n ? t->n : 1) * sizeof *c.push.weights);
+    if (!c.push.weights) {
+        edge_end(e, EXIT_FAILURE, "out of memory");
+        return;
+    }
+    memcpy(c.push.weights, t->data, t->n * sizeof *c.push.weights);
+    edge_command(e, &c);
+}
+
+/* ------------------------------------------------------------------------------------------------- checkpoints */
+
+static void write_checkpoint(struct edge *e, uint8_t *image, size_t bytes);
+
+static void checkpoint_written(void *app, void *data, int status)
+{
+    struct edge *e = app;
+    free(data);
+    e->checkpoint_busy = false;
+    if (status) {
+        edge_say(e, "cannot write the checkpoint: %s; the older one stays and the run goes on%s", strerror(-status),
+            status == -ENOSPC ? "; free some disk space" : "");
+        e->checkpoint_failed = true;
+    }
+    uint8_t *next = e->checkpoint_next;
+    e->checkpoint_next = NULL;
+    if (next)
+        write_checkpoint(e, next, e->checkpoint_next_bytes);
+}
+
+/* One at a time; of those that wait only the newest matters. Takes the image. */
+static void write_checkpoint(struct edge *e, uint8_t *image, size_t bytes)
+{
+    char path[SL_PATH_BYTES + 32];
+    if (!image)
+        return;
+    if (e->checkpoint_busy) {
+        free(e->checkpoint_next);
+        e->checkpoint_next = image;
+        e->checkpoint_next_bytes = bytes;
+        return;
+    }
+    snprintf(path, sizeof path, "%s/checkpoint.bin", e->options.run);
+    e->checkpoint_busy = true;
+    int status = sl_loop_write_file(e->loop, path, image, bytes, checkpoint_written, e);
+    if (status)
+        checkpoint_written(e, image, status);
+}
+
+static int read_file(const char *path, uint8_t **bytes, size_t *len)
+{
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC), status = 0;
+    *bytes = NULL;
+    if (fd < 0)
+        return -errno;
+    if (fstat(fd, &st))
+        status = -errno;
+    else if (st.st_size > CHECKPOINT_MAX)
+        status = -EFBIG;
+    else if (!(*bytes = malloc((size_t)st.st_size + 1)))
+        status = -ENOMEM;
+    *len = 0;
+    while (!status && *len < (size_t)st.st_size) {
+        ssize_t n = read(fd, *bytes + *len, (size_t)st.st_size - *len);
+        if (n < 0)
+            status = -errno;
+        if (n == 0)
+            break;
+        *len += n > 0 ? (size_t)n : 0;
+    }
+    close(fd);
+    if (status) {
+        free(*bytes);
+        *bytes = NULL;
+    }
+    return status;
+}
+
+int edge_read_checkpoint(struct edge *e, struct sl_checkpoint *c, bool *found)
+{
+    char path[SL_PATH_BYTES + 32], why[256];
+    uint8_t *bytes;
+    size_t len;
+    *found = false;
+    snprintf(path, sizeof path, "%s/checkpoint.bin", e->options.run);
+    int status = read_file(path, &bytes, &len);
+    if (status == -ENOENT)
+        return 0;
+    if (status) {
+        snprintf(e->err, sizeof e->err, "%s: cannot read it: %s", path, strerror(-status));
+        return status;
+    }
+    status = sl_checkpoint_decode(bytes, len, c, why, sizeof why);
+    free(bytes);
+    if (status)
+        snprintf(e->err, sizeof e->err, "%.300s: %.180s", path, why);
+    *found = !status;
+    return status;
+}
+
+/* --------------------------------------------------------------------------------------------------- versions */
+
+static void remember_steps(struct edge *e, const uint8_t *image, size_t bytes)
+{
+    struct sl_checkpoint c;
+    char why[128];
+    if (!image || sl_checkpoint_decode(image, bytes, &c, why, sizeof why))
+        return;
+    for (uint32_t i = 0; i < c.n_devices; i++)
+        for (uint32_t d = 0; d < e->max_devices; d++)
+            if (!strcmp(e->devices[d].id, c.devices[i].id))
+                e->devices[d].last_step = c.devices[i].last_step;
+    sl_checkpoint_clear(&c);
+}
+
+void edge_new_version(struct edge *e, struct sl_event *event)
+{
+    if (!event->version.g || !event->version.devices) {
+        free(event->version.g);
+        free(event->version.devices);
+        free(event->version.checkpoint);
+        edge_end(e, EXIT_FAILURE, "out of memory");
+        return;
+    }
+    free(e->g);
+    e->g = event->version.g;
+    e->version = event->version.version;
+    e->global_step = event->version.global_step;
+    remember_steps(e, event->version.checkpoint, event->version.checkpoint_bytes);
+    for (uint32_t i = 0; i < event->version.n_devices; i++)
+        edge_send_g(e, &e->devices[event->version.devices[i]]);
+    free(event->version.devices);
+    write_checkpoint(e, event->version.checkpoint, event->version.checkpoint_bytes);
+    if (!event->version.copies)
+        return;
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddNumberToObject(o, "version", (double)e->version);
+    cJSON_AddNumberToObject(o, "step", (double)e->global_step);
+    cJSON_AddNumberToObject(o, "copies", event->version.copies);
+    sl_metrics_number(o, "factor_error", event->version.factor_error);
+    cJSON_AddNumberToObject(o, "ms", (double)event->version.ns * 1e-6);
+    edge_event(e, "aggregate", o);
+}
+
+/* ------------------------------------------------------------------------------------------------------- PEFT */
+
+static void adapter_written(void *app, void *data, int status)
+{
+    struct edge *e = app;
+    (void)data;
+    if (!status)
+        return;
+    edge_say(e, "cannot write adapters/global: %s%s", strerror(-status),
+        status == -ENOSPC ? "; free some disk space" : "");
+    e->checkpoint_failed = true;
+}
+
+/* G as PEFT has it, under RUN/adapters/global. The loop writes; the memory lives until the end. */
+void edge_write_adapters(struct edge *e)
+{
+    char dir[SL_PATH_BYTES + 32], path[SL_PATH_BYTES + 80];
+    struct sl_adapter *adapter = NULL;
+    if (!e->g || e->adapters_written)
+        return;
+    e->adapters_written = true;
+    snprintf(dir, sizeof dir, "%s/adapters", e->options.run);
+    mkdir(dir, 0755);
+    snprintf(dir, sizeof dir, "%s/adapters/global", e->options.run);
+    mkdir(dir, 0755);
+    int status = sl_adapter_create(e->shape, &e->lora, 0, e->shape->n_layers, &adapter);
+    if (!status) {
+        for (uint32_t l = 0; l < e->shape->n_layers; l++)
+            memcpy(sl_adapter_block(adapter, l).data, e->g + l * e->block, e->block * sizeof *e->g);
+        status = sl_peft_config_json(adapter, e->shape, e->x->model.path, &e->peft_config, &e->peft_config_bytes);
+    }
+    if (!status)
+        status = sl_peft_safetensors(adapter, e->shape, &e->peft_weights, &e->peft_weights_bytes);
+    sl_adapter_free(adapter);
+    snprintf(path, sizeof path, "%s/adapter_model.safetensors", dir);
+    if (!status)
+        status = sl_loop_write_file(e->loop, path, e->peft_weights, e->peft_weights_bytes, adapter_written, e);
+    snprintf(path, sizeof path, "%s/adapter_config.json", dir);
+    if (!status)
+        status = sl_loop_write_file(e->loop, path, e->peft_config, e->peft_config_bytes, adapter_written, e);
+    if (status)
+        adapter_written(e, NULL, status);
+}

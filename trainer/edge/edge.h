@@ -1,0 +1,220 @@
+/* The edge program from the inside: what its files share. Everything here but what is marked belongs to the control thread.
+ *
+ *   control thread   io_uring loop; join.c, phases.c, adapters.c, report.c
+ *   data lcore       sl_lcore with endpoint and ingest; dataplane.c
+ *   trainer thread   sl_trainer_turn; trainer_thread.c
+ *
+ * They meet on single-producer single-consumer rings only, and on the few atomics marked below. */
+#pragma once
+
+#include "dataplane/control/peer.h"
+#include "dataplane/ingest/ingest.h"
+#include "dataplane/io/dpdk/lcore.h"
+#include "dataplane/io/uring/loop.h"
+#include "trainer/experiment/experiment.h"
+#include "trainer/experiment/histogram.h"
+#include "trainer/experiment/metrics.h"
+#include "trainer/pipeline/trainer.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+enum {
+    EDGE_ERR = 512,
+    EDGE_SESSIONS_PER_DEVICE = 2, /* a superseded one drains while its successor opens */
+    EDGE_HANDSHAKES = 8,          /* rules T16 */
+    EDGE_SPARE_CONNECTIONS = 16,
+    EDGE_CONTENT_REFUSALS = 3,    /* rules T15: then the device has to go */
+    EDGE_EXIT_INTERRUPTED = 130,
+};
+#define SECOND_NS UINT64_C(1000000000)
+#define EDGE_POLL_NS UINT64_C(2000000)
+#define EDGE_QUORUM_WAIT_NS (20 * SECOND_NS)   /* from the first join, for the rest of the fleet */
+#define EDGE_ALONE_NS (120 * SECOND_NS)        /* without enough devices, before the run is given up: rules T11's 120 s */
+#define EDGE_EVAL_NS (600 * SECOND_NS)         /* an evaluation phase at most */
+#define EDGE_BYE_NS (5 * SECOND_NS)            /* for connections to close at the end */
+
+struct edge_options {
+    const char *experiment, *run, *pki;
+    bool json;
+};
+
+enum device_state {
+    DEVICE_ABSENT,
+    DEVICE_OPENING, /* the lcore has been told of its session; Welcome is owed */
+    DEVICE_JOINED,
+};
+
+struct eval_message {
+    uint64_t step;
+    uint32_t n;
+    double nll[SL_SEQS_MAX];
+    uint16_t tokens[SL_SEQS_MAX];
+};
+
+/* One device, by certificate. Its index is its number in the run. */
+struct device {
+    char id[SL_CHECKPOINT_ID_BYTES]; /* empty: never seen */
+    uint32_t index;
+    enum device_state state;
+    struct sl_control *control; /* NULL: none */
+    const struct sl_class_config *class;
+    uint32_t session; /* handle */
+    uint64_t session_id, receive_id;
+    uint8_t secret[32];
+    uint32_t epoch;
+    uint64_t last_step; /* newest step that the last version of G contains */
+    bool phase_done;
+    uint32_t refusals;
+    uint64_t left_ns;
+    struct eval_message *evals; /* of this phase */
+    uint32_t n_evals, evals_cap;
+    double battery, energy_j;
+};
+
+enum session_state { SESSION_FREE, SESSION_OPENING, SESSION_OPEN, SESSION_CLOSING };
+struct session {
+    enum session_state state;
+    bool close_owed; /* the ring to the lcore was full */
+    uint32_t device;
+};
+
+/* What the data lcore tells of itself; the lcore writes, the control thread reads (dataplane.c). */
+struct lcore_view {
+    struct sl_endpoint_stats endpoint;
+    uint32_t n_key_spent;
+    uint32_t key_spent[16]; /* sessions */
+};
+
+struct edge {
+    struct edge_options options;
+    struct sl_experiment *x;
+    struct sl_model *model;
+    const struct sl_model_config *shape;
+    uint8_t model_hash[32];
+    struct sl_lora_config lora;
+    struct sl_optim_config optim;
+    enum sl_codec codec;
+    uint32_t max_cut, min_cut, message_rows;
+    size_t block; /* trainable floats of one block */
+    struct sl_addr data_addr;
+    uint16_t fragment_units;
+    char eal_args[2048];
+    const char *aead_name;
+
+    struct sl_slots *slots;
+    struct sl_ring_spsc *ready, *returned, *latency_ring;
+    struct sl_ingest *ingest;
+    struct sl_endpoint *endpoint;
+    struct sl_port *port;
+    struct sl_lcore *lcore;
+    int lcore_cpu; /* -1: not pinned */
+    struct lcore_view views[2];
+    uint32_t view;         /* atomic: which of the views is whole */
+    uint64_t view_ns;      /* of the lcore: when it was written */
+
+    struct sl_trainer *trainer;
+    pthread_t trainer_thread;
+    bool trainer_started;
+    bool trainer_stop; /* atomic */
+
+    struct sl_loop *loop;
+    struct sl_tls_ctx *tls;
+    struct device *devices;   /* [max_devices] */
+    struct session *sessions; /* [max_sessions] */
+    uint32_t max_devices, max_sessions, next_session, n_joined;
+    struct { /* commands that found the trainer's table full wait here, in order */
+        struct sl_command *items;
+        uint32_t n, cap;
+    } owed;
+
+    uint64_t run, incarnation;
+    bool resumed, trained_before; /* from a checkpoint; and the evaluation before training was done then */
+    Sluice__Phase phase;
+    uint64_t phase_ns, first_join_ns, port_up_ns;
+    bool finish_sent, ending;
+    uint64_t ending_ns, alone_ns;
+    int exit_code;
+    const char *end_reason;
+
+    float *g; /* [n_layers, block]: the newest G */
+    uint64_t version, global_step;
+    uint64_t train_ns_before; /* spent in earlier incarnations */
+    uint64_t train_from_ns, train_ns;
+    uint8_t *checkpoint_next; /* waits while another is being written */
+    size_t checkpoint_next_bytes;
+    bool checkpoint_busy, checkpoint_failed;
+    char *peft_config;
+    uint8_t *peft_weights;
+    size_t peft_config_bytes, peft_weights_bytes;
+    bool adapters_written;
+
+    struct sl_metrics *metrics;
+    struct sl_histogram latency, latency_interval;
+    FILE *latency_log;
+    uint64_t interval_ns;
+    bool interval_first;
+    uint64_t start_ns, tokens, steps;
+    double loss;
+    struct {
+        bool tty;
+        uint64_t shown_ns, tokens, bytes_rx, bytes_tx;
+        bool open; /* a line without its newline stands on the terminal */
+    } live;
+    struct {
+        uint64_t at_ns;
+        uint32_t said, swallowed;
+    } log;
+    uint64_t waiting_said_ns;
+    char err[EDGE_ERR];
+};
+
+/* start.c: bring-up in order, and the way down. 0, or the exit code after a line in e->err. */
+int edge_start(struct edge *);
+void edge_stop(struct edge *);
+extern volatile sig_atomic_t edge_interrupted;
+
+/* layout.c: numbers that follow from the experiment and the model. */
+int edge_lay_out(struct edge *);
+
+/* dataplane.c */
+int edge_start_dataplane(struct edge *);
+void edge_stop_dataplane(struct edge *);
+void edge_view(struct edge *, struct lcore_view *);
+
+/* trainer_thread.c */
+int edge_start_trainer(struct edge *, const struct sl_checkpoint *resume);
+void edge_stop_trainer(struct edge *);
+void edge_command(struct edge *, const struct sl_command *); /* queued where the trainer's table is full */
+void edge_flush_commands(struct edge *);
+
+/* join.c */
+extern const struct sl_control_ops edge_control_ops;
+void edge_poll_sessions(struct edge *);
+void edge_drop_device(struct edge *, struct device *, Sluice__ErrorCode, const char *why);
+struct device *edge_find_device(struct edge *, const char *id); /* its place in the table; NULL: full */
+
+/* phases.c */
+void edge_poll_phases(struct edge *, uint64_t now_ns);
+void edge_phase_done(struct edge *, struct device *, Sluice__Phase);
+void edge_trainer_event(struct edge *, struct sl_event *);
+void edge_end(struct edge *, int exit_code, const char *reason); /* says Bye and winds down */
+
+/* adapters.c */
+void edge_new_version(struct edge *, struct sl_event *);
+void edge_send_g(struct edge *, struct device *);
+void edge_take_push(struct edge *, struct device *, const struct sl_adapter_transfer *);
+void edge_write_adapters(struct edge *);
+int edge_read_checkpoint(struct edge *, struct sl_checkpoint *, bool *found);
+
+/* report.c */
+int edge_open_report(struct edge *);
+void edge_report_start(struct edge *);
+void edge_report_step(struct edge *, const struct sl_event *);
+void edge_report_eval(struct edge *, const struct device *);
+void edge_report_end(struct edge *);
+void edge_close_report(struct edge *);
+void edge_poll_report(struct edge *, uint64_t now_ns);
+void edge_event(struct edge *, const char *event, cJSON *object);
+/* A line on stderr; at most so many a second (rules T16), then how many were swallowed. */
+void edge_say(struct edge *, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -1,0 +1,131 @@
+/* Numbers that follow from the experiment and the model, and refusals of experiments that do not fit them. */
+#include "trainer/edge/edge.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int parse_address(const char *text, struct sl_addr *out)
+{
+    char ip[64];
+    const char *colon = strrchr(text, ':');
+    char *end;
+    if (!colon || (size_t)(colon - text) >= sizeof ip)
+        return -EINVAL;
+    memcpy(ip, text, (size_t)(colon - text));
+    ip[colon - text] = '\0';
+    unsigned long port = strtoul(colon + 1, &end, 10);
+    if (*end || end == colon + 1 || port == 0 || port > 65535)
+        return -EINVAL;
+    memset(out, 0, sizeof *out);
+    out->ip[10] = out->ip[11] = 0xff;
+    if (inet_pton(AF_INET, ip, out->ip + 12) != 1)
+        return -EINVAL;
+    out->port = (uint16_t)port;
+    return 0;
+}
+
+static int lay_out_lora(struct edge *e)
+{
+    const struct sl_experiment *x = e->x;
+    e->lora = (struct sl_lora_config){.rank = x->training.lora.rank,
+        .alpha = (float)x->training.lora.alpha,
+        .freeze_a = x->training.lora.freeze_a,
+        .seed = x->seed};
+    for (uint32_t i = 0; i < x->training.lora.n_targets; i++) {
+        uint32_t bits = sl_target_bits(e->shape->family, x->training.lora.targets[i]);
+        if (!bits) {
+            snprintf(e->err, sizeof e->err, "training.lora.targets: the model has no layer '%s'; a %s model has %s",
+                x->training.lora.targets[i], e->shape->family == SL_FAMILY_LLAMA ? "Llama" : "GPT-2",
+                e->shape->family == SL_FAMILY_LLAMA
+                    ? "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj"
+                    : "c_attn, c_proj and c_fc");
+            return -EINVAL;
+        }
+        e->lora.targets |= bits;
+    }
+    e->block = sl_adapter_block_size(e->shape, &e->lora);
+    e->optim = (struct sl_optim_config){.kind = strcmp(x->training.optimizer.kind, "sgd") ? SL_ADAMW : SL_SGD,
+        .lr = (float)x->training.optimizer.lr,
+        .beta1 = (float)x->training.optimizer.beta1,
+        .beta2 = (float)x->training.optimizer.beta2,
+        .eps = (float)x->training.optimizer.eps,
+        .weight_decay = (float)x->training.optimizer.weight_decay};
+    return 0;
+}
+
+static int lay_out_classes(struct edge *e)
+{
+    const struct sl_experiment *x = e->x;
+    e->min_cut = e->shape->n_layers;
+    for (uint32_t i = 0; i < x->n_classes; i++) {
+        const struct sl_class_config *c = &x->fleet[i];
+        if (c->cut < 1 || c->cut >= e->shape->n_layers) {
+            snprintf(e->err, sizeof e->err, "plan.cut: class %s cannot be cut at %u; the model's %u layers allow 1 to %u",
+                c->name, c->cut, e->shape->n_layers, e->shape->n_layers - 1);
+            return -EINVAL;
+        }
+        if (c->seq < 2 || c->seq - 1 > e->shape->max_positions) {
+            snprintf(e->err, sizeof e->err, "data.seq: windows of %u tokens do not fit the model's %u positions", c->seq,
+                e->shape->max_positions);
+            return -EINVAL;
+        }
+        uint32_t rows = x->training.batch * (c->seq - 1);
+        e->min_cut = c->cut < e->min_cut ? c->cut : e->min_cut;
+        e->max_cut = c->cut > e->max_cut ? c->cut : e->max_cut;
+        e->message_rows = rows > e->message_rows ? rows : e->message_rows;
+    }
+    return 0;
+}
+
+static int lay_out_slots(struct edge *e)
+{
+    struct sl_experiment *x = e->x;
+    struct sl_grid grid;
+    if (x->training.batch > SL_SEQS_MAX) {
+        snprintf(e->err, sizeof e->err, "training.batch: a message holds at most %d windows", SL_SEQS_MAX);
+        return -EINVAL;
+    }
+    e->fragment_units = sl_fragment_units(x->edge.data.mtu, false);
+    if (sl_grid_make(&grid, e->message_rows, e->shape->d_model, e->codec, 1, e->fragment_units)) {
+        snprintf(e->err, sizeof e->err, "training.batch and data.seq: a message of %u rows is too large", e->message_rows);
+        return -EINVAL;
+    }
+    uint32_t kib = (grid.n_units * SL_UNIT_BYTES + 1023) / 1024;
+    if (x->edge.slot_kib == 0)
+        x->edge.slot_kib = kib;
+    if (x->edge.slot_kib < kib) {
+        snprintf(e->err, sizeof e->err, "edge.slot_kib: a message of %u windows needs %u KiB; raise it, or leave it out",
+            x->training.batch, kib);
+        return -ERANGE;
+    }
+    if (x->training.deterministic && x->edge.slots < x->n_devices) {
+        snprintf(e->err, sizeof e->err,
+            "training.deterministic: a gang of all %u devices needs as many slots; raise edge.slots", x->n_devices);
+        return -ERANGE;
+    }
+    if (x->edge.max_devices < x->n_devices)
+        x->edge.max_devices = x->n_devices;
+    e->max_devices = x->edge.max_devices;
+    e->max_sessions = EDGE_SESSIONS_PER_DEVICE * e->max_devices;
+    return 0;
+}
+
+int edge_lay_out(struct edge *e)
+{
+    if (sl_codec_parse(e->x->edge.data.codec, &e->codec)) {
+        snprintf(e->err, sizeof e->err, "edge.data.codec: '%s' is not known", e->x->edge.data.codec);
+        return -EINVAL;
+    }
+    if (parse_address(e->x->edge.data.address, &e->data_addr)) {
+        snprintf(e->err, sizeof e->err, "edge.data.address: '%s' is not an IPv4 address and port, like 10.77.0.1:4433",
+            e->x->edge.data.address);
+        return -EINVAL;
+    }
+    int status = lay_out_lora(e);
+    if (!status)
+        status = lay_out_classes(e);
+    return status ? status : lay_out_slots(e);
+}

@@ -1,0 +1,332 @@
+/* What people and tools read of a run: edge.jsonl, latency.hlog, the live line, messages. */
+#include "trainer/edge/edge.h"
+
+#include "trainer/tensor/gemm.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { SAY_PER_S = 5, LIVE_TTY_S = 1, LIVE_PLAIN_S = 5, HLOG_S = 10, LATENCIES = 256 };
+
+/* --------------------------------------------------------------------------------------------------- messages */
+
+static void end_live_line(struct edge *e)
+{
+    if (e->live.open)
+        fputc('\n', stdout);
+    e->live.open = false;
+    fflush(stdout);
+}
+
+void edge_say(struct edge *e, const char *format, ...)
+{
+    uint64_t now = sl_loop_now_ns();
+    if (now - e->log.at_ns >= SECOND_NS) {
+        if (e->log.swallowed)
+            fprintf(stderr, "sluice-edge: and %u messages more\n", e->log.swallowed);
+        e->log.at_ns = now;
+        e->log.said = e->log.swallowed = 0;
+    }
+    if (e->log.said++ >= SAY_PER_S) {
+        e->log.swallowed++;
+        return;
+    }
+    va_list args;
+    va_start(args, format);
+    end_live_line(e);
+    fputs("sluice-edge: ", stderr);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+}
+
+/* ------------------------------------------------------------------------------------------------ edge.jsonl */
+
+/* Has an earlier incarnation got as far as training? Then its evaluation before training stands in the file. */
+static bool has_trained(const char *path)
+{
+    FILE *f = fopen(path, "r");
+    char *line = NULL;
+    size_t cap = 0;
+    bool found = false;
+    while (f && !found && getline(&line, &cap, f) > 0) {
+        cJSON *o = cJSON_Parse(line);
+        const cJSON *event = cJSON_GetObjectItem(o, "event"), *phase = cJSON_GetObjectItem(o, "phase");
+        found = cJSON_IsString(event) && cJSON_IsString(phase) && !strcmp(event->valuestring, "phase") &&
+                !strcmp(phase->valuestring, "train");
+        cJSON_Delete(o);
+    }
+    free(line);
+    if (f)
+        fclose(f);
+    return found;
+}
+
+int edge_open_report(struct edge *e)
+{
+    char path[SL_PATH_BYTES + 32];
+    snprintf(path, sizeof path, "%s/edge.jsonl", e->options.run);
+    e->trained_before = e->resumed && has_trained(path);
+    int status = sl_metrics_open(path, &e->metrics, e->err, sizeof e->err);
+    if (status)
+        return status;
+    snprintf(path, sizeof path, "%s/latency.hlog", e->options.run);
+    struct stat st;
+    e->interval_first = stat(path, &st) || st.st_size == 0;
+    e->latency_log = fopen(path, "ae");
+    if (!e->latency_log) {
+        status = -errno;
+        snprintf(e->err, sizeof e->err, "%s: cannot write it: %s", path, strerror(-status));
+        return status;
+    }
+    sl_histogram_reset(&e->latency);
+    sl_histogram_reset(&e->latency_interval);
+    e->start_ns = e->interval_ns = sl_loop_now_ns();
+    e->live.tty = isatty(STDOUT_FILENO);
+    return 0;
+}
+
+void edge_event(struct edge *e, const char *event, cJSON *object)
+{
+    int status = sl_metrics_write(e->metrics, event, object);
+    if (!status)
+        return;
+    edge_say(e, "cannot write edge.jsonl: %s", strerror(-status));
+    e->checkpoint_failed = true;
+}
+
+static void hex(const uint8_t *bytes, size_t n, char *out)
+{
+    for (size_t i = 0; i < n; i++)
+        snprintf(out + 2 * i, 3, "%02x", bytes[i]);
+}
+
+static const char notice[] = "splitting hides nothing by itself: token ids travel as text does, and activations can be inverted";
+
+void edge_report_start(struct edge *e)
+{
+    char hash[65];
+    hex(e->model_hash, sizeof e->model_hash, hash);
+    cJSON *o = cJSON_CreateObject();
+    char run[17];
+    snprintf(run, sizeof run, "%016llx", (unsigned long long)e->run);
+    cJSON_AddStringToObject(o, "run", run);
+    cJSON_AddNumberToObject(o, "incarnation", (double)e->incarnation);
+    cJSON_AddStringToObject(o, "backend", e->x->edge.data.backend);
+    cJSON_AddStringToObject(o, "codec", sl_codec_name(e->codec));
+    cJSON_AddStringToObject(o, "eal_args", e->eal_args);
+    cJSON_AddStringToObject(o, "gemm_kernel", sl_gemm_kernel_name());
+    cJSON_AddStringToObject(o, "aead", e->aead_name);
+    cJSON_AddStringToObject(o, "model_hash", hash);
+    cJSON_AddStringToObject(o, "notice", notice);
+    edge_event(e, "start", o);
+    edge_say(e, "note: %s", notice);
+}
+
+/* p99 over the run so far, in ms. */
+static double latency_ms(const struct edge *e, double q)
+{
+    return (double)sl_histogram_quantile(&e->latency, q) * 1e-6;
+}
+
+static double per_s(double amount, uint64_t ns)
+{
+    return ns ? amount / ((double)ns * 1e-9) : 0;
+}
+
+void edge_report_step(struct edge *e, const struct sl_event *event)
+{
+    struct lcore_view view;
+    edge_view(e, &view);
+    uint64_t gang_ns = event->step.wait_ns + event->step.compute_ns;
+    e->loss = event->step.nll / (double)event->step.tokens;
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddNumberToObject(o, "step", (double)event->step.global_step);
+    sl_metrics_number(o, "loss", e->loss);
+    cJSON_AddNumberToObject(o, "tokens", (double)event->step.tokens);
+    cJSON_AddNumberToObject(o, "devices", event->step.devices);
+    cJSON_AddNumberToObject(o, "gang_ms", (double)gang_ns * 1e-6);
+    cJSON_AddNumberToObject(o, "compute_ms", (double)event->step.compute_ns * 1e-6);
+    cJSON_AddNumberToObject(o, "tokens_per_s", per_s((double)event->step.tokens, gang_ns));
+    cJSON_AddNumberToObject(o, "up_mbps", per_s(8e-6 * (double)(view.endpoint.bytes_rx - e->live.bytes_rx), sl_loop_now_ns() - e->live.shown_ns));
+    cJSON_AddNumberToObject(o, "down_mbps", per_s(8e-6 * (double)(view.endpoint.bytes_tx - e->live.bytes_tx), sl_loop_now_ns() - e->live.shown_ns));
+    cJSON_AddNumberToObject(o, "retransmits", (double)view.endpoint.retransmits);
+    cJSON_AddNumberToObject(o, "p99_ms", latency_ms(e, 0.99));
+    cJSON_AddNumberToObject(o, "version", (double)event->step.version);
+    edge_event(e, "step", o);
+}
+
+void edge_report_eval(struct edge *e, const struct device *d)
+{
+    cJSON *o = cJSON_CreateObject(), *nll = cJSON_CreateArray(), *tokens = cJSON_CreateArray();
+    char number[32];
+    for (uint32_t m = 0; m < d->n_evals; m++) {
+        for (uint32_t w = 0; w < d->evals[m].n; w++) {
+            snprintf(number, sizeof number, "%.17g", d->evals[m].nll[w]);
+            cJSON_AddItemToArray(nll, isfinite(d->evals[m].nll[w]) ? cJSON_CreateRaw(number) : cJSON_CreateNull());
+            cJSON_AddItemToArray(tokens, cJSON_CreateNumber(d->evals[m].tokens[w]));
+        }
+    }
+    cJSON_AddStringToObject(o, "phase", e->phase == SLUICE__PHASE__PHASE_EVAL_BEFORE ? "before" : "after");
+    cJSON_AddNumberToObject(o, "index", d->index);
+    cJSON_AddStringToObject(o, "device", d->id);
+    cJSON_AddItemToObject(o, "nll", nll);
+    cJSON_AddItemToObject(o, "tokens", tokens);
+    edge_event(e, "eval", o);
+}
+
+/* ---------------------------------------------------------------------------------------------- the live line */
+
+static void show_live(struct edge *e, uint64_t now)
+{
+    struct lcore_view view;
+    edge_view(e, &view);
+    uint64_t ns = now - e->live.shown_ns;
+    double tokens = per_s((double)(e->tokens - e->live.tokens), ns);
+    double up = per_s(8e-6 * (double)(view.endpoint.bytes_rx - e->live.bytes_rx), ns);
+    double down = per_s(8e-6 * (double)(view.endpoint.bytes_tx - e->live.bytes_tx), ns);
+    bool training = e->phase == SLUICE__PHASE__PHASE_TRAIN || e->phase == SLUICE__PHASE__PHASE_EVAL_AFTER;
+    e->live.shown_ns = now;
+    e->live.tokens = e->tokens;
+    e->live.bytes_rx = view.endpoint.bytes_rx;
+    e->live.bytes_tx = view.endpoint.bytes_tx;
+    if (e->options.json || e->phase == SLUICE__PHASE__PHASE_WAIT || e->ending)
+        return;
+    char loss[32] = "-";
+    if (training && e->steps)
+        snprintf(loss, sizeof loss, "%.4f", e->loss);
+    printf("%sstep %llu  loss %s  %.0f tokens/s  up %.1f  down %.1f Mbit/s  devices %u  retransmissions %llu  p99 %.0f ms%s",
+        e->live.tty ? "\r\033[K" : "", (unsigned long long)e->global_step, loss, tokens, up, down, e->n_joined,
+        (unsigned long long)view.endpoint.retransmits, latency_ms(e, 0.99), e->live.tty ? "" : "\n");
+    e->live.open = e->live.tty;
+    fflush(stdout);
+}
+
+static void log_interval(struct edge *e, uint64_t now)
+{
+    double at = (double)(e->interval_ns - e->start_ns) * 1e-9, length = (double)(now - e->interval_ns) * 1e-9;
+    if (e->latency_interval.count) {
+        sl_histogram_log(&e->latency_interval, e->latency_log, "message", at, length, e->interval_first);
+        fflush(e->latency_log);
+        e->interval_first = false;
+    }
+    sl_histogram_reset(&e->latency_interval);
+    e->interval_ns = now;
+}
+
+void edge_poll_report(struct edge *e, uint64_t now)
+{
+    uint32_t latencies[LATENCIES];
+    unsigned n;
+    while ((n = sl_ring_spsc_pop(e->latency_ring, latencies, LATENCIES))) {
+        for (unsigned i = 0; i < n; i++) {
+            sl_histogram_record(&e->latency, latencies[i] * UINT64_C(100));
+            sl_histogram_record(&e->latency_interval, latencies[i] * UINT64_C(100));
+        }
+    }
+    if (now - e->interval_ns >= HLOG_S * SECOND_NS)
+        log_interval(e, now);
+    if (now - e->live.shown_ns >= (e->live.tty ? LIVE_TTY_S : LIVE_PLAIN_S) * SECOND_NS)
+        show_live(e, now);
+}
+
+/* --------------------------------------------------------------------------------------------------- the end */
+
+static cJSON *ingest_numbers(struct edge *e)
+{
+    struct sl_ingest_stats s;
+    cJSON *o = cJSON_CreateObject();
+    sl_ingest_stats(e->ingest, &s);
+    const struct {
+        const char *name;
+        uint64_t value;
+    } rows[] = {{"requests", s.requests}, {"requests_repeated", s.requests_repeated}, {"requests_refused", s.requests_refused},
+        {"granted", s.granted}, {"ready", s.ready}, {"grants_expired", s.grants_expired}, {"grants_cancelled", s.grants_cancelled},
+        {"returned_gradient", s.returned_gradient}, {"returned_eval", s.returned_eval}, {"returned_refused", s.returned_refused},
+        {"returned_session_gone", s.returned_session_gone}, {"gradients_acked", s.gradients_acked}, {"parked", s.parked},
+        {"park_dropped", s.park_dropped}, {"units_placed", s.units_placed}, {"units_scratch", s.units_scratch},
+        {"units_released", s.units_released}, {"slots_in_use_max", s.slots_in_use_max}};
+    for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        cJSON_AddNumberToObject(o, rows[i].name, (double)rows[i].value);
+    return o;
+}
+
+static cJSON *lcore_numbers(struct edge *e)
+{
+    struct sl_lcore_stats s;
+    cJSON *o = cJSON_CreateObject();
+    sl_lcore_stats(e->lcore, &s);
+    cJSON_AddNumberToObject(o, "polls_empty", (double)s.polls_empty);
+    cJSON_AddNumberToObject(o, "polls_busy", (double)s.polls_busy);
+    cJSON_AddNumberToObject(o, "cycles_busy", (double)s.cycles_busy);
+    cJSON_AddNumberToObject(o, "cycles_total", (double)s.cycles_total);
+    cJSON_AddNumberToObject(o, "packets_rx", (double)s.packets_rx);
+    cJSON_AddNumberToObject(o, "packets_tx", (double)s.packets_tx);
+    cJSON_AddNumberToObject(o, "sleeps", (double)s.sleeps);
+    return o;
+}
+
+static cJSON *drop_numbers(struct edge *e, const struct sl_endpoint_stats *endpoint)
+{
+    struct sl_port_stats port;
+    cJSON *o = cJSON_CreateObject();
+    sl_port_stats(e->port, &port);
+    for (unsigned i = SL_DROP_NONE + 1; i < SL_DROP_COUNT; i++)
+        cJSON_AddNumberToObject(o, sl_drop_name((enum sl_drop)i), (double)endpoint->drops[i]);
+    for (unsigned i = 0; i < SL_PORT_DROP_COUNT; i++)
+        cJSON_AddNumberToObject(o, sl_port_drop_name((enum sl_port_drop)i), (double)port.drops[i]);
+    return o;
+}
+
+void edge_report_end(struct edge *e)
+{
+    struct lcore_view view;
+    uint64_t now = sl_loop_now_ns();
+    edge_view(e, &view);
+    log_interval(e, now);
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddNumberToObject(o, "steps", (double)e->global_step);
+    cJSON_AddNumberToObject(o, "tokens", (double)e->tokens);
+    cJSON_AddNumberToObject(o, "wall_s", (double)(now - e->start_ns) * 1e-9);
+    cJSON_AddNumberToObject(o, "train_s", (double)e->train_ns * 1e-9);
+    cJSON_AddNumberToObject(o, "tokens_per_s", per_s((double)e->tokens, e->train_ns));
+    cJSON_AddNumberToObject(o, "packets_rx", (double)view.endpoint.packets_rx);
+    cJSON_AddNumberToObject(o, "packets_tx", (double)view.endpoint.packets_tx);
+    cJSON_AddNumberToObject(o, "bytes_rx", (double)view.endpoint.bytes_rx);
+    cJSON_AddNumberToObject(o, "bytes_tx", (double)view.endpoint.bytes_tx);
+    cJSON_AddNumberToObject(o, "retransmits", (double)view.endpoint.retransmits);
+    cJSON_AddItemToObject(o, "drops", drop_numbers(e, &view.endpoint));
+    cJSON_AddNumberToObject(o, "latency_p50_ms", latency_ms(e, 0.5));
+    cJSON_AddNumberToObject(o, "latency_p99_ms", latency_ms(e, 0.99));
+    cJSON_AddNumberToObject(o, "latency_p999_ms", latency_ms(e, 0.999));
+    cJSON_AddItemToObject(o, "ingest", ingest_numbers(e));
+    cJSON_AddItemToObject(o, "lcore", lcore_numbers(e));
+    cJSON_AddStringToObject(o, "reason", e->end_reason ? e->end_reason : "");
+    end_live_line(e);
+    if (e->options.json) {
+        char *text = cJSON_PrintUnformatted(o);
+        if (text)
+            puts(text);
+        free(text);
+    } else {
+        printf("%llu steps, %.0f tokens/s while training; %s\n", (unsigned long long)e->global_step,
+            per_s((double)e->tokens, e->train_ns), e->end_reason ? e->end_reason : "");
+    }
+    fflush(stdout);
+    edge_event(e, "end", o);
+}
+
+void edge_close_report(struct edge *e)
+{
+    if (e->metrics)
+        sl_metrics_close(e->metrics);
+    if (e->latency_log)
+        fclose(e->latency_log);
+    end_live_line(e);
+}

@@ -1,0 +1,220 @@
+/* Bring-up in order, and the way down. */
+#include "trainer/edge/edge.h"
+
+#include "dataplane/io/dpdk/eal.h"
+#include "trainer/tensor/gemm.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+volatile sig_atomic_t edge_interrupted;
+
+/* The second signal does not wait for anybody. */
+static void on_signal(int number)
+{
+    (void)number;
+    if (edge_interrupted)
+        _exit(EDGE_EXIT_INTERRUPTED);
+    edge_interrupted = 1;
+}
+
+static void catch_signals(void)
+{
+    struct sigaction a = {.sa_handler = on_signal};
+    sigaction(SIGINT, &a, NULL);
+    sigaction(SIGTERM, &a, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+static int make_run_dir(struct edge *e)
+{
+    if (mkdir(e->options.run, 0700) && errno != EEXIST) {
+        int status = -errno;
+        snprintf(e->err, sizeof e->err, "%s: cannot make the run directory: %s", e->options.run, strerror(-status));
+        return status;
+    }
+    if (access(e->options.run, R_OK | W_OK | X_OK)) {
+        int status = -errno;
+        snprintf(e->err, sizeof e->err, "%s: cannot write to the run directory: %s; name another with --run",
+            e->options.run, strerror(-status));
+        return status;
+    }
+    return 0;
+}
+
+static int load_model(struct edge *e)
+{
+    int status = sl_model_load(e->x->model.path, &e->model, e->err, sizeof e->err);
+    if (!status)
+        status = sl_model_hash(e->x->model.path, e->model_hash, e->err, sizeof e->err);
+    if (!status)
+        e->shape = sl_model_config(e->model);
+    return status;
+}
+
+/* Rules T17: a busy data lcore gets a CPU of its own, and everything else of ours keeps off it. EAL and OpenBLAS inherit what is
+ * set here. An adaptive lcore sleeps, and is left to the scheduler. */
+static void set_affinities(struct edge *e)
+{
+    cpu_set_t mask, rest;
+    char list[160] = "";
+    e->lcore_cpu = -1;
+    if (sched_getaffinity(0, sizeof mask, &mask))
+        return;
+    rest = mask;
+    if (!strcmp(e->x->edge.data.poll, "busy") && CPU_COUNT(&mask) > 1) {
+        for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+            if (CPU_ISSET(cpu, &mask))
+                e->lcore_cpu = cpu;
+        CPU_CLR(e->lcore_cpu, &rest);
+        sched_setaffinity(0, sizeof rest, &rest);
+        sched_getaffinity(0, sizeof rest, &rest);
+    }
+    size_t at = 0;
+    for (int cpu = 0; cpu < CPU_SETSIZE && at + 8 < sizeof list; cpu++)
+        if (CPU_ISSET(cpu, &rest))
+            at += (size_t)snprintf(list + at, sizeof list - at, "%s%d", at ? "," : "", cpu);
+    if (e->lcore_cpu >= 0)
+        edge_say(e, "threads: control and trainer on CPU %s, data lcore alone on %d", list, e->lcore_cpu);
+    else
+        edge_say(e, "threads: control, trainer and adaptive data lcore on CPU %s", list);
+}
+
+static int allocate(struct edge *e)
+{
+    e->devices = calloc(e->max_devices, sizeof *e->devices);
+    e->sessions = calloc(e->max_sessions, sizeof *e->sessions);
+    if (!e->devices || !e->sessions) {
+        snprintf(e->err, sizeof e->err, "not enough memory for %u devices; lower edge.max_devices", e->max_devices);
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < e->max_devices; i++)
+        e->devices[i].index = i;
+    return 0;
+}
+
+static int begin_or_resume(struct edge *e)
+{
+    struct sl_checkpoint c;
+    int status = edge_read_checkpoint(e, &c, &e->resumed);
+    if (status)
+        return status;
+    e->incarnation = 1;
+    if (e->resumed) {
+        e->run = c.run;
+        e->incarnation = c.incarnation + 1;
+        e->train_ns_before = c.train_ns;
+        for (uint32_t i = 0; i < c.n_devices; i++) {
+            struct device *d = edge_find_device(e, c.devices[i].id);
+            if (d)
+                d->last_step = c.devices[i].last_step;
+        }
+        edge_say(e, "resuming run %016llx at step %llu, adapter version %llu", (unsigned long long)c.run,
+            (unsigned long long)c.global_step, (unsigned long long)c.version);
+    }
+    while (!e->run)
+        if (getrandom(&e->run, sizeof e->run, 0) != sizeof e->run)
+            return -EIO;
+    status = edge_start_trainer(e, e->resumed ? &c : NULL);
+    if (e->resumed)
+        sl_checkpoint_clear(&c);
+    return status;
+}
+
+static int listen_for_devices(struct edge *e)
+{
+    const char *pki = e->options.pki;
+    char fallback[SL_PATH_BYTES + 8], ca[SL_PATH_BYTES + 32], cert[SL_PATH_BYTES + 32], key[SL_PATH_BYTES + 32];
+    if (!pki) {
+        snprintf(fallback, sizeof fallback, "%s/pki", e->options.run);
+        pki = fallback;
+    }
+    snprintf(ca, sizeof ca, "%s/ca.pem", pki);
+    snprintf(cert, sizeof cert, "%s/edge.pem", pki);
+    snprintf(key, sizeof key, "%s/edge.key", pki);
+    if (access(cert, R_OK) || access(key, R_OK) || access(ca, R_OK)) {
+        snprintf(e->err, sizeof e->err, "%s: no certificate for the edge node there; make one: scripts/pki ca %s && scripts/pki edge %s edge",
+            pki, pki, pki);
+        return -ENOENT;
+    }
+    int status = sl_tls_ctx_create(SL_TLS_SERVER, ca, cert, key, &e->tls, e->err, sizeof e->err);
+    if (status)
+        return status;
+    struct sl_control_config c = {.role = SL_CONTROL_EDGE, .adapter_bytes_max = e->max_cut * e->block * sizeof(float)};
+    return sl_loop_listen(
+        e->loop, e->x->edge.control, EDGE_HANDSHAKES, e->tls, &c, &edge_control_ops, e, e->err, sizeof e->err);
+}
+
+static void print_start(struct edge *e)
+{
+    edge_say(e, "model %s: %u layers, the edge computes from layer %u", e->x->model.path, e->shape->n_layers, e->min_cut);
+    edge_say(e, "EAL: %s", e->eal_args);
+    edge_say(e, "GEMM kernel %s, AEAD %s, codec %s", sl_gemm_kernel_name(), e->aead_name, sl_codec_name(e->codec));
+}
+
+int edge_start(struct edge *e)
+{
+    catch_signals();
+    e->x = calloc(1, sizeof *e->x);
+    if (!e->x)
+        return -ENOMEM;
+    int status = sl_experiment_load(e->options.experiment, e->x, e->err, sizeof e->err);
+    if (!status)
+        status = make_run_dir(e);
+    sl_gemm_threads(1); /* rules L14 */
+    if (!status)
+        status = load_model(e);
+    if (!status)
+        status = edge_lay_out(e);
+    if (!status)
+        status = allocate(e);
+    /* Before EAL: what cannot work at all is said before anything is set up. */
+    if (!status)
+        status = sl_loop_create(e->max_devices + EDGE_SPARE_CONNECTIONS, &e->loop, e->err, sizeof e->err);
+    if (!status)
+        status = listen_for_devices(e);
+    if (status)
+        return status;
+    set_affinities(e);
+    status = edge_start_dataplane(e);
+    if (!status)
+        status = begin_or_resume(e);
+    if (!status)
+        status = edge_open_report(e);
+    if (status)
+        return status;
+    print_start(e);
+    edge_report_start(e);
+    edge_say(e, "listening on %s", e->x->edge.control);
+    return 0;
+}
+
+/* Loop first: its callbacks use everything else. Then the trainer, then the lcore, whose slots the trainer uses. */
+void edge_stop(struct edge *e)
+{
+    e->ending = true;
+    if (e->loop)
+        sl_loop_free(e->loop);
+    if (e->trainer)
+        edge_stop_trainer(e);
+    edge_stop_dataplane(e);
+    edge_close_report(e);
+    if (e->tls)
+        sl_tls_ctx_free(e->tls);
+    for (uint32_t i = 0; e->devices && i < e->max_devices; i++)
+        free(e->devices[i].evals);
+    free(e->devices);
+    free(e->sessions);
+    free(e->g);
+    free(e->checkpoint_next);
+    free(e->peft_config);
+    free(e->peft_weights);
+    sl_model_free(e->model);
+    free(e->x);
+}

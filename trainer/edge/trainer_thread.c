@@ -1,0 +1,119 @@
+/* The trainer's thread, and the commands to it. */
+#include "trainer/edge/edge.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { IDLE_SHORT_NS = 100000, IDLE_LONG_NS = 500000, IDLE_TURNS = 40, EVAL_MESSAGES = 8 };
+
+static void *run(void *arg)
+{
+    struct edge *e = arg;
+    unsigned idle = 0;
+    while (!__atomic_load_n(&e->trainer_stop, __ATOMIC_ACQUIRE)) {
+        if (sl_trainer_turn(e->trainer)) {
+            idle = 0;
+            continue;
+        }
+        idle++;
+        nanosleep(&(struct timespec){.tv_nsec = idle < IDLE_TURNS ? IDLE_SHORT_NS : IDLE_LONG_NS}, NULL);
+    }
+    return NULL;
+}
+
+int edge_start_trainer(struct edge *e, const struct sl_checkpoint *resume)
+{
+    const struct sl_experiment *x = e->x;
+    uint32_t members = x->edge.slots < x->n_devices ? x->edge.slots : x->n_devices;
+    struct sl_trainer_config c = {.model = e->model,
+        .lora = e->lora,
+        .optim = e->optim,
+        .codec = e->codec,
+        .slots = e->slots,
+        .ready = e->ready,
+        .returned = e->returned,
+        .latency = e->latency_ring,
+        .gang = {.quorum = x->training.gang.quorum,
+            .deadline_ns = x->training.gang.deadline_ms * UINT64_C(1000000),
+            .deterministic = x->training.deterministic,
+            .n_devices = x->n_devices,
+            .capacity = members,
+            .max_devices = e->max_devices},
+        .aggregate_every = x->training.aggregate_every,
+        .steps = x->run.steps,
+        .min_cut = e->min_cut,
+        .max_rows = members * e->message_rows,
+        .eval_rows = EVAL_MESSAGES * e->message_rows,
+        .run = e->run,
+        .incarnation = e->incarnation,
+        .resume = resume,
+        .now_ns = sl_loop_now_ns};
+    memcpy(c.model_hash, e->model_hash, sizeof c.model_hash);
+    int status = sl_trainer_create(&c, &e->trainer, e->err, sizeof e->err);
+    if (status)
+        return status;
+    status = -pthread_create(&e->trainer_thread, NULL, run, e);
+    if (status) {
+        snprintf(e->err, sizeof e->err, "cannot start the trainer's thread: %s", strerror(-status));
+        return status;
+    }
+    pthread_setname_np(e->trainer_thread, "sl-trainer");
+    e->trainer_started = true;
+    return 0;
+}
+
+void edge_stop_trainer(struct edge *e)
+{
+    if (e->trainer_started) {
+        __atomic_store_n(&e->trainer_stop, true, __ATOMIC_RELEASE);
+        pthread_join(e->trainer_thread, NULL);
+        e->trainer_started = false;
+    }
+    sl_trainer_free(e->trainer);
+    e->trainer = NULL;
+    for (uint32_t i = 0; i < e->owed.n; i++)
+        if (e->owed.items[i].kind == SL_COMMAND_PUSH)
+            free(e->owed.items[i].push.weights);
+    free(e->owed.items);
+    memset(&e->owed, 0, sizeof e->owed);
+}
+
+static bool post(struct edge *e, const struct sl_command *command)
+{
+    struct sl_command *c = sl_trainer_command(e->trainer);
+    if (!c)
+        return false;
+    *c = *command;
+    sl_trainer_post(e->trainer, c);
+    return true;
+}
+
+void edge_flush_commands(struct edge *e)
+{
+    uint32_t done = 0;
+    while (done < e->owed.n && post(e, &e->owed.items[done]))
+        done++;
+    memmove(e->owed.items, e->owed.items + done, (e->owed.n - done) * sizeof *e->owed.items);
+    e->owed.n -= done;
+}
+
+void edge_command(struct edge *e, const struct sl_command *command)
+{
+    if (e->owed.n == 0 && post(e, command))
+        return;
+    if (e->owed.n == e->owed.cap) {
+        uint32_t cap = e->owed.cap ? 2 * e->owed.cap : 64;
+        struct sl_command *items = realloc(e->owed.items, cap * sizeof *items);
+        if (!items) {
+            if (command->kind == SL_COMMAND_PUSH)
+                free(command->push.weights);
+            edge_end(e, EXIT_FAILURE, "out of memory");
+            return;
+        }
+        e->owed.items = items;
+        e->owed.cap = cap;
+    }
+    e->owed.items[e->owed.n++] = *command;
+}
