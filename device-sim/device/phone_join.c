@@ -166,6 +166,8 @@ bool sl_phone_welcomed(struct sl_phone *p, const Sluice__Welcome *w)
         sl_phone_fail(p, wrong);
         return false;
     }
+    if (p->run != w->run || p->incarnation != w->incarnation || p->phase != w->phase)
+        p->eval_cursor = 0; /* otherwise the edge has what was scored before the connection was lost */
     resume(p, w);
     p->cut = w->cut;
     p->device_index = (uint32_t)w->device_index;
@@ -175,7 +177,6 @@ bool sl_phone_welcomed(struct sl_phone *p, const Sluice__Welcome *w)
     p->slot_bytes = w->slot_bytes;
     p->phase = w->phase;
     p->phase_done = SLUICE__PHASE__PHASE_WAIT;
-    p->eval_cursor = 0;
     p->global_step = w->global_step;
     return true;
 }

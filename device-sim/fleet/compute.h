@@ -1,0 +1,13 @@
+/* The thread that computes front halves, one after another. The control thread posts phones whose job is set
+ * (sl_phone_compute) and takes them back; ownership of the front half goes along with the number. */
+#pragma once
+
+#include "device-sim/device/phone.h"
+
+struct sl_compute;
+int sl_compute_start(struct sl_phone *phones, uint32_t n, size_t workspace_floats, struct sl_compute **,
+    char *err, size_t err_cap);
+void sl_compute_stop(
+    struct sl_compute *); /* joins; a job under way is finished, those behind it are not begun */
+void sl_compute_post(struct sl_compute *, uint32_t phone);
+bool sl_compute_done(struct sl_compute *, uint32_t *phone);

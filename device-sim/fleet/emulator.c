@@ -1,0 +1,212 @@
+#include "device-sim/fleet/emulator.h"
+
+#include "trainer/tensor/rng.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PER_SUBNET = 250, FIRST_OCTET = 10, SECOND_OCTET = 77 };
+
+/* One direction: the links, and where each packet under way lies. */
+struct direction {
+    struct sl_links *links;
+    struct sl_dgram *held;
+    uint32_t *free_slots, n_free;
+};
+
+struct sl_emulator {
+    uint32_t n_phones, max_packets;
+    struct sl_port *port;
+    struct direction up, down;
+    uint64_t strays;
+};
+
+struct sl_addr sl_phone_address(uint32_t phone)
+{
+    struct sl_addr a = {.port = SL_PHONE_PORT};
+
+    a.ip[10] = a.ip[11] = 0xff;
+    a.ip[12] = FIRST_OCTET;
+    a.ip[13] = SECOND_OCTET;
+    a.ip[14] = (uint8_t)(1 + phone / PER_SUBNET);
+    a.ip[15] = (uint8_t)(1 + phone % PER_SUBNET);
+    return a;
+}
+
+int sl_phone_of_address(const struct sl_addr *a, uint32_t n_phones)
+{
+    struct sl_addr expected;
+    int phone = (a->ip[14] - 1) * PER_SUBNET + a->ip[15] - 1;
+
+    if (phone < 0 || (uint32_t)phone >= n_phones)
+        return -1;
+    expected = sl_phone_address((uint32_t)phone);
+    return a->port == expected.port && memcmp(a->ip, expected.ip, sizeof(a->ip)) == 0 ? phone : -1;
+}
+
+static void direction_free(struct direction *d)
+{
+    sl_links_free(d->links);
+    free(d->held);
+    free(d->free_slots);
+}
+
+static int direction_create(struct direction *d, uint32_t n_phones, uint32_t max_packets)
+{
+    d->held = calloc(max_packets, sizeof(*d->held));
+    d->free_slots = calloc(max_packets, sizeof(*d->free_slots));
+    if (!d->held || !d->free_slots)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < max_packets; i++)
+        d->free_slots[d->n_free++] = max_packets - 1 - i;
+    return sl_links_create(n_phones, max_packets, &d->links);
+}
+
+static int set_links(
+    struct direction *d, const struct sl_phone_link *link, uint32_t n, uint64_t seed, const char *name)
+{
+    char key[48];
+    int rc = 0;
+
+    for (uint32_t i = 0; i < n && !rc; i++) {
+        snprintf(key, sizeof(key), "link %u %s", i, name);
+        rc = sl_links_set(
+            d->links, i, strcmp(name, "up") == 0 ? &link[i].up : &link[i].down, sl_rng_key(seed, key));
+    }
+    return rc;
+}
+
+int sl_emulator_create(const struct sl_phone_link *link, uint32_t n_phones, uint32_t max_packets,
+    uint64_t seed, struct sl_emulator **out)
+{
+    struct sl_emulator *e = calloc(1, sizeof(*e));
+    if (!e)
+        return -ENOMEM;
+    e->n_phones = n_phones;
+    e->max_packets = max_packets;
+    int rc = direction_create(&e->up, n_phones, max_packets);
+    if (!rc)
+        rc = direction_create(&e->down, n_phones, max_packets);
+    if (!rc)
+        rc = set_links(&e->up, link, n_phones, seed, "up");
+    if (!rc)
+        rc = set_links(&e->down, link, n_phones, seed, "down");
+    if (rc) {
+        sl_emulator_free(e);
+        return rc;
+    }
+    *out = e;
+    return 0;
+}
+
+static unsigned ready(struct direction *d, struct sl_dgram *out, unsigned n, uint64_t now_ns)
+{
+    uint32_t link, slot;
+    unsigned got = 0;
+
+    while (got < n && sl_link_next(d->links, now_ns, &link, &slot)) {
+        out[got++] = d->held[slot];
+        d->free_slots[d->n_free++] = slot;
+    }
+    return got;
+}
+
+static void release(struct sl_emulator *e, struct direction *d)
+{
+    struct sl_dgram dgram;
+
+    while (e->port && d->links && ready(d, &dgram, 1, UINT64_MAX))
+        sl_port_free(e->port, &dgram, 1);
+}
+
+void sl_emulator_free(struct sl_emulator *e)
+{
+    if (!e)
+        return;
+    release(e, &e->up);
+    release(e, &e->down);
+    direction_free(&e->up);
+    direction_free(&e->down);
+    free(e);
+}
+
+void sl_emulator_bind(struct sl_emulator *e, struct sl_port *port)
+{
+    e->port = port;
+}
+
+/* A packet enters its link, or goes back to the port. */
+static void offer(struct sl_emulator *e, struct direction *d, struct sl_dgram *dgram,
+    const struct sl_addr *phone_addr, uint64_t now_ns)
+{
+    int phone = sl_phone_of_address(phone_addr, e->n_phones);
+
+    if (phone < 0) {
+        e->strays++;
+        sl_port_free(e->port, dgram, 1);
+        return;
+    }
+    /* The links take at most as many as there are slots, so a taken packet has one. */
+    uint32_t slot = d->n_free ? d->free_slots[d->n_free - 1] : 0;
+    if (sl_links_offer(d->links, (uint32_t)phone, slot, dgram->len, now_ns) != SL_LINK_TAKEN) {
+        sl_port_free(e->port, dgram, 1);
+        return;
+    }
+    d->n_free--;
+    d->held[slot] = *dgram;
+}
+
+static void up(void *ctx, struct sl_dgram *dgram, unsigned n, uint64_t now_ns)
+{
+    struct sl_emulator *e = ctx;
+
+    for (unsigned i = 0; i < n; i++)
+        offer(e, &e->up, &dgram[i], &dgram[i].src, now_ns);
+}
+
+static void down(void *ctx, struct sl_dgram *dgram, unsigned n, uint64_t now_ns)
+{
+    struct sl_emulator *e = ctx;
+
+    for (unsigned i = 0; i < n; i++)
+        offer(e, &e->down, &dgram[i], &dgram[i].dst, now_ns);
+}
+
+static unsigned up_ready(void *ctx, struct sl_dgram *out, unsigned n, uint64_t now_ns)
+{
+    struct sl_emulator *e = ctx;
+
+    return ready(&e->up, out, n, now_ns);
+}
+
+static unsigned down_ready(void *ctx, struct sl_dgram *out, unsigned n, uint64_t now_ns)
+{
+    struct sl_emulator *e = ctx;
+
+    return ready(&e->down, out, n, now_ns);
+}
+
+static uint64_t deadline(void *ctx)
+{
+    struct sl_emulator *e = ctx;
+    uint64_t u = sl_links_deadline(e->up.links), d = sl_links_deadline(e->down.links);
+
+    return u < d ? u : d;
+}
+
+const struct sl_emulator_ops sl_fleet_emulator = {
+    .up = up, .down = down, .up_ready = up_ready, .down_ready = down_ready, .deadline = deadline};
+
+void sl_emulator_stats(
+    const struct sl_emulator *e, uint32_t phone, struct sl_link_stats *u, struct sl_link_stats *d)
+{
+    sl_links_stats(e->up.links, phone, u);
+    sl_links_stats(e->down.links, phone, d);
+}
+
+uint64_t sl_emulator_strays(const struct sl_emulator *e)
+{
+    return e->strays;
+}

@@ -1,0 +1,30 @@
+/* The radio links of all phones between the port and the endpoint: struct sl_emulator_ops over
+ * device-sim/link. Datagrams are told apart by the phone's address. The counters of a phone may be read on
+ * any thread; the rest is the data lcore's. */
+#pragma once
+
+#include "dataplane/io/dpdk/lcore.h"
+#include "device-sim/link/link.h"
+
+enum { SL_PHONE_PORT = 5000 };
+
+struct sl_emulator;
+/* `link`: [n_phones], as the experiment file says. max_packets: under way in each direction, all phones
+ * together; each holds a buffer of the port. */
+struct sl_phone_link {
+    struct sl_link_params up, down;
+};
+int sl_emulator_create(const struct sl_phone_link *, uint32_t n_phones, uint32_t max_packets, uint64_t seed,
+    struct sl_emulator **);
+void sl_emulator_free(struct sl_emulator *); /* what is under way goes back to the port */
+void sl_emulator_bind(struct sl_emulator *, struct sl_port *);
+extern const struct sl_emulator_ops sl_fleet_emulator; /* its context is the struct sl_emulator */
+
+/* 10.77.(1 + i / 250).(1 + i % 250), port 5000; and back: -1 where it is not a phone's. */
+struct sl_addr sl_phone_address(uint32_t phone);
+int sl_phone_of_address(const struct sl_addr *, uint32_t n_phones);
+
+/* Data lcore only. */
+void sl_emulator_stats(
+    const struct sl_emulator *, uint32_t phone, struct sl_link_stats *up, struct sl_link_stats *down);
+uint64_t sl_emulator_strays(const struct sl_emulator *); /* datagrams from or to nobody, freed */

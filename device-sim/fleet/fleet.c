@@ -1,0 +1,247 @@
+#include "device-sim/fleet/fleet.h"
+
+#include "trainer/tensor/gemm.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const uint64_t poll_ns = 500000, bye_wait_ns = 2000000000, publish_wait_ns = 50000000;
+enum { ADAPTER_SLACK_BYTES = 4096 };
+
+const struct sl_class_config *sl_fleet_class(const struct sl_fleet *f, uint32_t phone)
+{
+    return &f->material.experiment->fleet[sl_experiment_class_of(f->material.experiment, phone)];
+}
+
+static void set_fault(struct sl_fleet *f, uint32_t i, struct sl_phone_config *c)
+{
+    for (unsigned k = 0; k < f->options.n_faults; k++) {
+        const struct sl_sim_fault *fault = &f->options.fault[k];
+        if (fault->device != i)
+            continue;
+        if (fault->kind == SL_SIM_FAULT_DIE) {
+            f->line[i].dies = true;
+            f->line[i].die_step = fault->step;
+        } else {
+            c->fault = fault->kind == SL_SIM_FAULT_NAN ? SL_FAULT_NAN : SL_FAULT_ABSURD;
+            c->fault_step = fault->step;
+        }
+    }
+}
+
+static int make_phone(struct sl_fleet *f, uint32_t i, size_t message_bytes)
+{
+    const struct sl_experiment *e = f->material.experiment;
+    struct sl_store *store = sl_plane_store(f->plane);
+    struct sl_phone_config c = {.index = i,
+        .device_class = sl_fleet_class(f, i)->name,
+        .model = f->material.model,
+        .codec = f->material.codec,
+        .mtu = e->edge.data.mtu,
+        .seq = e->data.seq,
+        .batch = e->training.batch,
+        .train = f->material.shards[i].train,
+        .held_out = f->material.shards[i].held_out,
+        .held_out_windows = f->material.held_out_windows[i],
+        .message = sl_store_message(store, i),
+        .gradient = sl_store_gradient(store, i),
+        .message_bytes = message_bytes};
+
+    memcpy(c.model_hash, f->material.model_hash, sizeof(c.model_hash));
+    set_fault(f, i, &c);
+    return sl_phone_init(&f->phone[i], &c, &sl_fleet_phone_ops, f);
+}
+
+static size_t adapter_bytes(const struct sl_material *m)
+{
+    const struct sl_model_config *shape = sl_model_config(m->model);
+    struct sl_lora_config lora = {.rank = m->experiment->training.lora.rank};
+
+    for (uint32_t i = 0; i < m->experiment->training.lora.n_targets; i++)
+        lora.targets |= sl_target_bits(shape->family, m->experiment->training.lora.targets[i]);
+    return sl_adapter_block_size(shape, &lora) * sizeof(float) * shape->n_layers + ADAPTER_SLACK_BYTES;
+}
+
+static int make_tables(struct sl_fleet *f, char *err, size_t err_cap)
+{
+    f->n = f->material.experiment->n_devices;
+    f->phone = calloc(f->n, sizeof(*f->phone));
+    f->line = calloc(f->n, sizeof(*f->line));
+    f->excess = calloc(1, sizeof(*f->excess));
+    if (f->phone && f->line && f->excess) {
+        sl_histogram_reset(f->excess);
+        return 0;
+    }
+    snprintf(err, err_cap, "out of memory for %u phones", f->n);
+    return -ENOMEM;
+}
+
+static int make_phones(struct sl_fleet *f, char *err, size_t err_cap)
+{
+    struct sl_plane_config plane = {.experiment = f->material.experiment, .run_dir = f->options.run};
+    int rc;
+
+    sl_material_sizes(&f->material, &plane.message_bytes, &plane.gradient_bytes);
+    rc = sl_plane_open(&plane, &f->plane, err, err_cap);
+    for (uint32_t i = 0; i < f->n && !rc; i++) {
+        rc = make_phone(f, i, plane.message_bytes);
+        if (rc)
+            snprintf(err, err_cap, "phone %u cannot be set up: %s", i, strerror(-rc));
+    }
+    if (!rc)
+        rc = sl_compute_start(f->phone, f->n,
+            sl_phone_workspace_floats(&f->phone[0].cfg, f->material.shape.d_model), &f->compute, err,
+            err_cap);
+    return rc;
+}
+
+int sl_fleet_start(struct sl_fleet *f, char *err, size_t err_cap)
+{
+    int rc = make_tables(f, err, err_cap);
+
+    if (!rc)
+        rc = sl_material_write_held_out(&f->material, f->options.run, err, err_cap);
+    if (!rc)
+        rc = sl_lines_open(f, err, err_cap);
+    if (!rc)
+        rc = sl_loop_create(f->n < 8 ? 8 : f->n, &f->loop, err, err_cap);
+    if (!rc)
+        rc = make_phones(f, err, err_cap);
+    if (rc)
+        return rc;
+    f->control_config = (struct sl_control_config){
+        .role = SL_CONTROL_DEVICE, .adapter_bytes_max = adapter_bytes(&f->material)};
+    f->start_ns = sl_loop_now_ns();
+    sl_report_start(f);
+    return 0;
+}
+
+void sl_fleet_free(struct sl_fleet *f)
+{
+    if (f->compute)
+        sl_compute_stop(f->compute);
+    if (f->loop)
+        sl_loop_free(f->loop);
+    if (f->plane)
+        sl_plane_close(f->plane);
+    for (uint32_t i = 0; f->phone && i < f->n; i++)
+        sl_phone_fini(&f->phone[i]);
+    sl_lines_free(f);
+    free(f->phone);
+    free(f->line);
+    free(f->excess);
+    if (f->metrics)
+        sl_metrics_close(f->metrics);
+    sl_material_free(&f->material);
+}
+
+/* ---- the control thread's turn ---- */
+
+struct turn {
+    struct sl_fleet *fleet;
+    const volatile sig_atomic_t *signals;
+};
+
+static void take_computed(struct sl_fleet *f, uint64_t now_ns)
+{
+    uint64_t excess_ns;
+    uint32_t i;
+
+    while (sl_compute_done(f->compute, &i)) {
+        bool counts = !f->phone[i].batch.eval;
+        sl_phone_computed(&f->phone[i], now_ns, &excess_ns);
+        if (counts)
+            sl_histogram_record(f->excess, excess_ns);
+    }
+}
+
+static void take_all(struct sl_fleet *f, uint64_t now_ns)
+{
+    struct sl_lcore_confirm confirm;
+    struct sl_store_event event;
+    uint32_t i;
+
+    while (sl_plane_confirmed(f->plane, &confirm))
+        sl_line_confirmed(f, &confirm, now_ns);
+    while (sl_plane_event(f->plane, &i, &event))
+        sl_phone_event(&f->phone[i], &event, now_ns);
+    take_computed(f, now_ns);
+}
+
+static void begin_stop(struct sl_fleet *f, uint64_t now_ns)
+{
+    f->stopping_ns = now_ns;
+    f->interrupted = true;
+    for (uint32_t i = 0; i < f->n; i++)
+        sl_line_bye(f, i, "interrupted");
+}
+
+static void poll_fleet(void *app, uint64_t now_ns)
+{
+    struct turn *t = app;
+    struct sl_fleet *f = t->fleet;
+    uint64_t next = UINT64_MAX, d;
+
+    take_all(f, now_ns);
+    if (*t->signals && !f->stopping_ns)
+        begin_stop(f, now_ns);
+    for (uint32_t i = 0; i < f->n; i++) {
+        d = sl_line_deadline(f, i);
+        if (now_ns >= d || f->line[i].close_wanted)
+            sl_line_poll(f, i, now_ns);
+        next = d < next ? d : next;
+    }
+    f->next_ns = next;
+    if (f->n_over == f->n && !f->stopping_ns)
+        f->stopping_ns = now_ns;
+    /* What is left: goodbyes on their way out, and the last figures of the lcore. */
+    if (f->stopping_ns && ((sl_loop_connections(f->loop) == 0 && now_ns - f->stopping_ns > publish_wait_ns) ||
+                              now_ns - f->stopping_ns > bye_wait_ns))
+        sl_loop_stop(f->loop);
+}
+
+static int finish(struct sl_fleet *f)
+{
+    char err[SL_ERR_BYTES];
+    uint32_t done = 0;
+
+    sl_plane_stop(f->plane);
+    if (f->compute)
+        sl_compute_stop(f->compute);
+    f->compute = NULL;
+    for (uint32_t i = 0; i < f->n; i++)
+        done += strcmp(f->phone[i].reason, "done") == 0;
+    int rc = sl_report_central(f, err, sizeof(err));
+    cJSON *end = sl_report_end(f);
+    if (f->options.json && end) {
+        char *text = cJSON_PrintUnformatted(end);
+        printf("%s\n", text ? text : "{}");
+        cJSON_free(text);
+    }
+    cJSON_Delete(end);
+    if (rc) {
+        fprintf(stderr, "sluice-sim: %s\n", err);
+        return EXIT_FAILURE;
+    }
+    if (f->interrupted)
+        return 130;
+    if (done == 0) {
+        fprintf(stderr, "sluice-sim: no phone finished the run; %s\n", f->failure);
+        return EXIT_FAILURE;
+    }
+    return EXIT_SUCCESS;
+}
+
+int sl_fleet_run(struct sl_fleet *f, const volatile sig_atomic_t *signals)
+{
+    struct turn turn = {f, signals};
+    int rc = sl_loop_run(f->loop, poll_fleet, &turn, poll_ns);
+
+    if (rc) {
+        fprintf(stderr, "sluice-sim: the control loop failed: %s\n", strerror(-rc));
+        return EXIT_FAILURE;
+    }
+    return finish(f);
+}

@@ -1,0 +1,74 @@
+/* The fleet at run time: connections, sessions, timers and accounts of all phones, on one control thread. */
+#pragma once
+
+#include "dataplane/io/uring/loop.h"
+#include "device-sim/device/energy.h"
+#include "device-sim/device/phone.h"
+#include "device-sim/fleet/compute.h"
+#include "device-sim/fleet/material.h"
+#include "device-sim/fleet/options.h"
+#include "device-sim/fleet/plane.h"
+#include "trainer/experiment/histogram.h"
+#include "trainer/experiment/metrics.h"
+
+#include <signal.h>
+
+enum { SL_ERR_BYTES = 512 };
+
+/* What joins a phone to its edge; the phone itself is in fleet->phone. */
+struct sl_line {
+    struct sl_tls_ctx *tls;
+    struct sl_control *control; /* NULL: none */
+    enum { SL_SESSION_NONE, SL_SESSION_OPENING, SL_SESSION_OPEN, SL_SESSION_CLOSING } session;
+    bool close_wanted; /* as soon as its opening is confirmed */
+    bool over;         /* will not connect any more */
+    bool joined;       /* has been welcomed once */
+    uint64_t retry_ns, backoff_ns,
+        lost_ns; /* lost_ns: when the connection was lost or first tried, 0: it stands */
+    uint64_t heartbeat_ns;
+    uint64_t awake_ns, asleep_ns; /* energy counts from the first Welcome to the end */
+    bool dies;
+    uint64_t die_step, die_ns;
+};
+
+struct sl_fleet {
+    struct sl_sim_options options;
+    struct sl_material material;
+    uint32_t n;
+    struct sl_phone *phone;
+    struct sl_line *line;
+    struct sl_loop *loop;
+    struct sl_plane *plane;
+    struct sl_compute *compute;
+    struct sl_metrics *metrics;
+    struct sl_histogram *excess;
+    struct sl_control_config control_config;
+    uint64_t start_ns, stopping_ns, next_ns;
+    uint32_t n_over;
+    bool interrupted, said_waiting;
+    char failure[SL_ERR_BYTES]; /* the first phone's that ended otherwise than done */
+};
+
+/* line.c: connections */
+int sl_lines_open(struct sl_fleet *, char *err, size_t err_cap);
+void sl_line_poll(struct sl_fleet *, uint32_t i, uint64_t now_ns); /* its timers */
+void sl_line_confirmed(struct sl_fleet *, const struct sl_lcore_confirm *, uint64_t now_ns);
+void sl_line_sent(struct sl_fleet *, uint32_t i, uint64_t now_ns); /* a message began to leave */
+void sl_line_bye(struct sl_fleet *, uint32_t i, const char *text); /* and no connection after it */
+uint64_t sl_line_deadline(const struct sl_fleet *, uint32_t i);
+void sl_lines_free(struct sl_fleet *);
+extern const struct sl_phone_ops sl_fleet_phone_ops; /* `app` is the fleet */
+
+/* fleet.c */
+int sl_fleet_start(struct sl_fleet *, char *err, size_t err_cap);
+int sl_fleet_run(struct sl_fleet *, const volatile sig_atomic_t *signals); /* exit status */
+void sl_fleet_free(struct sl_fleet *);
+struct sl_loop *sl_fleet_loop(struct sl_fleet *);
+const struct sl_class_config *sl_fleet_class(const struct sl_fleet *, uint32_t phone);
+
+/* report.c */
+void sl_report_start(struct sl_fleet *);
+void sl_report_energy(const struct sl_fleet *, uint32_t phone, uint64_t now_ns, struct sl_energy *);
+cJSON *sl_report_end(
+    struct sl_fleet *); /* writes the phones' events and the end's, which it returns a copy of */
+int sl_report_central(const struct sl_fleet *, char *err, size_t err_cap); /* RUN/central.ids */

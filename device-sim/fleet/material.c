@@ -1,0 +1,192 @@
+#include "device-sim/fleet/material.h"
+
+#include "device-sim/fleet/id_file.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { SHARD_MIN_BYTES = 60000 /* rules L11 */ };
+
+static struct sl_cost_shape cost_shape(const struct sl_model_config *c)
+{
+    return (struct sl_cost_shape){.d_model = c->d_model,
+        .n_heads = c->n_heads,
+        .n_kv_heads = c->n_kv_heads,
+        .head_dim = c->head_dim,
+        .d_ff = c->d_ff,
+        .vocab = c->vocab,
+        .gated_mlp = c->family == SL_FAMILY_LLAMA};
+}
+
+static int load_model(struct sl_material *m, char *err, size_t err_cap)
+{
+    const char *dir = m->experiment->model.path;
+    int rc = sl_model_load(dir, &m->model, err, err_cap);
+
+    if (!rc)
+        rc = sl_model_hash(dir, m->model_hash, err, err_cap);
+    if (rc)
+        return rc;
+    const struct sl_model_config *shape = sl_model_config(m->model);
+    m->shape = cost_shape(shape);
+    if (m->experiment->data.seq - 1 > shape->max_positions) {
+        snprintf(err, err_cap, "data.seq is %u, but the model has %u positions; lower data.seq",
+            m->experiment->data.seq, shape->max_positions);
+        return -EINVAL;
+    }
+    for (uint32_t i = 0; i < m->experiment->n_classes; i++) {
+        const struct sl_class_config *c = &m->experiment->fleet[i];
+        if (c->cut >= 1 && c->cut < shape->n_layers)
+            continue;
+        snprintf(err, err_cap, "plan.cut is %u for class %s, but the model has %u blocks; give 1 to %u",
+            c->cut, c->name, shape->n_layers, shape->n_layers - 1);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int load_tokenizer(const struct sl_material *m, struct sl_tokenizer **tok, char *err, size_t err_cap)
+{
+    char path[SL_PATH_BYTES + 32];
+    int rc;
+
+    snprintf(path, sizeof(path), "%s/tokenizer.json", m->experiment->model.path);
+    rc = sl_tokenizer_load(path, tok, err, err_cap);
+    if (rc)
+        return rc;
+    if (sl_tokenizer_vocab(*tok) > sl_model_config(m->model)->vocab) {
+        snprintf(err, err_cap,
+            "%s has ids up to %u, but the model's vocabulary ends at %u; take the model's own tokenizer",
+            path, sl_tokenizer_vocab(*tok) - 1, sl_model_config(m->model)->vocab - 1);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int make_shards(struct sl_material *m, const struct sl_tokenizer *tok, char *err, size_t err_cap)
+{
+    struct sl_records records = {0};
+    char excluded[SL_PATH_BYTES + 32];
+    struct sl_shard_config cfg = {.held_out = m->experiment->data.held_out, .min_bytes = SHARD_MIN_BYTES};
+    int rc;
+
+    snprintf(excluded, sizeof(excluded), "%s/heldout-excluded.txt", m->experiment->model.path);
+    if (access(excluded, F_OK) == 0)
+        cfg.excluded = excluded;
+    rc = sl_records_read(m->experiment->data.path, &records, err, err_cap);
+    if (!rc)
+        rc = sl_shards_by_file(&records, tok, sl_model_config(m->model)->eos_id, m->experiment->n_devices,
+            &cfg, &m->shards, err, err_cap);
+    sl_records_free(&records);
+    return rc;
+}
+
+/* Every phone gets an equal share of the held-out windows; what some do not have, others may use. */
+static int share_held_out(struct sl_material *m, char *err, size_t err_cap)
+{
+    uint32_t n = m->experiment->n_devices, left = m->experiment->data.held_out_windows;
+    bool moved = true;
+
+    m->held_out_windows = calloc(n, sizeof(uint32_t));
+    if (!m->held_out_windows) {
+        snprintf(err, err_cap, "out of memory");
+        return -ENOMEM;
+    }
+    while (left && moved) {
+        moved = false;
+        for (uint32_t i = 0; i < n && left; i++) {
+            if (m->held_out_windows[i] == sl_windows(&m->shards[i].held_out, m->experiment->data.seq))
+                continue;
+            m->held_out_windows[i]++;
+            left--;
+            moved = true;
+        }
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        if (sl_windows(&m->shards[i].train, m->experiment->data.seq))
+            continue;
+        snprintf(err, err_cap,
+            "phone %u has no full window of %u tokens; give it more text or lower data.seq", i,
+            m->experiment->data.seq);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+int sl_material_load(const char *experiment_file, struct sl_material *m, char *err, size_t err_cap)
+{
+    struct sl_tokenizer *tok = NULL;
+
+    memset(m, 0, sizeof(*m));
+    m->experiment = calloc(1, sizeof(*m->experiment));
+    if (!m->experiment) {
+        snprintf(err, err_cap, "out of memory");
+        return -ENOMEM;
+    }
+    int rc = sl_experiment_load(experiment_file, m->experiment, err, err_cap);
+    if (!rc && sl_codec_parse(m->experiment->edge.data.codec, &m->codec)) {
+        snprintf(err, err_cap, "edge.data.codec: %s is not known; give f32 or bf16",
+            m->experiment->edge.data.codec);
+        rc = -EINVAL;
+    }
+    if (!rc)
+        rc = load_model(m, err, err_cap);
+    if (!rc)
+        rc = load_tokenizer(m, &tok, err, err_cap);
+    if (!rc)
+        rc = make_shards(m, tok, err, err_cap);
+    if (!rc)
+        rc = share_held_out(m, err, err_cap);
+    sl_tokenizer_free(tok);
+    return rc;
+}
+
+void sl_material_free(struct sl_material *m)
+{
+    if (m->shards)
+        sl_shards_free(m->shards, m->experiment->n_devices);
+    sl_model_free(m->model);
+    free(m->held_out_windows);
+    free(m->experiment);
+    memset(m, 0, sizeof(*m));
+}
+
+int sl_material_write_held_out(const struct sl_material *m, const char *run_dir, char *err, size_t err_cap)
+{
+    struct sl_id_file f;
+    uint32_t seq = m->experiment->data.seq;
+    int rc = sl_id_file_open(&f, run_dir, "heldout.ids", err, err_cap);
+
+    if (rc)
+        return rc;
+    for (uint32_t i = 0; i < m->experiment->n_devices; i++)
+        sl_id_file_line(&f, m->shards[i].held_out.ids, (size_t)m->held_out_windows[i] * seq);
+    return sl_id_file_close(&f, err, err_cap);
+}
+
+double sl_material_pass_s(const struct sl_material *m, const struct sl_class_config *c, const uint16_t *len,
+    uint32_t n_seqs, uint32_t cut, bool backward)
+{
+    uint32_t lens[SL_SEQS_MAX];
+
+    for (uint32_t i = 0; i < n_seqs; i++)
+        lens[i] = len[i];
+    double flop = backward ? sl_cost_block_backward(&m->shape, lens, n_seqs)
+                           : sl_cost_block_forward(&m->shape, lens, n_seqs);
+    return cut * flop / (c->compute_gflops * 1e9);
+}
+
+void sl_material_sizes(const struct sl_material *m, size_t *message_bytes, size_t *gradient_bytes)
+{
+    uint32_t batch = m->experiment->training.batch;
+    uint32_t windows = batch > SL_PHONE_EVAL_WINDOWS ? batch : SL_PHONE_EVAL_WINDOWS;
+    struct sl_grid g;
+
+    sl_grid_make(&g, windows * (m->experiment->data.seq - 1), m->shape.d_model, m->codec, 1, 1);
+    *message_bytes = (size_t)g.n_units * SL_UNIT_BYTES;
+    sl_grid_make(&g, batch * (m->experiment->data.seq - 1), m->shape.d_model, m->codec, 0, 1);
+    *gradient_bytes = (size_t)g.tensor_units * SL_UNIT_BYTES;
+}

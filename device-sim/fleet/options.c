@@ -1,0 +1,114 @@
+#include "device-sim/fleet/options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char sl_sim_help[] =
+    "sluice-sim: the phones of an experiment. Each has its own text, adapter, link and battery; its front "
+    "half of the model\n"
+    "is really computed, its time and energy are those of the modelled phone.\n"
+    "\n"
+    "usage: sluice-sim --experiment FILE --run DIR [--pki DIR] [--json]\n"
+    "       sluice-sim --experiment FILE --run DIR --calibrate [--json]\n"
+    "\n"
+    "  --experiment FILE   the experiment; sluice-edge reads the same file\n"
+    "  --run DIR           run directory, shared with sluice-edge: sim.jsonl, heldout.ids, central.ids, "
+    "memif.sock\n"
+    "  --pki DIR           ca.pem and device-NNNNN.{pem,key} as scripts/pki makes them (default: DIR/pki of "
+    "--run)\n"
+    "  --json              print the result as JSON\n"
+    "  --calibrate         measure this host's time for a step of each class, say how many phones it can "
+    "carry, and end\n"
+    "\n"
+    "Fault injection, for tests (may be given several times; STEP counts a device's training steps from 1):\n"
+    "  --fault nan@STEP:DEVICE      that step's activations hold a NaN\n"
+    "  --fault absurd@STEP:DEVICE   that step's activations are a million times too large\n"
+    "  --fault die@STEP:DEVICE      the device dies in the middle of that step's message\n"
+    "\n"
+    "examples:\n"
+    "  scripts/run device-sim/scenarios/demo.yaml         starts both programs\n"
+    "  sluice-sim --experiment device-sim/scenarios/demo.yaml --run runs/a --calibrate\n"
+    "  sluice-sim --experiment my.yaml --run runs/b --fault nan@3:1\n"
+    "\n"
+    "exit status: 0 done, 1 failure, 2 usage, 130 after Ctrl-C\n";
+
+static int parse_fault(const char *text, struct sl_sim_fault *f)
+{
+    static const struct {
+        const char *name;
+        enum sl_sim_fault_kind kind;
+    } kinds[] = {{"nan@", SL_SIM_FAULT_NAN}, {"absurd@", SL_SIM_FAULT_ABSURD}, {"die@", SL_SIM_FAULT_DIE}};
+    unsigned long long step;
+    unsigned device;
+    int used = 0;
+
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        size_t n = strlen(kinds[i].name);
+        if (strncmp(text, kinds[i].name, n))
+            continue;
+        if (sscanf(text + n, "%llu:%u%n", &step, &device, &used) != 2 || text[n + (size_t)used] || step == 0)
+            return -EINVAL;
+        *f = (struct sl_sim_fault){kinds[i].kind, step, device};
+        return 0;
+    }
+    return -EINVAL;
+}
+
+int sl_sim_options_parse(int argc, char **argv, struct sl_sim_options *o, char *err, size_t err_cap)
+{
+    static const struct option longs[] = {{"experiment", required_argument, NULL, 'e'},
+        {"run", required_argument, NULL, 'r'}, {"pki", required_argument, NULL, 'p'},
+        {"json", no_argument, NULL, 'j'}, {"calibrate", no_argument, NULL, 'c'},
+        {"fault", required_argument, NULL, 'f'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    int c;
+
+    memset(o, 0, sizeof(*o));
+    opterr = 0;
+    optind = 1;
+    while ((c = getopt_long(argc, argv, "+h", longs, NULL)) != -1) {
+        switch (c) {
+        case 'e':
+            o->experiment = optarg;
+            break;
+        case 'r':
+            o->run = optarg;
+            break;
+        case 'p':
+            o->pki = optarg;
+            break;
+        case 'j':
+            o->json = true;
+            break;
+        case 'c':
+            o->calibrate = true;
+            break;
+        case 'h':
+            o->help = true;
+            return 0;
+        case 'f':
+            if (o->n_faults == SL_SIM_FAULTS_MAX || parse_fault(optarg, &o->fault[o->n_faults])) {
+                snprintf(err, err_cap,
+                    "--fault %s: give nan@STEP:DEVICE, absurd@STEP:DEVICE or die@STEP:DEVICE (%d at most)",
+                    optarg, SL_SIM_FAULTS_MAX);
+                return -EINVAL;
+            }
+            o->n_faults++;
+            break;
+        default:
+            snprintf(err, err_cap, "%s: not an option, or without its value; see --help", argv[optind - 1]);
+            return -EINVAL;
+        }
+    }
+    if (optind < argc) {
+        snprintf(err, err_cap, "%s: not expected; see --help", argv[optind]);
+        return -EINVAL;
+    }
+    if (!o->experiment || !o->run) {
+        snprintf(err, err_cap, "give --experiment FILE and --run DIR; see --help");
+        return -EINVAL;
+    }
+    return 0;
+}

@@ -1,0 +1,26 @@
+/* Command line of sluice-sim. */
+#pragma once
+
+#include "device-sim/device/front.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum sl_sim_fault_kind { SL_SIM_FAULT_NONE, SL_SIM_FAULT_NAN, SL_SIM_FAULT_ABSURD, SL_SIM_FAULT_DIE };
+struct sl_sim_fault {
+    enum sl_sim_fault_kind kind;
+    uint64_t step;
+    uint32_t device;
+};
+
+enum { SL_SIM_FAULTS_MAX = 16 };
+struct sl_sim_options {
+    const char *experiment, *run, *pki; /* pki NULL: RUN/pki */
+    bool json, calibrate, help;
+    struct sl_sim_fault fault[SL_SIM_FAULTS_MAX];
+    unsigned n_faults;
+};
+
+extern const char sl_sim_help[];
+/* -EINVAL with one line in err. */
+int sl_sim_options_parse(int argc, char **argv, struct sl_sim_options *, char *err, size_t err_cap);

@@ -1,0 +1,474 @@
+#include "device-sim/fleet/plane.h"
+
+#include "dataplane/io/dpdk/eal.h"
+#include "dataplane/ring/ring.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    MAILBOXES = 4, /* per phone and direction: steps that control and lcore may be apart */
+    RING_PER_PHONE = 8,
+    EAL_ARGS_BYTES = 2048,
+    N_MBUFS = 16384,
+    /* Buffers for both directions of the emulator; the rest is for the port's rings and bursts. */
+    EMULATED_PER_DIRECTION = 6000,
+    WINDOW_PACKETS = 256,
+    DEFAULT_RING = 512,
+};
+static const uint64_t publish_every_ns = 20000000;
+
+enum command { COMMAND_REQUEST, COMMAND_SEND, COMMAND_DROP };
+
+/* Handles on the rings: phone, step cycle (modulo 256), kind. */
+static uint32_t handle_of(uint32_t phone, uint8_t cycle, uint8_t kind)
+{
+    return phone << 16 | (uint32_t)cycle << 8 | kind;
+}
+
+struct box_down {
+    struct sl_request request;
+    struct sl_grid grid;
+};
+
+/* What the lcore publishes of a phone. */
+struct published {
+    _Atomic uint64_t bytes_up, bytes_down, airtime_tx_ns, airtime_rx_ns, retransmits, rtt_ns;
+    atomic_bool key_spent;
+};
+
+struct plane_phone {
+    /* control's */
+    uint8_t cycle;
+    /* the lcore's */
+    uint8_t lcore_cycle;
+    bool open;
+    uint64_t retransmits_before, retransmits_now; /* of earlier sessions; of this one */
+    /* passed by the rings */
+    struct box_down down[MAILBOXES];
+    struct sl_store_event up[MAILBOXES];
+    struct published published;
+};
+
+struct sl_plane {
+    uint32_t n;
+    struct sl_port *port;
+    struct sl_endpoint *endpoint;
+    struct sl_store *store;
+    struct sl_emulator *emulator;
+    struct sl_lcore *lcore;
+    struct sl_lcore_stats lcore_stats;
+    struct sl_ring_spsc *commands, *events;
+    uint64_t published_ns;
+    bool eal;
+    char eal_args[EAL_ARGS_BYTES];
+    struct plane_phone phone[];
+};
+
+/* ---- on the lcore ---- */
+
+static void emit(struct sl_plane *pl, uint32_t i, const struct sl_store_event *e)
+{
+    struct plane_phone *p = &pl->phone[i];
+    uint32_t handle = handle_of(i, p->lcore_cycle, (uint8_t)e->kind);
+
+    if (e->kind != SL_STORE_GRANTED) /* the box holds how a step ended, once; a grant needs none */
+        p->up[p->lcore_cycle % MAILBOXES] = *e;
+    sl_ring_spsc_push(pl->events, &handle, 1);
+}
+
+static void on_store_event(void *app, uint32_t phone, const struct sl_store_event *e)
+{
+    emit(app, phone, e);
+}
+
+/* What the endpoint has no room for now is a lost step: it is asked for again. */
+static void lost(struct sl_plane *pl, uint32_t i, uint64_t step)
+{
+    emit(pl, i, &(struct sl_store_event){.kind = SL_STORE_LOST, .reason = SL_LOST_EXPIRED, .step = step});
+}
+
+static void execute(struct sl_plane *pl, uint32_t handle, uint64_t now_ns)
+{
+    uint32_t i = handle >> 16;
+    uint8_t cycle = (uint8_t)(handle >> 8);
+    struct plane_phone *p = &pl->phone[i];
+    struct box_down *box = &p->down[cycle % MAILBOXES];
+
+    switch ((enum command)(handle & 0xff)) {
+    case COMMAND_REQUEST:
+        p->lcore_cycle = cycle;
+        if (sl_store_request(pl->store, i, &box->request, &box->grid, now_ns) == -ENOBUFS)
+            lost(pl, i, box->request.step);
+        break;
+    case COMMAND_SEND:
+        if (cycle == p->lcore_cycle && sl_store_send(pl->store, i, now_ns) == -ENOBUFS) {
+            sl_store_drop(pl->store, i);
+            lost(pl, i, box->request.step);
+        }
+        break;
+    case COMMAND_DROP:
+        sl_store_drop(pl->store, i);
+        break;
+    }
+}
+
+static void put(_Atomic uint64_t *to, uint64_t v)
+{
+    atomic_store_explicit(to, v, memory_order_relaxed);
+}
+
+static uint64_t get(const _Atomic uint64_t *from)
+{
+    return atomic_load_explicit(from, memory_order_relaxed);
+}
+
+static void publish_phone(struct sl_plane *pl, uint32_t i)
+{
+    struct plane_phone *p = &pl->phone[i];
+    struct published *out = &p->published;
+    struct sl_link_stats up, down;
+    struct sl_session_stats session;
+
+    sl_emulator_stats(pl->emulator, i, &up, &down);
+    put(&out->bytes_up, up.offered_bytes - up.offered * SL_LINK_IP_UDP_BYTES);
+    put(&out->bytes_down, down.delivered_bytes - down.delivered * SL_LINK_IP_UDP_BYTES);
+    put(&out->airtime_tx_ns, up.airtime_ns);
+    put(&out->airtime_rx_ns, down.airtime_ns);
+    if (p->open && sl_session_stats(pl->endpoint, i, &session) == 0) {
+        p->retransmits_now = session.retransmits;
+        put(&out->rtt_ns, session.smoothed_rtt_ns);
+        atomic_store_explicit(&out->key_spent, sl_endpoint_key_spent(pl->endpoint, i), memory_order_relaxed);
+    }
+    put(&out->retransmits, p->retransmits_before + p->retransmits_now);
+}
+
+static void poll_lcore(void *app, uint64_t now_ns)
+{
+    struct sl_plane *pl = app;
+    uint32_t handle;
+
+    while (sl_ring_spsc_pop(pl->commands, &handle, 1))
+        execute(pl, handle, now_ns);
+    if (now_ns - pl->published_ns < publish_every_ns)
+        return;
+    pl->published_ns = now_ns;
+    for (uint32_t i = 0; i < pl->n; i++)
+        publish_phone(pl, i);
+}
+
+static uint64_t lcore_deadline(void *app)
+{
+    struct sl_plane *pl = app;
+
+    return sl_ring_spsc_count(pl->commands) ? 0 : UINT64_MAX;
+}
+
+static void opened(void *app, uint32_t session, uint64_t user)
+{
+    struct sl_plane *pl = app;
+
+    pl->phone[session].open = true;
+    pl->phone[session].retransmits_now = 0;
+    sl_store_session_opened(pl->store, session);
+}
+
+static void closed(void *app, uint32_t session)
+{
+    struct sl_plane *pl = app;
+    struct plane_phone *p = &pl->phone[session];
+
+    p->open = false;
+    p->retransmits_before += p->retransmits_now;
+    p->retransmits_now = 0;
+    sl_store_session_closed(pl->store, session);
+}
+
+static const struct sl_lcore_ops lcore_ops = {
+    .opened = opened, .closed = closed, .poll = poll_lcore, .deadline = lcore_deadline};
+
+/* ---- on the control thread ---- */
+
+static uint32_t ring_capacity(uint32_t n)
+{
+    uint32_t c = 64;
+
+    while (c < n * RING_PER_PHONE)
+        c *= 2;
+    return c;
+}
+
+static struct sl_phone_link link_of(const struct sl_link_config *c)
+{
+    uint64_t delay_ns = (uint64_t)(c->rtt_ms / 2 * 1e6), queue = (uint64_t)c->queue_kib * 1024;
+
+    return (struct sl_phone_link){
+        .up = {.rate_bps = c->up_mbps * 1e6, .delay_ns = delay_ns, .loss = c->loss, .queue_bytes = queue},
+        .down = {
+            .rate_bps = c->down_mbps * 1e6, .delay_ns = delay_ns, .loss = c->loss, .queue_bytes = queue}};
+}
+
+static int make_emulator(struct sl_plane *pl, const struct sl_experiment *e)
+{
+    struct sl_phone_link *link = calloc(pl->n, sizeof(*link));
+    int rc;
+
+    if (!link)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < pl->n; i++)
+        link[i] = link_of(&e->fleet[sl_experiment_class_of(e, i)].link);
+    rc = sl_emulator_create(link, pl->n, EMULATED_PER_DIRECTION, e->seed, &pl->emulator);
+    free(link);
+    return rc;
+}
+
+static int start_eal(struct sl_plane *pl, const struct sl_plane_config *c, char *err, size_t err_cap)
+{
+    const struct sl_experiment *e = c->experiment;
+    const char *extra[SL_EAL_EXTRA_MAX + 1] = {NULL};
+    struct sl_eal_config eal = {.run_dir = c->run_dir,
+        .file_prefix = "sluice-sim",
+        .memory_mib = e->edge.data.memory_mib,
+        .huge_pages = e->edge.data.huge_pages,
+        .cpu = -1,
+        .extra = extra};
+
+    for (uint32_t i = 0; i < e->edge.data.n_eal_extra; i++)
+        extra[i] = e->edge.data.eal_extra[i];
+    int rc = sl_eal_start(&eal, pl->eal_args, sizeof(pl->eal_args), err, err_cap);
+    pl->eal = rc == 0;
+    return rc;
+}
+
+static int open_port(struct sl_plane *pl, const struct sl_plane_config *c, char *err, size_t err_cap)
+{
+    const struct sl_experiment *e = c->experiment;
+    char socket[SL_PATH_BYTES + 16];
+    struct sl_port_config port = {.device = e->edge.data.backend,
+        .memif_socket = socket,
+        .memif_server = true,
+        .ring_size = DEFAULT_RING,
+        .mtu = e->edge.data.mtu,
+        .n_mbufs = N_MBUFS,
+        .peer_timeout_ns = (uint64_t)e->edge.data.peer_timeout_s * 1000000000u};
+
+    snprintf(socket, sizeof(socket), "%s/memif.sock", c->run_dir);
+    return sl_port_open(&port, &pl->port, err, err_cap);
+}
+
+static int make_memory_parts(struct sl_plane *pl, const struct sl_plane_config *c, char *err, size_t err_cap)
+{
+    struct sl_store_config store = {.n_phones = pl->n,
+        .message_bytes = c->message_bytes,
+        .gradient_bytes = c->gradient_bytes,
+        .event = on_store_event,
+        .app = pl};
+    struct sl_endpoint_config endpoint = {.max_sessions = pl->n,
+        .max_sends = pl->n,
+        .max_message_units = (uint32_t)(c->message_bytes / SL_UNIT_BYTES + 1),
+        .window_packets = WINDOW_PACKETS};
+    int rc = sl_store_create(&store, &pl->store);
+
+    if (!rc)
+        rc = sl_endpoint_create(&endpoint, &sl_store_sink, pl->store, &pl->endpoint);
+    if (!rc)
+        rc = make_emulator(pl, c->experiment);
+    pl->commands = sl_ring_spsc_create(ring_capacity(pl->n));
+    pl->events = sl_ring_spsc_create(ring_capacity(pl->n));
+    if (!rc && (!pl->commands || !pl->events))
+        rc = -ENOMEM;
+    if (rc)
+        snprintf(err, err_cap, "cannot set up the data plane of %u phones: %s", pl->n, strerror(-rc));
+    return rc;
+}
+
+int sl_plane_open(const struct sl_plane_config *c, struct sl_plane **out, char *err, size_t err_cap)
+{
+    uint32_t n = c->experiment->n_devices;
+    struct sl_plane *pl = calloc(1, sizeof(*pl) + n * sizeof(pl->phone[0]));
+    struct sl_lcore_config lcore = {
+        .poll = strcmp(c->experiment->edge.data.poll, "busy") == 0 ? SL_POLL_BUSY : SL_POLL_ADAPTIVE,
+        .ops = &lcore_ops,
+        .app = pl,
+        .emulator = &sl_fleet_emulator,
+        .cpu = -1};
+
+    if (!pl) {
+        snprintf(err, err_cap, "out of memory");
+        return -ENOMEM;
+    }
+    pl->n = n;
+    int rc = make_memory_parts(pl, c, err, err_cap);
+    if (!rc)
+        rc = start_eal(pl, c, err, err_cap);
+    if (!rc)
+        rc = open_port(pl, c, err, err_cap);
+    if (!rc) {
+        sl_store_bind(pl->store, pl->endpoint);
+        sl_emulator_bind(pl->emulator, pl->port);
+        lcore.port = pl->port;
+        lcore.endpoint = pl->endpoint;
+        lcore.emulator_ctx = pl->emulator;
+        rc = sl_lcore_start(&lcore, &pl->lcore, err, err_cap);
+    }
+    if (rc) {
+        sl_plane_close(pl);
+        return rc;
+    }
+    *out = pl;
+    return 0;
+}
+
+void sl_plane_stop(struct sl_plane *pl)
+{
+    if (!pl->lcore)
+        return;
+    sl_lcore_stats(pl->lcore, &pl->lcore_stats);
+    sl_lcore_stop(pl->lcore);
+    pl->lcore = NULL;
+    for (uint32_t i = 0; i < pl->n; i++)
+        publish_phone(pl, i);
+}
+
+void sl_plane_close(struct sl_plane *pl)
+{
+    if (!pl)
+        return;
+    sl_plane_stop(pl);
+    sl_emulator_free(pl->emulator);
+    if (pl->port)
+        sl_port_close(pl->port);
+    sl_endpoint_free(pl->endpoint);
+    sl_store_free(pl->store);
+    sl_ring_spsc_free(pl->commands);
+    sl_ring_spsc_free(pl->events);
+    if (pl->eal)
+        sl_eal_stop();
+    free(pl);
+}
+
+const char *sl_plane_eal_args(const struct sl_plane *pl)
+{
+    return pl->eal_args;
+}
+
+struct sl_store *sl_plane_store(struct sl_plane *pl)
+{
+    return pl->store;
+}
+
+int sl_plane_open_session(struct sl_plane *pl, uint32_t phone, const struct sl_session_config *c)
+{
+    return sl_lcore_open_session(pl->lcore, c, phone);
+}
+
+int sl_plane_close_session(struct sl_plane *pl, uint32_t phone)
+{
+    pl->phone[phone].cycle++; /* events of the old session are of a cycle that is over */
+    return sl_lcore_close_session(pl->lcore, phone);
+}
+
+bool sl_plane_confirmed(struct sl_plane *pl, struct sl_lcore_confirm *c)
+{
+    return sl_lcore_confirmed(pl->lcore, c);
+}
+
+static void command(struct sl_plane *pl, uint32_t phone, enum command kind)
+{
+    uint32_t handle = handle_of(phone, pl->phone[phone].cycle, (uint8_t)kind);
+
+    sl_ring_spsc_push(pl->commands, &handle, 1); /* has room: a phone has at most a few under way */
+}
+
+void sl_plane_request(
+    struct sl_plane *pl, uint32_t phone, const struct sl_request *r, const struct sl_grid *g)
+{
+    struct plane_phone *p = &pl->phone[phone];
+    struct box_down *box = &p->down[++p->cycle % MAILBOXES];
+
+    box->request = *r;
+    box->grid = *g;
+    command(pl, phone, COMMAND_REQUEST);
+}
+
+void sl_plane_send(struct sl_plane *pl, uint32_t phone)
+{
+    command(pl, phone, COMMAND_SEND);
+}
+
+void sl_plane_drop(struct sl_plane *pl, uint32_t phone)
+{
+    command(pl, phone, COMMAND_DROP);
+    pl->phone[phone].cycle++;
+}
+
+bool sl_plane_event(struct sl_plane *pl, uint32_t *phone, struct sl_store_event *e)
+{
+    uint32_t handle;
+
+    while (sl_ring_spsc_pop(pl->events, &handle, 1)) {
+        struct plane_phone *p = &pl->phone[handle >> 16];
+        uint8_t cycle = (uint8_t)(handle >> 8);
+        if (cycle != p->cycle)
+            continue;
+        *phone = handle >> 16;
+        if ((handle & 0xff) == SL_STORE_GRANTED)
+            *e = (struct sl_store_event){
+                .kind = SL_STORE_GRANTED, .step = p->down[cycle % MAILBOXES].request.step};
+        else
+            *e = p->up[cycle % MAILBOXES];
+        return true;
+    }
+    return false;
+}
+
+void sl_plane_phone(const struct sl_plane *pl, uint32_t phone, struct sl_plane_phone *out)
+{
+    const struct published *p = &pl->phone[phone].published;
+
+    out->bytes_up = get(&p->bytes_up);
+    out->bytes_down = get(&p->bytes_down);
+    out->airtime_tx_ns = get(&p->airtime_tx_ns);
+    out->airtime_rx_ns = get(&p->airtime_rx_ns);
+    out->retransmits = get(&p->retransmits);
+    out->rtt_ns = get(&p->rtt_ns);
+    out->key_spent = atomic_load_explicit(&p->key_spent, memory_order_relaxed);
+}
+
+static void add_link(struct sl_link_stats *sum, const struct sl_link_stats *s)
+{
+    sum->offered += s->offered;
+    sum->offered_bytes += s->offered_bytes;
+    sum->delivered += s->delivered;
+    sum->delivered_bytes += s->delivered_bytes;
+    for (int v = 0; v < SL_LINK_VERDICT_COUNT; v++) {
+        sum->drops[v] += s->drops[v];
+        sum->drop_bytes[v] += s->drop_bytes[v];
+    }
+    sum->under_way += s->under_way;
+    sum->under_way_bytes += s->under_way_bytes;
+    sum->airtime_ns += s->airtime_ns;
+    sum->late_sum_ns += s->late_sum_ns;
+    if (s->late_max_ns > sum->late_max_ns)
+        sum->late_max_ns = s->late_max_ns;
+}
+
+void sl_plane_totals(struct sl_plane *pl, struct sl_plane_totals *t)
+{
+    struct sl_link_stats up, down;
+
+    memset(t, 0, sizeof(*t));
+    for (uint32_t i = 0; i < pl->n; i++) {
+        sl_emulator_stats(pl->emulator, i, &up, &down);
+        add_link(&t->up, &up);
+        add_link(&t->down, &down);
+    }
+    sl_endpoint_stats(pl->endpoint, &t->endpoint);
+    sl_store_stats(pl->store, &t->store);
+    sl_port_stats(pl->port, &t->port);
+    t->lcore = pl->lcore_stats;
+    t->strays = sl_emulator_strays(pl->emulator);
+}

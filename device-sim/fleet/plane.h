@@ -1,0 +1,52 @@
+/* The data plane of all phones: EAL, port, endpoint, gradient store and emulator on one data lcore, and the
+ * two rings that connect them with the control thread. All calls below are the control thread's. */
+#pragma once
+
+#include "device-sim/device/store.h"
+#include "device-sim/fleet/emulator.h"
+#include "trainer/experiment/experiment.h"
+
+struct sl_plane_config {
+    const struct sl_experiment *experiment;
+    const char *run_dir;
+    size_t message_bytes, gradient_bytes;
+};
+
+struct sl_plane;
+int sl_plane_open(const struct sl_plane_config *, struct sl_plane **, char *err, size_t err_cap);
+void sl_plane_stop(struct sl_plane *); /* joins the lcore; figures can still be read */
+void sl_plane_close(struct sl_plane *);
+const char *sl_plane_eal_args(const struct sl_plane *);
+struct sl_store *sl_plane_store(struct sl_plane *); /* for its buffers */
+
+/* Sessions; the answer comes by sl_plane_confirmed (a session's number is its phone's). */
+int sl_plane_open_session(struct sl_plane *, uint32_t phone, const struct sl_session_config *);
+int sl_plane_close_session(struct sl_plane *, uint32_t phone);
+bool sl_plane_confirmed(struct sl_plane *, struct sl_lcore_confirm *);
+
+/* Steps. An event of a step that was dropped, or of a session that is gone, does not come any more. */
+void sl_plane_request(struct sl_plane *, uint32_t phone, const struct sl_request *, const struct sl_grid *);
+void sl_plane_send(struct sl_plane *, uint32_t phone);
+void sl_plane_drop(struct sl_plane *, uint32_t phone);
+bool sl_plane_event(struct sl_plane *, uint32_t *phone, struct sl_store_event *);
+
+/* Of a phone, at most 20 ms old. */
+struct sl_plane_phone {
+    uint64_t bytes_up,
+        bytes_down; /* UDP payload: sent by the phone, retransmissions included; arrived at it */
+    uint64_t airtime_tx_ns, airtime_rx_ns;
+    uint64_t retransmits, rtt_ns;
+    bool key_spent;
+};
+void sl_plane_phone(const struct sl_plane *, uint32_t phone, struct sl_plane_phone *);
+
+/* After sl_plane_stop. */
+struct sl_plane_totals {
+    struct sl_link_stats up, down; /* over all phones; late_max is the greatest */
+    struct sl_endpoint_stats endpoint;
+    struct sl_store_stats store;
+    struct sl_port_stats port;
+    struct sl_lcore_stats lcore;
+    uint64_t strays;
+};
+void sl_plane_totals(struct sl_plane *, struct sl_plane_totals *);

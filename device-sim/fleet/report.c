@@ -1,0 +1,215 @@
+/* What the simulator leaves in the run directory: sim.jsonl and central.ids. */
+#include "device-sim/fleet/fleet.h"
+
+#include "device-sim/fleet/id_file.h"
+#include "trainer/tensor/gemm.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const double ns = 1e-9;
+static const double host_bound_above = 0.05; /* of the modelled compute time: rules L13 */
+
+void sl_report_start(struct sl_fleet *f)
+{
+    cJSON *o = cJSON_CreateObject();
+    const struct sl_experiment *e = f->material.experiment;
+
+    cJSON_AddStringToObject(o, "name", e->name);
+    cJSON_AddNumberToObject(o, "devices", f->n);
+    cJSON_AddNumberToObject(o, "seed", (double)e->seed);
+    cJSON_AddStringToObject(o, "codec", sl_codec_name(f->material.codec));
+    cJSON_AddStringToObject(o, "eal_args", sl_plane_eal_args(f->plane));
+    cJSON_AddStringToObject(o, "gemm_kernel", sl_gemm_kernel_name());
+    sl_metrics_write(f->metrics, "start", o);
+}
+
+void sl_report_energy(const struct sl_fleet *f, uint32_t i, uint64_t now_ns, struct sl_energy *out)
+{
+    const struct sl_class_config *c = sl_fleet_class(f, i);
+    const struct sl_line *l = &f->line[i];
+    struct sl_plane_phone data;
+    uint64_t until = l->asleep_ns ? l->asleep_ns : now_ns;
+    struct sl_power power = {c->compute_w, c->radio_tx_w, c->radio_rx_w, c->idle_w, c->battery_mah,
+        c->battery_v, c->battery_start};
+
+    sl_plane_phone(f->plane, i, &data);
+    struct sl_activity activity = {.compute_s = f->phone[i].totals.modelled_s,
+        .tx_s = (double)data.airtime_tx_ns * ns,
+        .rx_s = (double)data.airtime_rx_ns * ns,
+        .awake_s = l->awake_ns ? (double)(until - l->awake_ns) * ns : 0};
+    sl_energy_account(&power, &activity, out);
+}
+
+static cJSON *energy_json(const struct sl_energy *e)
+{
+    cJSON *o = cJSON_CreateObject();
+
+    cJSON_AddNumberToObject(o, "compute", e->compute_j);
+    cJSON_AddNumberToObject(o, "tx", e->tx_j);
+    cJSON_AddNumberToObject(o, "rx", e->rx_j);
+    cJSON_AddNumberToObject(o, "idle", e->idle_j);
+    return o;
+}
+
+static void report_phone(struct sl_fleet *f, uint32_t i)
+{
+    const struct sl_phone *p = &f->phone[i];
+    struct sl_plane_phone data;
+    struct sl_energy energy;
+    char id[32];
+    cJSON *o = cJSON_CreateObject();
+
+    sl_plane_phone(f->plane, i, &data);
+    sl_report_energy(f, i, sl_loop_now_ns(), &energy);
+    snprintf(id, sizeof(id), "device-%05u", i);
+    cJSON_AddStringToObject(o, "id", id);
+    cJSON_AddNumberToObject(o, "index", i);
+    cJSON_AddStringToObject(o, "class", p->cfg.device_class);
+    cJSON_AddNumberToObject(o, "cut", p->cut);
+    cJSON_AddNumberToObject(o, "energy_j", energy.total_j);
+    cJSON_AddItemToObject(o, "energy", energy_json(&energy));
+    cJSON_AddNumberToObject(o, "battery", energy.battery);
+    cJSON_AddNumberToObject(o, "bytes_up", (double)data.bytes_up);
+    cJSON_AddNumberToObject(o, "bytes_down", (double)data.bytes_down);
+    cJSON_AddNumberToObject(o, "retransmits", (double)data.retransmits);
+    cJSON_AddNumberToObject(o, "steps", (double)p->totals.steps);
+    cJSON_AddNumberToObject(o, "steps_lost", (double)p->totals.steps_lost);
+    cJSON_AddNumberToObject(o, "steps_refused", (double)p->totals.steps_refused);
+    cJSON_AddNumberToObject(o, "rollbacks", (double)p->totals.rollbacks);
+    cJSON_AddNumberToObject(o, "modelled_compute_s", p->totals.modelled_s);
+    cJSON_AddNumberToObject(o, "host_excess_s", p->totals.host_excess_s);
+    cJSON_AddStringToObject(o, "end", p->reason);
+    sl_metrics_write(f->metrics, "phone", o);
+}
+
+/* A direction of all links together: offered = delivered + under_way + the drops. */
+static cJSON *link_json(const struct sl_link_stats *s)
+{
+    cJSON *o = cJSON_CreateObject(), *drops = cJSON_CreateObject();
+
+    cJSON_AddNumberToObject(o, "offered", (double)s->offered);
+    cJSON_AddNumberToObject(o, "delivered", (double)s->delivered);
+    cJSON_AddNumberToObject(o, "delivered_bytes", (double)s->delivered_bytes);
+    cJSON_AddNumberToObject(o, "under_way", (double)s->under_way);
+    for (int v = SL_LINK_TAKEN + 1; v < SL_LINK_VERDICT_COUNT; v++)
+        cJSON_AddNumberToObject(drops, sl_link_verdict_name((enum sl_link_verdict)v), (double)s->drops[v]);
+    cJSON_AddItemToObject(o, "drops", drops);
+    cJSON_AddNumberToObject(
+        o, "late_mean_us", s->delivered ? (double)s->late_sum_ns / (double)s->delivered * 1e-3 : 0);
+    cJSON_AddNumberToObject(o, "late_max_us", (double)s->late_max_ns * 1e-3);
+    return o;
+}
+
+static cJSON *endpoint_json(const struct sl_endpoint_stats *s)
+{
+    cJSON *o = cJSON_CreateObject(), *drops = cJSON_CreateObject();
+
+    cJSON_AddNumberToObject(o, "packets_rx", (double)s->packets_rx);
+    cJSON_AddNumberToObject(o, "packets_tx", (double)s->packets_tx);
+    cJSON_AddNumberToObject(o, "bytes_rx", (double)s->bytes_rx);
+    cJSON_AddNumberToObject(o, "bytes_tx", (double)s->bytes_tx);
+    cJSON_AddNumberToObject(o, "delivered_data", (double)s->delivered_data);
+    cJSON_AddNumberToObject(o, "delivered_frames", (double)s->delivered_frames);
+    cJSON_AddNumberToObject(o, "scratch", (double)s->scratch);
+    for (int d = SL_DROP_NONE + 1; d < SL_DROP_COUNT; d++)
+        cJSON_AddNumberToObject(drops, sl_drop_name((enum sl_drop)d), (double)s->drops[d]);
+    cJSON_AddItemToObject(o, "drops", drops);
+    return o;
+}
+
+static uint64_t dropped(const struct sl_link_stats *s)
+{
+    uint64_t n = 0;
+
+    for (int v = SL_LINK_TAKEN + 1; v < SL_LINK_VERDICT_COUNT; v++)
+        n += s->drops[v];
+    return n;
+}
+
+cJSON *sl_report_end(struct sl_fleet *f)
+{
+    struct sl_plane_totals t;
+    double modelled_s = 0, excess_s = 0;
+    uint64_t steps = 0;
+    cJSON *o = cJSON_CreateObject(), *copy;
+
+    for (uint32_t i = 0; i < f->n; i++) {
+        report_phone(f, i);
+        modelled_s += f->phone[i].totals.modelled_s;
+        excess_s += f->phone[i].totals.host_excess_s;
+        steps += f->phone[i].totals.steps;
+    }
+    sl_plane_totals(f->plane, &t);
+    cJSON_AddBoolToObject(o, "host_bound", excess_s > host_bound_above * modelled_s);
+    cJSON_AddNumberToObject(o, "modelled_compute_s", modelled_s);
+    cJSON_AddNumberToObject(o, "host_excess_s", excess_s);
+    cJSON_AddNumberToObject(o, "excess_p50_ms", (double)sl_histogram_quantile(f->excess, 0.5) * 1e-6);
+    cJSON_AddNumberToObject(o, "excess_p99_ms", (double)sl_histogram_quantile(f->excess, 0.99) * 1e-6);
+    cJSON_AddNumberToObject(o, "steps", (double)steps);
+    cJSON_AddNumberToObject(o, "link_drops", (double)(dropped(&t.up) + dropped(&t.down) + t.strays));
+    cJSON_AddNumberToObject(o, "retransmits", (double)t.endpoint.retransmits);
+    cJSON_AddItemToObject(o, "up", link_json(&t.up));
+    cJSON_AddItemToObject(o, "down", link_json(&t.down));
+    cJSON_AddItemToObject(o, "endpoint", endpoint_json(&t.endpoint));
+    cJSON_AddNumberToObject(o, "wall_s", (double)(sl_loop_now_ns() - f->start_ns) * ns);
+    cJSON_AddStringToObject(o, "reason",
+        f->interrupted  ? "interrupted"
+        : f->failure[0] ? f->failure
+                        : "done");
+    copy = cJSON_Duplicate(o, 1);
+    sl_metrics_write(f->metrics, "end", o);
+    return copy;
+}
+
+/* ---- central.ids ---- */
+
+struct row {
+    uint64_t global_step;
+    uint32_t device, phone;
+    const struct sl_trained *step;
+};
+
+static int by_gang(const void *a, const void *b)
+{
+    const struct row *x = a, *y = b;
+
+    if (x->global_step != y->global_step)
+        return x->global_step < y->global_step ? -1 : 1;
+    return x->device < y->device ? -1 : x->device > y->device;
+}
+
+/* A line per trained window, in gang and device order: the yardstick trains on exactly these. */
+int sl_report_central(const struct sl_fleet *f, char *err, size_t err_cap)
+{
+    uint32_t seq = f->material.experiment->data.seq;
+    struct sl_id_file file;
+    size_t n = 0, k = 0;
+
+    for (uint32_t i = 0; i < f->n; i++)
+        n += f->phone[i].n_trained;
+    struct row *rows = malloc((n + 1) * sizeof(*rows));
+    if (!rows) {
+        snprintf(err, err_cap, "out of memory for central.ids");
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < f->n; i++) {
+        const struct sl_phone *p = &f->phone[i];
+        for (size_t s = 0; s < p->n_trained; s++)
+            rows[k++] = (struct row){p->trained[s].global_step, p->device_index, i, &p->trained[s]};
+    }
+    qsort(rows, n, sizeof(*rows), by_gang);
+    int rc = sl_id_file_open(&file, f->options.run, "central.ids", err, err_cap);
+    for (size_t r = 0; r < n && !rc; r++) {
+        const struct sl_stream *text = &f->material.shards[rows[r].phone].train;
+        for (uint32_t w = 0; w < rows[r].step->n; w++)
+            sl_id_file_line(
+                &file, sl_window(text, seq, (rows[r].step->cursor + w) % sl_windows(text, seq)), seq);
+    }
+    if (!rc)
+        rc = sl_id_file_close(&file, err, err_cap);
+    free(rows);
+    return rc;
+}
