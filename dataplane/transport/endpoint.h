@@ -50,11 +50,12 @@ enum sl_done { SL_DONE_ACKED, SL_DONE_CANCELLED, SL_DONE_SESSION_GONE };
 /* Where bytes go and come from: ingest on the edge, the gradient store on a device, a model in tests. Called from inside
  * sl_rx_burst / sl_tx_burst / sl_endpoint_close, on the owner's thread; may call sl_endpoint_send / _frame / _cancel. */
 struct sl_sink_ops {
-    /* For n DATA packets of known sessions, fresh packet numbers, not yet opened: claim units, set how, reason, dst. */
+    /* For n DATA packets of known sessions, fresh packet numbers, not yet opened: claim units, set how, reason, dst. unit0 + n_units does
+     * not wrap. n is 1 in the serial pass; SL_DEFER there is counted as no_memory. */
     void (*place)(void *sink, struct sl_rx *const *rx, unsigned n);
     /* After the open of those with SL_PLACE or SL_SCRATCH: bit i of ok_mask = tag right. Mark, or release the claim. n <= 64. */
     void (*commit)(void *sink, struct sl_rx *const *rx, unsigned n, uint64_t ok_mask);
-    /* Plaintext of units [unit0, unit0 + n) of an outgoing message, valid until the message is done. */
+    /* Plaintext of units [unit0, unit0 + n) of an outgoing message, valid until the message is done. NULL: it has gone; done(CANCELLED). */
     const uint8_t *(*source)(void *sink, uint32_t session, uint32_t grant, uint32_t unit0, uint32_t n);
     /* An outgoing message ended. Called exactly once for every successful sl_endpoint_send. */
     void (*done)(void *sink, uint32_t session, uint32_t grant, enum sl_done why);
@@ -120,7 +121,8 @@ int sl_endpoint_frame(struct sl_endpoint *, uint32_t session, const struct sl_fr
 
 /* Takes n received datagrams (any n; worked on in bursts of up to 64). Returns how many were delivered. */
 unsigned sl_rx_burst(struct sl_endpoint *, struct sl_rx *, unsigned n, uint64_t now_ns);
-/* Fills up to n datagrams that are due (new data, retransmissions, acks, probes); returns how many. Also runs the timers. */
+/* Fills up to n datagrams that are due (new data, retransmissions, acks, probes); returns how many. Also runs the timers. Each buffer must
+ * hold the largest datagram of any session: max(512, 48 + 64 * fragment_units); at a smaller one the burst ends. */
 unsigned sl_tx_burst(struct sl_endpoint *, struct sl_tx *, unsigned n, uint64_t now_ns);
 /* When sl_tx_burst next has something to do: 0 now, UINT64_MAX never. Never walks the sessions. */
 uint64_t sl_next_deadline(const struct sl_endpoint *);
