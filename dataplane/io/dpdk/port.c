@@ -1,0 +1,491 @@
+#include "dataplane/io/dpdk/port.h"
+
+#include "dataplane/io/dpdk/eal.h"
+#include "dataplane/io/dpdk/gate.h"
+#include "dataplane/io/dpdk/headers.h"
+#include "dataplane/io/dpdk/memif_cures.h"
+#include "dataplane/io/dpdk/memif_socket.h"
+#include "dataplane/io/dpdk/pool.h"
+
+#include <errno.h>
+#include <rte_bus_vdev.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum {
+    BURST = 64,
+    MEMIF_BUFFER_BYTES = 2048, /* the least; jumbo frames get more */
+    DEFAULT_RING = 512,
+    DEFAULT_MTU = 1500,
+    DEFAULT_MBUFS = 8192,
+    CONNECT_EVERY_MS = 5,
+    CONNECT_WITHIN_MS = 500,
+    PATH_BYTES = 128,
+    NAME_BYTES = 64,
+};
+
+struct sl_port {
+    uint16_t id;
+    uint16_t payload_max;
+    uint8_t mac[6], peer_mac[6];
+    struct sl_gate gate;
+    struct sl_pools pools;
+    uint32_t link_up; /* atomic */
+    struct sl_port_stats stats;
+
+    /* Written on the interrupt thread. */
+    bool memif, client, was_up, connecting;
+    uint64_t tried_ns;
+    uint64_t down_since_ns; /* atomic */
+    uint64_t peer_timeout_ns;
+    uint16_t n_rx_desc, n_tx_desc;
+    bool created, started;
+    char path[PATH_BYTES], name[NAME_BYTES];
+};
+
+static bool memif_used; /* in this process: gate.h */
+
+static const char *const drop_names[SL_PORT_DROP_COUNT] = {
+    [SL_PORT_NOT_IPV4_UDP] = "not_ipv4_udp",
+    [SL_PORT_IP_FRAGMENT] = "ip_fragment",
+    [SL_PORT_BAD_LENGTH] = "bad_length",
+    [SL_PORT_BAD_CHECKSUM] = "bad_checksum",
+    [SL_PORT_TX_FULL] = "tx_full",
+    [SL_PORT_LINK_DOWN] = "link_down",
+    [SL_PORT_NO_MBUF] = "no_mbuf",
+};
+
+const char *sl_port_drop_name(enum sl_port_drop d)
+{
+    return (unsigned)d < SL_PORT_DROP_COUNT ? drop_names[d] : "unknown";
+}
+
+/* One thread counts, any thread reads. */
+static void count(uint64_t *counter, uint64_t n)
+{
+    __atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* ---- the link, on the interrupt thread ---- */
+
+static int setup_queues(struct sl_port *p)
+{
+    struct rte_mempool *mp = sl_pools_current(&p->pools);
+    int socket = rte_eth_dev_socket_id(p->id);
+    unsigned s = socket < 0 ? (unsigned)SOCKET_ID_ANY : (unsigned)socket;
+    int err = rte_eth_rx_queue_setup(p->id, 0, p->n_rx_desc, s, NULL, mp);
+    return err != 0 ? err : rte_eth_tx_queue_setup(p->id, 0, p->n_tx_desc, s, NULL);
+}
+
+/* A memif client starts, and starts again with a fresh pool after its peer was gone. */
+static void connect_client(struct sl_port *p)
+{
+    uint64_t now = now_ns(), since_ms = (now - p->tried_ns) / 1000000;
+    if (since_ms < (p->connecting ? CONNECT_WITHIN_MS : CONNECT_EVERY_MS))
+        return;
+    p->tried_ns = now;
+    if (p->started) {
+        rte_eth_dev_stop(p->id);
+        p->started = p->connecting = false;
+    }
+    if (!sl_memif_listens(p->path))
+        return;
+    if (p->was_up) {
+        if (sl_pools_renew(&p->pools) != 0 || setup_queues(p) != 0)
+            return;
+        p->was_up = false;
+    }
+    if (rte_eth_dev_start(p->id) == 0)
+        p->started = p->connecting = true;
+}
+
+static bool watch_link(void *ctx)
+{
+    struct sl_port *p = ctx;
+    struct rte_eth_link link;
+    sl_memif_cures_this_thread();
+    bool up = rte_eth_link_get_nowait(p->id, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
+    bool before = __atomic_load_n(&p->link_up, __ATOMIC_RELAXED) != 0;
+    if (up && !before) {
+        p->connecting = false;
+        p->was_up = true;
+        count(&p->stats.reconnects, 1);
+    } else if (!up && before) {
+        __atomic_store_n(&p->down_since_ns, now_ns(), __ATOMIC_RELAXED);
+    }
+    __atomic_store_n(&p->link_up, up, __ATOMIC_RELEASE);
+    if (!up && p->memif && p->client)
+        connect_client(p);
+    return up;
+}
+
+static void stop_device(void *ctx)
+{
+    struct sl_port *p = ctx;
+    if (p->started)
+        rte_eth_dev_stop(p->id);
+    p->started = false;
+}
+
+/* ---- opening ---- */
+
+static int explain(char *err, size_t cap, int ret, const char *what, const struct sl_port_config *c)
+{
+    snprintf(err, cap, "port %s: %s: %s", c->device, what, strerror(-ret));
+    return ret;
+}
+
+static unsigned log2_of(unsigned n)
+{
+    return n <= 1 ? 0 : 32u - (unsigned)__builtin_clz(n - 1);
+}
+
+static int create_memif(
+    struct sl_port *p, const struct sl_port_config *c, uint16_t buffer, char *err, size_t cap)
+{
+    if (c->memif_socket == NULL || strchr(c->memif_socket, ',') != NULL) {
+        snprintf(err, cap, "memif needs a socket path without a comma; got %s",
+            c->memif_socket != NULL ? c->memif_socket : "none");
+        return -EINVAL;
+    }
+    if (memif_used) {
+        snprintf(err, cap, "a process opens a memif port once; %s would be the second", c->memif_socket);
+        return -EBUSY;
+    }
+    int ret = sl_memif_prepare(c->memif_socket, c->memif_server, err, cap);
+    if (ret != 0)
+        return ret;
+    ret = sl_memif_cures_check();
+    if (ret != 0) {
+        snprintf(err, cap, "memif needs a program that is linked with DPDK's shared libraries");
+        return ret;
+    }
+    char args[512];
+    snprintf(p->path, sizeof(p->path), "%s", c->memif_socket);
+    snprintf(p->name, sizeof(p->name), "net_memif0");
+    snprintf(args, sizeof(args), "role=%s,id=0,socket=%s,socket-abstract=no,rsize=%u,bsize=%u%s",
+        c->memif_server ? "server" : "client", p->path,
+        log2_of(c->ring_size != 0 ? c->ring_size : DEFAULT_RING), buffer,
+        c->memif_server ? "" : ",zero-copy=yes");
+    p->memif = true;
+    p->client = !c->memif_server;
+    ret = rte_vdev_init(p->name, args);
+    if (ret != 0) {
+        snprintf(err, cap,
+            "cannot make the memif port at %s: %s (is Debian's librte-net-memif23 installed? is its "
+            "directory writable?)",
+            p->path, strerror(-ret));
+        return ret;
+    }
+    memif_used = true;
+    sl_eal_keep_until_exit();
+    p->created = true;
+    return rte_eth_dev_get_port_by_name(p->name, &p->id);
+}
+
+static bool is_pci(const char *device)
+{
+    unsigned domain, bus, dev, function;
+    return sscanf(device, "%4x:%2x:%2x.%1u", &domain, &bus, &dev, &function) == 4 ||
+           sscanf(device, "%2x:%2x.%1u", &bus, &dev, &function) == 3;
+}
+
+static int find_device(struct sl_port *p, const struct sl_port_config *c, char *err, size_t cap)
+{
+    const char *args = strchr(c->device, ',');
+    size_t n = args != NULL ? (size_t)(args - c->device) : strlen(c->device);
+    if (n == 0 || n >= sizeof(p->name)) {
+        snprintf(err, cap, "port %s: not the name of a device", c->device);
+        return -EINVAL;
+    }
+    memcpy(p->name, c->device, n);
+    if (rte_eth_dev_get_port_by_name(p->name, &p->id) == 0)
+        return 0;
+    if (is_pci(p->name)) {
+        snprintf(err, cap,
+            "port %s: no driver of DPDK has it; bind it first: sudo dpdk-devbind.py -b vfio-pci %s", p->name,
+            p->name);
+        return -ENODEV;
+    }
+    int ret = rte_vdev_init(p->name, args != NULL ? args + 1 : "");
+    if (ret != 0)
+        return explain(err, cap, ret, "DPDK cannot make this device (is the driver's package installed?)", c);
+    p->created = true;
+    return rte_eth_dev_get_port_by_name(p->name, &p->id);
+}
+
+static int configure(struct sl_port *p, const struct sl_port_config *c, uint32_t mtu, char *err, size_t cap)
+{
+    struct rte_eth_dev_info info;
+    struct rte_eth_conf conf = {0};
+    int ret = rte_eth_dev_info_get(p->id, &info);
+    if (ret != 0)
+        return explain(err, cap, ret, "cannot read what it can do", c);
+    if (!p->memif) { /* memif knows no MTU, only buffers */
+        if (mtu < info.min_mtu || mtu > info.max_mtu) {
+            snprintf(err, cap, "port %s: MTU %u is outside of its %u..%u", c->device, mtu, info.min_mtu,
+                info.max_mtu);
+            return -EINVAL;
+        }
+        conf.rxmode.mtu = mtu;
+    }
+    ret = rte_eth_dev_configure(p->id, 1, 1, &conf);
+    if (ret != 0)
+        return explain(err, cap, ret, "cannot configure it", c);
+    p->n_rx_desc = p->n_tx_desc = c->ring_size != 0 ? c->ring_size : DEFAULT_RING;
+    ret = rte_eth_dev_adjust_nb_rx_tx_desc(p->id, &p->n_rx_desc, &p->n_tx_desc);
+    if (ret != 0)
+        return explain(err, cap, ret, "no ring size fits", c);
+    ret = setup_queues(p);
+    if (ret != 0)
+        return explain(err, cap, ret, "cannot set up its queues", c);
+    static const uint8_t zero[6], broadcast[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+    memcpy(p->mac, c->mac, sizeof(p->mac));
+    if (memcmp(p->mac, zero, sizeof(zero)) == 0) {
+        struct rte_ether_addr a;
+        if (rte_eth_macaddr_get(p->id, &a) == 0)
+            memcpy(p->mac, a.addr_bytes, sizeof(p->mac));
+    }
+    memcpy(p->peer_mac, memcmp(c->peer_mac, zero, sizeof(zero)) != 0 ? c->peer_mac : broadcast,
+        sizeof(p->peer_mac));
+    return 0;
+}
+
+static int start(struct sl_port *p, const struct sl_port_config *c, char *err, size_t cap)
+{
+    p->down_since_ns = now_ns();
+    p->peer_timeout_ns = c->peer_timeout_ns;
+    if (!p->memif || !p->client) { /* a memif client is started by watch_link, once somebody listens */
+        int ret = rte_eth_dev_start(p->id);
+        if (ret != 0)
+            return explain(err, cap, ret, "cannot start it", c);
+        p->started = true;
+    }
+    int ret = sl_gate_start(&p->gate, p->memif, watch_link, stop_device, p);
+    return ret != 0 ? explain(err, cap, ret, "cannot watch its link", c) : 0;
+}
+
+int sl_port_open(const struct sl_port_config *c, struct sl_port **out, char *err, size_t cap)
+{
+    uint32_t mtu = c->mtu != 0 ? c->mtu : DEFAULT_MTU;
+    if (mtu < 576 || mtu > 9000) {
+        snprintf(err, cap, "port %s: MTU %u is outside of 576..9000", c->device, mtu);
+        return -EINVAL;
+    }
+    struct sl_port *p = calloc(1, sizeof(*p));
+    if (p == NULL) {
+        snprintf(err, cap, "out of memory");
+        return -ENOMEM;
+    }
+    p->payload_max = (uint16_t)(mtu - SL_IPV4_BYTES - SL_UDP_BYTES);
+    uint16_t buffer = (uint16_t)((mtu + SL_ETH_BYTES + 127) / 128 * 128);
+    if (buffer < MEMIF_BUFFER_BYTES)
+        buffer = MEMIF_BUFFER_BYTES;
+    bool memif = strcmp(c->device, "memif") == 0;
+    int ret = memif ? create_memif(p, c, buffer, err, cap) : find_device(p, c, err, cap);
+    if (ret != 0)
+        goto fail;
+    uint32_t n_mbufs = c->n_mbufs != 0 ? c->n_mbufs : DEFAULT_MBUFS;
+    ret = sl_pools_create(&p->pools, n_mbufs, (uint16_t)(buffer + RTE_PKTMBUF_HEADROOM));
+    if (ret != 0) {
+        snprintf(err, cap,
+            "no room for %u packet buffers of %u bytes: give EAL more memory (data.memory_mib)", n_mbufs,
+            buffer + RTE_PKTMBUF_HEADROOM);
+        goto fail;
+    }
+    ret = configure(p, c, mtu, err, cap);
+    if (ret == 0)
+        ret = start(p, c, err, cap);
+    if (ret != 0)
+        goto fail;
+    *out = p;
+    return 0;
+fail:
+    sl_port_close(p);
+    return ret;
+}
+
+void sl_port_close(struct sl_port *p)
+{
+    if (p == NULL)
+        return;
+    if (p->gate.work == NULL)
+        stop_device(p);
+    else if (!sl_gate_stop(&p->gate))
+        return;
+    if (p->created)
+        rte_vdev_uninit(p->name);
+    sl_pools_free(&p->pools);
+    free(p);
+}
+
+/* ---- the link, seen from outside ---- */
+
+bool sl_port_link_up(struct sl_port *p)
+{
+    return __atomic_load_n(&p->link_up, __ATOMIC_ACQUIRE) != 0;
+}
+
+bool sl_port_rests(struct sl_port *p)
+{
+    return sl_port_link_up(p) && !sl_gate_open(&p->gate);
+}
+
+int sl_port_wait(struct sl_port *p, char *text, size_t cap)
+{
+    if (sl_port_link_up(p))
+        return 0;
+    uint64_t waited = now_ns() - __atomic_load_n(&p->down_since_ns, __ATOMIC_RELAXED);
+    const char *where = p->memif ? p->path : p->name;
+    if (p->peer_timeout_ns != 0 && waited >= p->peer_timeout_ns) {
+        snprintf(text, cap,
+            "gave up after %.1f s without the other end of %s %s: start it with the same run directory",
+            (double)p->peer_timeout_ns * 1e-9, p->memif ? "memif at" : "port", where);
+        return -ETIMEDOUT;
+    }
+    snprintf(text, cap, "waiting for the other end of %s %s", p->memif ? "memif at" : "port", where);
+    return 1;
+}
+
+void sl_port_stats(struct sl_port *p, struct sl_port_stats *out)
+{
+    const uint64_t *from = &p->stats.rx_packets;
+    uint64_t *to = &out->rx_packets;
+    for (size_t i = 0; i < offsetof(struct sl_port_stats, link_up) / sizeof(uint64_t); i++)
+        to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+    if (out->reconnects > 0)
+        out->reconnects--; /* the first time is not again */
+    out->link_up = sl_port_link_up(p);
+    out->passes = __atomic_load_n(&p->gate.passes, __ATOMIC_RELAXED);
+    out->pass_ns = __atomic_load_n(&p->gate.pass_ns, __ATOMIC_RELAXED);
+    out->pass_max_ns = __atomic_load_n(&p->gate.pass_max_ns, __ATOMIC_RELAXED);
+}
+
+/* ---- datagrams, on the port's thread ---- */
+
+static enum sl_port_drop take(struct rte_mbuf *m, struct sl_dgram *d)
+{
+    /* A memif peer writes the length. */
+    if (m->nb_segs != 1 || m->data_len > m->buf_len - m->data_off)
+        return SL_PORT_BAD_LENGTH;
+    d->mbuf = m;
+    return sl_headers_read(rte_pktmbuf_mtod(m, uint8_t *), m->data_len, d);
+}
+
+unsigned sl_port_rx(struct sl_port *p, struct sl_dgram *d, unsigned n)
+{
+    struct rte_mbuf *m[BURST];
+    if (!sl_gate_turn(&p->gate))
+        return 0;
+    unsigned got = rte_eth_rx_burst(p->id, 0, m, (uint16_t)(n < BURST ? n : BURST)), kept = 0;
+    if (got == 0)
+        return 0;
+    sl_pools_took(&p->pools, m, got);
+    for (unsigned i = 0; i < got; i++)
+        rte_prefetch0(rte_pktmbuf_mtod(m[i], void *));
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < got; i++) {
+        enum sl_port_drop why = take(m[i], &d[kept]);
+        if (why == SL_PORT_DROP_COUNT) {
+            bytes += d[kept++].len;
+        } else {
+            count(&p->stats.drops[why], 1);
+            sl_pools_put(&p->pools, m[i]);
+        }
+    }
+    count(&p->stats.rx_packets, kept);
+    count(&p->stats.rx_bytes, bytes);
+    return kept;
+}
+
+unsigned sl_port_alloc(struct sl_port *p, struct sl_dgram *d, unsigned n)
+{
+    struct rte_mbuf *m[BURST];
+    n = n < BURST ? n : BURST;
+    if (sl_pools_alloc(&p->pools, m, n) != 0) {
+        count(&p->stats.drops[SL_PORT_NO_MBUF], n);
+        return 0;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        d[i].data = (uint8_t *)m[i]->buf_addr + RTE_PKTMBUF_HEADROOM + SL_UDP4_BYTES;
+        d[i].len = p->payload_max;
+        d[i].ecn = 0;
+        d[i].mbuf = m[i];
+    }
+    return n;
+}
+
+void sl_port_free(struct sl_port *p, struct sl_dgram *d, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        sl_pools_put(&p->pools, d[i].mbuf);
+}
+
+static void drop(struct sl_port *p, struct rte_mbuf *m, enum sl_port_drop why)
+{
+    count(&p->stats.drops[why], 1);
+    sl_pools_put(&p->pools, m);
+}
+
+static void frame(struct sl_port *p, const struct sl_dgram *d)
+{
+    struct rte_mbuf *m = d->mbuf;
+    uint8_t *at = d->data - SL_UDP4_BYTES;
+    sl_headers_write(at, p->mac, p->peer_mac, d);
+    m->data_off = (uint16_t)(at - (uint8_t *)m->buf_addr);
+    m->data_len = (uint16_t)(SL_UDP4_BYTES + d->len);
+    m->pkt_len = m->data_len;
+}
+
+static bool sendable(const struct sl_port *p, const struct sl_dgram *d)
+{
+    const struct rte_mbuf *m = d->mbuf;
+    return d->len <= p->payload_max && d->data - (uint8_t *)m->buf_addr >= SL_UDP4_BYTES &&
+           sl_addr_is_ipv4(&d->src) && sl_addr_is_ipv4(&d->dst);
+}
+
+unsigned sl_port_tx(struct sl_port *p, struct sl_dgram *d, unsigned n)
+{
+    struct rte_mbuf *m[BURST];
+    uint64_t bytes = 0;
+    unsigned ready = 0, sent = 0;
+    n = n < BURST ? n : BURST;
+    bool up = sl_port_link_up(p), open = sl_gate_open(&p->gate);
+    const struct rte_mempool *current = sl_pools_current(&p->pools);
+    for (unsigned i = 0; i < n; i++) {
+        struct rte_mbuf *b = d[i].mbuf;
+        if (!up || b->pool != current) { /* of an old pool: written for a peer that is gone */
+            drop(p, b, SL_PORT_LINK_DOWN);
+        } else if (!sendable(p, &d[i])) {
+            drop(p, b, SL_PORT_BAD_LENGTH);
+        } else if (!open) {
+            drop(p, b, SL_PORT_TX_FULL);
+        } else {
+            frame(p, &d[i]);
+            bytes += d[i].len;
+            m[ready++] = b;
+        }
+    }
+    if (ready == 0)
+        return 0;
+    sent = rte_eth_tx_burst(p->id, 0, m, (uint16_t)ready);
+    for (unsigned i = sent; i < ready; i++) {
+        bytes -= m[i]->data_len - (uint64_t)SL_UDP4_BYTES;
+        drop(p, m[i], SL_PORT_TX_FULL);
+    }
+    sl_pools_gave(&p->pools, current, sent);
+    count(&p->stats.tx_packets, sent);
+    count(&p->stats.tx_bytes, bytes);
+    return sent;
+}
