@@ -43,6 +43,7 @@ struct sl_lcore_stats {
 };
 
 struct sl_lcore;
+/* Returns once the thread runs on its CPU (rules T17), or has failed to: err says why in one line. */
 int sl_lcore_start(const struct sl_lcore_config *, struct sl_lcore **, char *err, size_t err_cap);
 void sl_lcore_stop(struct sl_lcore *); /* joins the thread */
 /* From the control thread only. `user` comes back in ops->opened and in the confirmation. -EAGAIN: the ring is full. */
@@ -56,4 +57,6 @@ struct sl_lcore_confirm {
 };
 /* From the same control thread: what the lcore has done since. Returns whether there was one. */
 bool sl_lcore_confirmed(struct sl_lcore *, struct sl_lcore_confirm *);
-void sl_lcore_stats(const struct sl_lcore *, struct sl_lcore_stats *);
+void sl_lcore_stats(const struct sl_lcore *, struct sl_lcore_stats *); /* any thread */
+/* "data lcore: thread 4711 on CPU 1": what was verified, for printing. */
+void sl_lcore_describe(const struct sl_lcore *, char *text, size_t cap);
