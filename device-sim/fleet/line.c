@@ -116,7 +116,8 @@ static void schedule_retry(struct sl_fleet *f, uint32_t i, const char *text)
         l->lost_ns = now;
     if (now - l->lost_ns >= patience_s * second_ns) {
         snprintf(f->phone[i].reason, sizeof(f->phone[i].reason),
-            "gave up after %llu s without the edge at %s (%.120s); start sluice-edge with the same file and "
+            "gave up after %llu s without the edge at %.60s (%.60s); start sluice-edge with the same file "
+            "and "
             "--run",
             (unsigned long long)patience_s, f->material.experiment->edge.control, text);
         f->phone[i].state = SL_PHONE_ENDED;
