@@ -178,22 +178,33 @@ static void begin_stop(struct sl_fleet *f, uint64_t now_ns)
         sl_line_bye(f, i, "interrupted");
 }
 
+/* An edge that is never seen at the port, although control may stand, ends the run. Later losses are the
+ * phones' affair. */
+static void watch_link(struct sl_fleet *f)
+{
+    char text[SL_CONTROL_TEXT_MAX + 1];
+
+    if (f->link_seen || f->stopping_ns)
+        return;
+    int rc = sl_plane_wait(f->plane, text, sizeof(text));
+    f->link_seen = rc == 0;
+    for (uint32_t i = 0; rc == -ETIMEDOUT && i < f->n; i++)
+        sl_line_bye(f, i, text);
+}
+
 static void poll_fleet(void *app, uint64_t now_ns)
 {
     struct turn *t = app;
     struct sl_fleet *f = t->fleet;
-    uint64_t next = UINT64_MAX, d;
 
     take_all(f, now_ns);
+    watch_link(f);
     if (*t->signals && !f->stopping_ns)
         begin_stop(f, now_ns);
     for (uint32_t i = 0; i < f->n; i++) {
-        d = sl_line_deadline(f, i);
-        if (now_ns >= d || f->line[i].close_wanted)
+        if (now_ns >= sl_line_deadline(f, i) || f->line[i].close_wanted)
             sl_line_poll(f, i, now_ns);
-        next = d < next ? d : next;
     }
-    f->next_ns = next;
     if (f->n_over == f->n && !f->stopping_ns)
         f->stopping_ns = now_ns;
     /* What is left: goodbyes on their way out, and the last figures of the lcore. */

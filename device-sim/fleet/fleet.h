@@ -43,9 +43,10 @@ struct sl_fleet {
     struct sl_metrics *metrics;
     struct sl_histogram *excess;
     struct sl_control_config control_config;
-    uint64_t start_ns, stopping_ns, next_ns;
+    uint64_t start_ns, stopping_ns;
     uint32_t n_over;
-    bool interrupted, said_waiting;
+    bool interrupted, said_waiting, link_seen;
+    char said[SL_ERR_BYTES];    /* the last phone's end that was printed */
     char failure[SL_ERR_BYTES]; /* the first phone's that ended otherwise than done */
 };
 

@@ -21,11 +21,6 @@ static struct sl_line *line_of(struct sl_fleet *f, const struct sl_phone *p)
     return &f->line[p->cfg.index];
 }
 
-static void say(uint32_t i, const char *text)
-{
-    fprintf(stderr, "sluice-sim: device-%05u: %s\n", i, text);
-}
-
 static void end_line(struct sl_fleet *f, uint32_t i)
 {
     struct sl_line *l = &f->line[i];
@@ -36,11 +31,14 @@ static void end_line(struct sl_fleet *f, uint32_t i)
     l->retry_ns = 0;
     l->asleep_ns = sl_loop_now_ns();
     f->n_over++;
-    if (strcmp(f->phone[i].reason, "done") && !f->interrupted) {
-        if (!f->failure[0])
-            snprintf(f->failure, sizeof(f->failure), "device-%05u: %s", i, f->phone[i].reason);
-        say(i, f->phone[i].reason);
-    }
+    if (strcmp(f->phone[i].reason, "done") == 0 || f->interrupted)
+        return;
+    /* What ends many phones is said once. */
+    if (strcmp(f->said, f->phone[i].reason))
+        fprintf(stderr, "sluice-sim: device-%05u: %s\n", i, f->phone[i].reason);
+    snprintf(f->said, sizeof(f->said), "%s", f->phone[i].reason);
+    if (!f->failure[0])
+        snprintf(f->failure, sizeof(f->failure), "device-%05u: %s", i, f->phone[i].reason);
 }
 
 /* ---- the session on the data lcore ---- */
@@ -116,10 +114,8 @@ static void schedule_retry(struct sl_fleet *f, uint32_t i, const char *text)
         l->lost_ns = now;
     if (now - l->lost_ns >= patience_s * second_ns) {
         snprintf(f->phone[i].reason, sizeof(f->phone[i].reason),
-            "gave up after %llu s without the edge at %.60s (%.60s); start sluice-edge with the same file "
-            "and "
-            "--run",
-            (unsigned long long)patience_s, f->material.experiment->edge.control, text);
+            "gave up after %llu s without the edge at %.120s; start sluice-edge with the same file and --run",
+            (unsigned long long)patience_s, f->material.experiment->edge.control);
         f->phone[i].state = SL_PHONE_ENDED;
         end_line(f, i);
         return;

@@ -355,6 +355,11 @@ const char *sl_plane_eal_args(const struct sl_plane *pl)
     return pl->eal_args;
 }
 
+int sl_plane_wait(struct sl_plane *pl, char *text, size_t cap)
+{
+    return sl_port_wait(pl->port, text, cap);
+}
+
 struct sl_store *sl_plane_store(struct sl_plane *pl)
 {
     return pl->store;

@@ -17,6 +17,9 @@ int sl_plane_open(const struct sl_plane_config *, struct sl_plane **, char *err,
 void sl_plane_stop(struct sl_plane *); /* joins the lcore; figures can still be read */
 void sl_plane_close(struct sl_plane *);
 const char *sl_plane_eal_args(const struct sl_plane *);
+/* The other end of the port: 0 it is there, 1 not yet, -ETIMEDOUT; text says what is waited for
+ * (sl_port_wait). */
+int sl_plane_wait(struct sl_plane *, char *text, size_t cap);
 struct sl_store *sl_plane_store(struct sl_plane *); /* for its buffers */
 
 /* Sessions; the answer comes by sl_plane_confirmed (a session's number is its phone's). */

@@ -1,0 +1,155 @@
+/* The emulator between port and endpoint: every datagram comes back once, at its time, or is freed under a
+ * name. */
+#include "device-sim/fleet/emulator.h"
+
+#include "tests/wire/test.h"
+
+#include <stdlib.h>
+
+static const uint64_t ms = 1000000;
+static unsigned freed;
+
+/* In place of the port's: the emulator needs no more of it. */
+void sl_port_free(struct sl_port *p, struct sl_dgram *d, unsigned n)
+{
+    freed += n;
+}
+
+static struct sl_emulator *emulator(uint32_t n_phones, uint32_t max_packets, double loss)
+{
+    struct sl_phone_link *link = calloc(n_phones, sizeof(*link));
+    struct sl_emulator *e;
+
+    for (uint32_t i = 0; i < n_phones; i++) {
+        link[i].up = (struct sl_link_params){8e6, (i + 1) * ms, loss, 1 << 20};
+        link[i].down = (struct sl_link_params){16e6, (i + 1) * ms, loss, 1 << 20};
+    }
+    assert_int_equal(sl_emulator_create(link, n_phones, max_packets, 7, &e), 0);
+    sl_emulator_bind(e, (struct sl_port *)&freed); /* any address: it is only handed on */
+    free(link);
+    freed = 0;
+    return e;
+}
+
+static struct sl_dgram dgram(struct sl_addr src, struct sl_addr dst, uintptr_t tag)
+{
+    return (struct sl_dgram){.len = 1000 - SL_LINK_IP_UDP_BYTES, .src = src, .dst = dst, .mbuf = (void *)tag};
+}
+
+static void address__is_a_phone_and_back(void **state)
+{
+    enum { N = 4096 };
+    struct sl_addr a = sl_phone_address(0);
+
+    assert_int_equal(a.ip[12], 10);
+    assert_int_equal(a.ip[13], 77);
+    assert_int_equal(a.ip[14], 1);
+    assert_int_equal(a.ip[15], 1);
+    assert_int_equal(a.port, 5000);
+    for (uint32_t i = 0; i < N; i++) {
+        a = sl_phone_address(i);
+        assert_int_equal(sl_phone_of_address(&a, N), (int)i);
+        assert_int_equal(sl_phone_of_address(&a, i), -1);
+    }
+    a = sl_phone_address(3);
+    a.port++;
+    assert_int_equal(sl_phone_of_address(&a, N), -1);
+    a = sl_phone_address(3);
+    a.ip[13] = 78;
+    assert_int_equal(sl_phone_of_address(&a, N), -1);
+    a = (struct sl_addr){.port = 5000};
+    assert_int_equal(sl_phone_of_address(&a, N), -1);
+}
+
+static void up_and_down__take_the_phones_own_link(void **state)
+{
+    struct sl_emulator *e = emulator(4, 100, 0);
+    struct sl_addr edge = {.port = 4433};
+    struct sl_dgram up[2] = {dgram(sl_phone_address(2), edge, 20), dgram(sl_phone_address(0), edge, 10)};
+    struct sl_dgram down = dgram(edge, sl_phone_address(1), 30), out[4];
+
+    sl_fleet_emulator.up(e, up, 2, 0);
+    sl_fleet_emulator.down(e, &down, 1, 0);
+    /* up: 1000 bytes at 8 Mbit/s are 1 ms, plus 1 ms or 3 ms; down: half a millisecond plus 2 ms */
+    assert_int_equal(sl_fleet_emulator.deadline(e), 2 * ms);
+    assert_int_equal(sl_fleet_emulator.up_ready(e, out, 4, 2 * ms - 1), 0);
+    assert_int_equal(sl_fleet_emulator.up_ready(e, out, 4, 2 * ms), 1);
+    assert_int_equal((uintptr_t)out[0].mbuf, 10);
+    assert_int_equal(sl_fleet_emulator.deadline(e), 2 * ms + ms / 2);
+    assert_int_equal(sl_fleet_emulator.down_ready(e, out, 4, 4 * ms), 1);
+    assert_int_equal((uintptr_t)out[0].mbuf, 30);
+    assert_int_equal(sl_fleet_emulator.up_ready(e, out, 4, 4 * ms), 1);
+    assert_int_equal((uintptr_t)out[0].mbuf, 20);
+    assert_int_equal(sl_fleet_emulator.deadline(e), UINT64_MAX);
+    assert_int_equal(freed, 0);
+    sl_emulator_free(e);
+}
+
+static void strays__are_freed_and_counted(void **state)
+{
+    struct sl_emulator *e = emulator(2, 100, 0);
+    struct sl_addr edge = {.port = 4433};
+    struct sl_dgram d[2] = {dgram(edge, sl_phone_address(2), 1), dgram(edge, edge, 2)};
+
+    sl_fleet_emulator.down(e, d, 2, 0);
+    assert_int_equal(freed, 2);
+    assert_int_equal(sl_emulator_strays(e), 2);
+    assert_int_equal(sl_fleet_emulator.deadline(e), UINT64_MAX);
+    sl_emulator_free(e);
+}
+
+/* Loss, a full queue, and a full table: ready + freed = given, and no datagram comes twice. */
+static void every_datagram__comes_back_once(void **state)
+{
+    enum { N = 5000, ROOM = 300 };
+    struct sl_emulator *e = emulator(3, ROOM, 0.1);
+    struct sl_addr edge = {.port = 4433};
+    uint8_t *seen = calloc(N, 1);
+    unsigned got = 0;
+    struct sl_dgram out[16];
+
+    for (uint32_t i = 0; i < N; i++) {
+        struct sl_dgram d = dgram(sl_phone_address(i % 3), edge, i);
+        sl_fleet_emulator.up(e, &d, 1, i * ms / 4);
+        unsigned n = i % 7 ? 0 : sl_fleet_emulator.up_ready(e, out, 16, i * ms / 4);
+        for (unsigned k = 0; k < n; k++) {
+            assert_int_equal(seen[(uintptr_t)out[k].mbuf]++, 0);
+            got++;
+        }
+    }
+    uint64_t due;
+    while ((due = sl_fleet_emulator.deadline(e)) != UINT64_MAX) {
+        unsigned n = sl_fleet_emulator.up_ready(e, out, 16, due);
+        for (unsigned k = 0; k < n; k++)
+            assert_int_equal(seen[(uintptr_t)out[k].mbuf]++, 0);
+        got += n;
+    }
+    assert_int_equal(got + freed, N);
+    assert_true(freed > N / 20);
+    free(seen);
+    sl_emulator_free(e);
+}
+
+static void free__gives_back_what_is_under_way(void **state)
+{
+    struct sl_emulator *e = emulator(1, 100, 0);
+    struct sl_addr edge = {.port = 4433};
+    struct sl_dgram d = dgram(edge, sl_phone_address(0), 1);
+
+    sl_fleet_emulator.down(e, &d, 1, 0);
+    sl_fleet_emulator.down(e, &d, 1, 0);
+    sl_emulator_free(e);
+    assert_int_equal(freed, 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(address__is_a_phone_and_back),
+        cmocka_unit_test(up_and_down__take_the_phones_own_link),
+        cmocka_unit_test(strays__are_freed_and_counted),
+        cmocka_unit_test(every_datagram__comes_back_once),
+        cmocka_unit_test(free__gives_back_what_is_under_way),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
