@@ -44,7 +44,8 @@ void edge_take_push(struct edge *e, struct device *d, const struct sl_adapter_tr
     edge_command(e, &c);
 }
 
-/* ------------------------------------------------------------------------------------------------- checkpoints */
+/* -------------------------------------------------------------------------------------------------
+ * checkpoints */
 
 static void write_checkpoint(struct edge *e, uint8_t *image, size_t bytes);
 
@@ -54,8 +55,8 @@ static void checkpoint_written(void *app, void *data, int status)
     free(data);
     e->checkpoint_busy = false;
     if (status) {
-        edge_say(e, "cannot write the checkpoint: %s; the older one stays and the run goes on%s", strerror(-status),
-            status == -ENOSPC ? "; free some disk space" : "");
+        edge_say(e, "cannot write the checkpoint: %s; the older one stays and the run goes on%s",
+            strerror(-status), status == -ENOSPC ? "; free some disk space" : "");
         e->checkpoint_failed = true;
     }
     uint8_t *next = e->checkpoint_next;
@@ -117,7 +118,7 @@ int edge_read_checkpoint(struct edge *e, struct sl_checkpoint *c, bool *found)
 {
     char path[SL_PATH_BYTES + 32], why[256];
     uint8_t *bytes;
-    size_t len;
+    size_t len = 0;
     *found = false;
     snprintf(path, sizeof path, "%s/checkpoint.bin", e->options.run);
     int status = read_file(path, &bytes, &len);
@@ -130,12 +131,13 @@ int edge_read_checkpoint(struct edge *e, struct sl_checkpoint *c, bool *found)
     status = sl_checkpoint_decode(bytes, len, c, why, sizeof why);
     free(bytes);
     if (status)
-        snprintf(e->err, sizeof e->err, "%.300s: %.180s", path, why);
+        snprintf(e->err, sizeof e->err, "%s: %s", path, why);
     *found = !status;
     return status;
 }
 
-/* --------------------------------------------------------------------------------------------------- versions */
+/* ---------------------------------------------------------------------------------------------------
+ * versions */
 
 static void remember_steps(struct edge *e, const uint8_t *image, size_t bytes)
 {
@@ -179,7 +181,8 @@ void edge_new_version(struct edge *e, struct sl_event *event)
     edge_event(e, "aggregate", o);
 }
 
-/* ------------------------------------------------------------------------------------------------------- PEFT */
+/* -------------------------------------------------------------------------------------------------------
+ * PEFT */
 
 static void adapter_written(void *app, void *data, int status)
 {
@@ -208,14 +211,16 @@ void edge_write_adapters(struct edge *e)
     if (!status) {
         for (uint32_t l = 0; l < e->shape->n_layers; l++)
             memcpy(sl_adapter_block(adapter, l).data, e->g + l * e->block, e->block * sizeof *e->g);
-        status = sl_peft_config_json(adapter, e->shape, e->x->model.path, &e->peft_config, &e->peft_config_bytes);
+        status =
+            sl_peft_config_json(adapter, e->shape, e->x->model.path, &e->peft_config, &e->peft_config_bytes);
     }
     if (!status)
         status = sl_peft_safetensors(adapter, e->shape, &e->peft_weights, &e->peft_weights_bytes);
     sl_adapter_free(adapter);
     snprintf(path, sizeof path, "%s/adapter_model.safetensors", dir);
     if (!status)
-        status = sl_loop_write_file(e->loop, path, e->peft_weights, e->peft_weights_bytes, adapter_written, e);
+        status =
+            sl_loop_write_file(e->loop, path, e->peft_weights, e->peft_weights_bytes, adapter_written, e);
     snprintf(path, sizeof path, "%s/adapter_config.json", dir);
     if (!status)
         status = sl_loop_write_file(e->loop, path, e->peft_config, e->peft_config_bytes, adapter_written, e);

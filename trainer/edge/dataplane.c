@@ -8,15 +8,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 enum { WINDOW_PACKETS = 256, GRANTS_PER_SESSION = 2 };
 #define VIEW_EVERY_NS UINT64_C(100000000)
-#define GRANT_EXPIRY_NS (60 * SECOND_NS) /* a slow phone's step fits; a dead one's slots come back with its session */
-#define PARK_AFTER_NS (5 * SECOND_NS)    /* until a gang time is known */
+#define GRANT_EXPIRY_NS                                                                                      \
+    (60 * SECOND_NS) /* a slow phone's step fits; a dead one's slots come back with its session */
+#define PARK_AFTER_NS (5 * SECOND_NS) /* until a gang time is known */
 #define PARK_BYTES (UINT64_C(256) << 20)
 
-/* ------------------------------------------------------------------------------------- on the lcore's thread */
+/* ------------------------------------------------------------------------------------- on the lcore's thread
+ */
 
 static void opened(void *app, uint32_t session, uint64_t user)
 {
@@ -30,7 +31,8 @@ static void closed(void *app, uint32_t session)
     sl_ingest_session_closed(e->ingest, session);
 }
 
-/* Ten times a second a whole copy of the endpoint's counters goes into the view that the control thread does not read. */
+/* Ten times a second a whole copy of the endpoint's counters goes into the view that the control thread does
+ * not read. */
 static void publish_view(struct edge *e, uint64_t now_ns)
 {
     uint32_t next = !__atomic_load_n(&e->view, __ATOMIC_RELAXED);
@@ -58,9 +60,11 @@ static uint64_t deadline(void *app)
     return sl_ingest_deadline(e->ingest);
 }
 
-static const struct sl_lcore_ops lcore_ops = {.opened = opened, .closed = closed, .poll = poll, .deadline = deadline};
+static const struct sl_lcore_ops lcore_ops = {
+    .opened = opened, .closed = closed, .poll = poll, .deadline = deadline};
 
-/* ------------------------------------------------------------------------------------------ control's thread */
+/* ------------------------------------------------------------------------------------------ control's thread
+ */
 
 /* A reader that is slower than 100 ms may see counters from two moments: they are for people to look at. */
 void edge_view(struct edge *e, struct lcore_view *out)
@@ -123,8 +127,6 @@ static int create_ingest(struct edge *e)
         .window_packets = WINDOW_PACKETS,
         .lcore = 0,
         .is_edge = true};
-    if (getrandom(endpoint.id_seed, sizeof endpoint.id_seed, 0) != sizeof endpoint.id_seed)
-        return -EIO;
     int status = sl_ingest_create(&ingest, &e->ingest);
     if (!status)
         status = sl_endpoint_create(&endpoint, &sl_ingest_sink, e->ingest, &e->endpoint);

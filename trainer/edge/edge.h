@@ -1,4 +1,5 @@
-/* The edge program from the inside: what its files share. Everything here but what is marked belongs to the control thread.
+/* The edge program from the inside: what its files share. Everything here but what is marked belongs to the
+ * control thread.
  *
  *   control thread   io_uring loop; join.c, phases.c, adapters.c, report.c
  *   data lcore       sl_lcore with endpoint and ingest; dataplane.c
@@ -20,19 +21,20 @@
 #include <signal.h>
 
 enum {
-    EDGE_ERR = 512,
+    EDGE_ERR = 4096,
     EDGE_SESSIONS_PER_DEVICE = 2, /* a superseded one drains while its successor opens */
     EDGE_HANDSHAKES = 8,          /* rules T16 */
     EDGE_SPARE_CONNECTIONS = 16,
-    EDGE_CONTENT_REFUSALS = 3,    /* rules T15: then the device has to go */
+    EDGE_CONTENT_REFUSALS = 3, /* rules T15: then the device has to go */
     EDGE_EXIT_INTERRUPTED = 130,
 };
 #define SECOND_NS UINT64_C(1000000000)
 #define EDGE_POLL_NS UINT64_C(2000000)
-#define EDGE_QUORUM_WAIT_NS (20 * SECOND_NS)   /* from the first join, for the rest of the fleet */
-#define EDGE_ALONE_NS (120 * SECOND_NS)        /* without enough devices, before the run is given up: rules T11's 120 s */
-#define EDGE_EVAL_NS (600 * SECOND_NS)         /* an evaluation phase at most */
-#define EDGE_BYE_NS (5 * SECOND_NS)            /* for connections to close at the end */
+#define EDGE_QUORUM_WAIT_NS (20 * SECOND_NS) /* from the first join, for the rest of the fleet */
+#define EDGE_ALONE_NS                                                                                        \
+    (120 * SECOND_NS) /* without enough devices, before the run is given up: rules T11's 120 s */
+#define EDGE_EVAL_NS (600 * SECOND_NS) /* an evaluation phase at most */
+#define EDGE_BYE_NS (5 * SECOND_NS)    /* for connections to close at the end */
 
 struct edge_options {
     const char *experiment, *run, *pki;
@@ -110,8 +112,8 @@ struct edge {
     struct sl_lcore *lcore;
     int lcore_cpu; /* -1: not pinned */
     struct lcore_view views[2];
-    uint32_t view;         /* atomic: which of the views is whole */
-    uint64_t view_ns;      /* of the lcore: when it was written */
+    uint32_t view;    /* atomic: which of the views is whole */
+    uint64_t view_ns; /* of the lcore: when it was written */
 
     struct sl_trainer *trainer;
     pthread_t trainer_thread;

@@ -1,5 +1,5 @@
-/* Who may join, and the life of a session: Hello -> checks -> the lcore installs the keys -> the trainer knows the device ->
- * Welcome (rules T7, T8, T11, T13). */
+/* Who may join, and the life of a session: Hello -> checks -> the lcore installs the keys -> the trainer
+ * knows the device -> Welcome (rules T7, T8, T11, T13). */
 #include "trainer/edge/edge.h"
 
 #include "dataplane/crypto/keys.h"
@@ -11,13 +11,15 @@
 #include <string.h>
 #include <sys/random.h>
 
-static const char notice[] =
-    "Splitting hides nothing by itself: target token ids are the text, and activations can be inverted. Whoever runs the edge "
-    "node can read what your device trains on.";
+static const char notice[] = "Splitting hides nothing by itself: target token ids are the text, and "
+                             "activations can be inverted. Whoever runs the edge "
+                             "node can read what your device trains on.";
 
-/* ------------------------------------------------------------------------------------------------- sessions */
+/* ------------------------------------------------------------------------------------------------- sessions
+ */
 
-/* The free handle that was used longest ago, so that a late packet or slot of an old session meets no new one. */
+/* The free handle that was used longest ago, so that a late packet or slot of an old session meets no new
+ * one. */
 static int take_session(struct edge *e, uint32_t device, uint32_t *handle)
 {
     for (uint32_t i = 0; i < e->max_sessions; i++) {
@@ -58,8 +60,8 @@ static int open_session(struct edge *e, struct device *d)
     d->epoch++;
     sl_exporter_context(d->session_id, d->epoch, context);
     if (!status)
-        status = sl_tls_export(
-            sl_control_tls(d->control), SL_EXPORTER_LABEL, context, sizeof context, d->secret, sizeof d->secret);
+        status = sl_tls_export(sl_control_tls(d->control), SL_EXPORTER_LABEL, context, sizeof context,
+            d->secret, sizeof d->secret);
     if (!status) {
         struct sl_session_config c = {.local_id = d->session_id,
             .peer_id = d->receive_id,
@@ -76,7 +78,8 @@ static int open_session(struct edge *e, struct device *d)
     return status;
 }
 
-/* --------------------------------------------------------------------------------------------------- leaving */
+/* --------------------------------------------------------------------------------------------------- leaving
+ */
 
 /* Ends what the device has here, but not its connection. */
 static void detach(struct edge *e, struct device *d, const char *why)
@@ -112,10 +115,11 @@ void edge_drop_device(struct edge *e, struct device *d, Sluice__ErrorCode code, 
     sl_loop_flush(e->loop, control);
 }
 
-/* ------------------------------------------------------------------------------------------------------ Hello */
+/* ------------------------------------------------------------------------------------------------------
+ * Hello */
 
-/* "device-NNNNN" is device number NNNNN (rules L7 need numbers that do not depend on who is first); others get numbers behind
- * the experiment's own. */
+/* "device-NNNNN" is device number NNNNN (rules L7 need numbers that do not depend on who is first); others
+ * get numbers behind the experiment's own. */
 struct device *edge_find_device(struct edge *e, const char *id)
 {
     unsigned number;
@@ -160,12 +164,14 @@ static Sluice__ErrorCode check_hello(const struct edge *e, const Sluice__Hello *
         return SLUICE__ERROR_CODE__ERROR_SHUTTING_DOWN;
     }
     if (h->protocol != SL_CONTROL_PROTOCOL) {
-        snprintf(text, cap, "protocol version %u is not spoken here, only %d; use programs of one release", h->protocol,
-            SL_CONTROL_PROTOCOL);
+        snprintf(text, cap, "protocol version %u is not spoken here, only %d; use programs of one release",
+            h->protocol, SL_CONTROL_PROTOCOL);
         return SLUICE__ERROR_CODE__ERROR_VERSION;
     }
-    if (h->model_hash.len != sizeof e->model_hash || memcmp(h->model_hash.data, e->model_hash, sizeof e->model_hash)) {
-        snprintf(text, cap, "the device has another base model; this edge node trains %s", e->x->model.path);
+    if (h->model_hash.len != sizeof e->model_hash ||
+        memcmp(h->model_hash.data, e->model_hash, sizeof e->model_hash)) {
+        snprintf(
+            text, cap, "the device has another base model; this edge node trains %.120s", e->x->model.path);
         return SLUICE__ERROR_CODE__ERROR_MODEL_HASH;
     }
     if (!speaks_codec(e, h)) {
@@ -173,12 +179,13 @@ static Sluice__ErrorCode check_hello(const struct edge *e, const Sluice__Hello *
         return SLUICE__ERROR_CODE__ERROR_CODEC;
     }
     if (!find_class(e, h->device_class)) {
-        snprintf(text, cap, "the experiment has no device class '%.40s'; its fleet lists them", h->device_class);
+        snprintf(
+            text, cap, "the experiment has no device class '%.40s'; its fleet lists them", h->device_class);
         return SLUICE__ERROR_CODE__ERROR_CLASS;
     }
     if (h->mtu && h->mtu < e->x->edge.data.mtu) {
-        snprintf(text, cap, "the device's MTU of %u is below this edge node's %u; lower edge.data.mtu", h->mtu,
-            e->x->edge.data.mtu);
+        snprintf(text, cap, "the device's MTU of %u is below this edge node's %u; lower edge.data.mtu",
+            h->mtu, e->x->edge.data.mtu);
         return SLUICE__ERROR_CODE__ERROR_LIMIT;
     }
     return SLUICE__ERROR_CODE__ERROR_NONE;
@@ -195,11 +202,13 @@ static void take_hello(struct edge *e, struct sl_control *control, const Sluice_
         d = edge_find_device(e, name);
         if (!d) {
             code = SLUICE__ERROR_CODE__ERROR_FULL;
-            snprintf(text, sizeof text, "this edge node takes %u devices; raise edge.max_devices", e->max_devices);
+            snprintf(
+                text, sizeof text, "this edge node takes %u devices; raise edge.max_devices", e->max_devices);
         }
     }
     if (d && d->state != DEVICE_ABSENT)
-        edge_drop_device(e, d, SLUICE__ERROR_CODE__ERROR_SUPERSEDED, "a newer connection with the same certificate took over");
+        edge_drop_device(e, d, SLUICE__ERROR_CODE__ERROR_SUPERSEDED,
+            "a newer connection with the same certificate took over");
     if (d) {
         d->control = control;
         d->class = find_class(e, h->device_class);
@@ -222,7 +231,8 @@ static void take_hello(struct edge *e, struct sl_control *control, const Sluice_
     sl_control_set_user(control, d);
 }
 
-/* ---------------------------------------------------------------------------------------------------- Welcome */
+/* ----------------------------------------------------------------------------------------------------
+ * Welcome */
 
 static void send_welcome(struct edge *e, struct device *d)
 {
@@ -249,7 +259,9 @@ static void send_welcome(struct edge *e, struct device *d)
     w.incarnation = e->incarnation;
     w.session = d->session_id;
     w.epoch = d->epoch;
-    w.last_step = d->last_step;
+    /* A device that only lost its connection goes on from what this incarnation has applied of it. */
+    uint64_t applied = sl_trainer_applied(e->trainer, d->index);
+    w.last_step = applied > d->last_step ? applied : d->last_step;
     w.adapter_version = e->version;
     w.cut = d->class->cut;
     w.codec = (Sluice__Codec)e->codec;
@@ -308,7 +320,8 @@ static void confirmed(struct edge *e, const struct sl_lcore_confirm *c)
     if (c->status) {
         s->state = SESSION_FREE;
         if (wanted)
-            edge_drop_device(e, d, SLUICE__ERROR_CODE__ERROR_FULL, "the data plane cannot open a session; try again in a moment");
+            edge_drop_device(e, d, SLUICE__ERROR_CODE__ERROR_FULL,
+                "the data plane cannot open a session; try again in a moment");
         return;
     }
     s->state = SESSION_OPEN;
@@ -333,11 +346,13 @@ void edge_poll_sessions(struct edge *e)
     for (uint32_t i = 0; i < view.n_key_spent; i++) {
         struct device *d = &e->devices[e->sessions[view.key_spent[i]].device];
         if (d->state == DEVICE_JOINED && d->session == view.key_spent[i])
-            edge_drop_device(e, d, SLUICE__ERROR_CODE__ERROR_KEY_SPENT, "the session's key is spent: join again");
+            edge_drop_device(
+                e, d, SLUICE__ERROR_CODE__ERROR_KEY_SPENT, "the session's key is spent: join again");
     }
 }
 
-/* -------------------------------------------------------------------------------------- the connection's calls */
+/* -------------------------------------------------------------------------------------- the connection's
+ * calls */
 
 static void established(void *app, struct sl_control *control)
 {
@@ -357,6 +372,14 @@ static void take_heartbeat(struct device *d, struct sl_control *control, const S
     sl_control_send(control, &envelope); /* -ENOBUFS: it does not read, and will time out */
 }
 
+/* The trainer learns first which version the device is going to have. */
+static void answer_pull(struct edge *e, struct device *d)
+{
+    struct sl_command c = {.kind = SL_COMMAND_SENT, .device = d->index, .version = e->version};
+    edge_command(e, &c);
+    edge_send_g(e, d);
+}
+
 static void message(void *app, struct sl_control *control, const Sluice__Envelope *m)
 {
     struct edge *e = app;
@@ -370,7 +393,7 @@ static void message(void *app, struct sl_control *control, const Sluice__Envelop
     if (m->body_case == SLUICE__ENVELOPE__BODY_HEARTBEAT)
         take_heartbeat(d, control, m->heartbeat);
     else if (m->body_case == SLUICE__ENVELOPE__BODY_ADAPTER_PULL)
-        edge_send_g(e, d);
+        answer_pull(e, d);
     else if (m->body_case == SLUICE__ENVELOPE__BODY_PHASE_DONE)
         edge_phase_done(e, d, m->phase_done->phase);
 }
@@ -388,7 +411,8 @@ static void connection_closed(void *app, struct sl_control *control, Sluice__Err
     struct device *d = sl_control_user(control);
     if (d && d->control == control)
         detach(e, d, text && text[0] ? text : "connection lost");
-    else if (!d && code != SLUICE__ERROR_CODE__ERROR_NONE && !e->ending && code != SLUICE__ERROR_CODE__ERROR_SUPERSEDED)
+    else if (!d && code != SLUICE__ERROR_CODE__ERROR_NONE && !e->ending &&
+             code != SLUICE__ERROR_CODE__ERROR_SUPERSEDED)
         edge_say(e, "connection from %s ended: %s", sl_loop_peer(control), text ? text : "");
     sl_control_free(control);
 }

@@ -37,7 +37,8 @@ static int lay_out_lora(struct edge *e)
     for (uint32_t i = 0; i < x->training.lora.n_targets; i++) {
         uint32_t bits = sl_target_bits(e->shape->family, x->training.lora.targets[i]);
         if (!bits) {
-            snprintf(e->err, sizeof e->err, "training.lora.targets: the model has no layer '%s'; a %s model has %s",
+            snprintf(e->err, sizeof e->err,
+                "training.lora.targets: the model has no layer '%s'; a %s model has %s",
                 x->training.lora.targets[i], e->shape->family == SL_FAMILY_LLAMA ? "Llama" : "GPT-2",
                 e->shape->family == SL_FAMILY_LLAMA
                     ? "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj"
@@ -63,12 +64,14 @@ static int lay_out_classes(struct edge *e)
     for (uint32_t i = 0; i < x->n_classes; i++) {
         const struct sl_class_config *c = &x->fleet[i];
         if (c->cut < 1 || c->cut >= e->shape->n_layers) {
-            snprintf(e->err, sizeof e->err, "plan.cut: class %s cannot be cut at %u; the model's %u layers allow 1 to %u",
-                c->name, c->cut, e->shape->n_layers, e->shape->n_layers - 1);
+            snprintf(e->err, sizeof e->err,
+                "plan.cut: class %s cannot be cut at %u; the model's %u layers allow 1 to %u", c->name,
+                c->cut, e->shape->n_layers, e->shape->n_layers - 1);
             return -EINVAL;
         }
         if (c->seq < 2 || c->seq - 1 > e->shape->max_positions) {
-            snprintf(e->err, sizeof e->err, "data.seq: windows of %u tokens do not fit the model's %u positions", c->seq,
+            snprintf(e->err, sizeof e->err,
+                "data.seq: windows of %u tokens do not fit the model's %u positions", c->seq,
                 e->shape->max_positions);
             return -EINVAL;
         }
@@ -90,20 +93,23 @@ static int lay_out_slots(struct edge *e)
     }
     e->fragment_units = sl_fragment_units(x->edge.data.mtu, false);
     if (sl_grid_make(&grid, e->message_rows, e->shape->d_model, e->codec, 1, e->fragment_units)) {
-        snprintf(e->err, sizeof e->err, "training.batch and data.seq: a message of %u rows is too large", e->message_rows);
+        snprintf(e->err, sizeof e->err, "training.batch and data.seq: a message of %u rows is too large",
+            e->message_rows);
         return -EINVAL;
     }
     uint32_t kib = (grid.n_units * SL_UNIT_BYTES + 1023) / 1024;
     if (x->edge.slot_kib == 0)
         x->edge.slot_kib = kib;
     if (x->edge.slot_kib < kib) {
-        snprintf(e->err, sizeof e->err, "edge.slot_kib: a message of %u windows needs %u KiB; raise it, or leave it out",
+        snprintf(e->err, sizeof e->err,
+            "edge.slot_kib: a message of %u windows needs %u KiB; raise it, or leave it out",
             x->training.batch, kib);
         return -ERANGE;
     }
     if (x->training.deterministic && x->edge.slots < x->n_devices) {
         snprintf(e->err, sizeof e->err,
-            "training.deterministic: a gang of all %u devices needs as many slots; raise edge.slots", x->n_devices);
+            "training.deterministic: a gang of all %u devices needs as many slots; raise edge.slots",
+            x->n_devices);
         return -ERANGE;
     }
     if (x->edge.max_devices < x->n_devices)
@@ -120,7 +126,8 @@ int edge_lay_out(struct edge *e)
         return -EINVAL;
     }
     if (parse_address(e->x->edge.data.address, &e->data_addr)) {
-        snprintf(e->err, sizeof e->err, "edge.data.address: '%s' is not an IPv4 address and port, like 10.77.0.1:4433",
+        snprintf(e->err, sizeof e->err,
+            "edge.data.address: '%s' is not an IPv4 address and port, like 10.77.0.1:4433",
             e->x->edge.data.address);
         return -EINVAL;
     }

@@ -11,26 +11,31 @@ enum { EXIT_USAGE = 2 };
 static const char usage[] =
     "usage: sluice-edge --experiment FILE --run DIR [--pki DIR] [--json]\n"
     "\n"
-    "Trains one language model together with phones: it takes their activations off a DPDK port, computes the upper\n"
-    "layers, and sends gradients back. Ends when the experiment is done; goes on from DIR/checkpoint.bin where there is one.\n"
+    "Trains one language model together with phones: it takes their activations off a DPDK port, computes "
+    "the upper\n"
+    "layers, and sends gradients back. Ends when the experiment is done; goes on from DIR/checkpoint.bin "
+    "where there is one.\n"
     "\n"
     "  --experiment FILE   the experiment (docs/experiment.md); sluice-sim reads the same file\n"
-    "  --run DIR           run directory, made where it is missing: checkpoint, metrics, adapters, memif socket\n"
+    "  --run DIR           run directory, made where it is missing: checkpoint, metrics, adapters, memif "
+    "socket\n"
     "  --pki DIR           ca.pem, edge.pem and edge.key (default: DIR/pki of the run directory)\n"
     "  --json              no live line; the last line of output is the run's figures as JSON\n"
     "\n"
     "examples:\n"
-    "  scripts/pki ca runs/a/pki && scripts/pki edge runs/a/pki edge && scripts/pki issue runs/a/pki device-00000\n"
+    "  scripts/pki ca runs/a/pki && scripts/pki edge runs/a/pki edge && scripts/pki issue runs/a/pki "
+    "device-00000\n"
     "  sluice-edge --experiment device-sim/scenarios/demo.yaml --run runs/a\n"
     "  sluice-edge --experiment device-sim/scenarios/demo.yaml --run runs/a --json | tail -1\n"
     "\n"
-    "exit status: 0 done, 1 failure, 2 usage, 130 after Ctrl-C (the checkpoint of the last aggregation is kept)\n";
+    "exit status: 0 done, 1 failure, 2 usage, 130 after Ctrl-C (the checkpoint of the last aggregation is "
+    "kept)\n";
 
 static int read_options(int argc, char **argv, struct edge_options *o)
 {
     static const struct option options[] = {{"experiment", required_argument, NULL, 'e'},
-        {"run", required_argument, NULL, 'r'}, {"pki", required_argument, NULL, 'p'}, {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+        {"run", required_argument, NULL, 'r'}, {"pki", required_argument, NULL, 'p'},
+        {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
     int c;
     while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
         switch (c) {
@@ -63,6 +68,7 @@ static int read_options(int argc, char **argv, struct edge_options *o)
 
 static void poll(void *app, uint64_t now_ns)
 {
+    (void)now_ns;
     struct edge *e = app;
     struct sl_event *event;
     edge_poll_sessions(e);
@@ -71,8 +77,9 @@ static void poll(void *app, uint64_t now_ns)
         edge_trainer_event(e, event);
         sl_trainer_release(e->trainer, event);
     }
-    edge_poll_phases(e, now_ns);
-    edge_poll_report(e, now_ns);
+    uint64_t now = sl_loop_now_ns(); /* the events above have set clocks: it must not be before them */
+    edge_poll_phases(e, now);
+    edge_poll_report(e, now);
 }
 
 int main(int argc, char **argv)

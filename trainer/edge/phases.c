@@ -1,5 +1,5 @@
-/* The run's phases: WAIT -> EVAL_BEFORE -> TRAIN -> EVAL_AFTER -> DONE, driven from here. A phase never hangs on a dead device:
- * who has left does not count. */
+/* The run's phases: WAIT -> EVAL_BEFORE -> TRAIN -> EVAL_AFTER -> DONE, driven from here. A phase never hangs
+ * on a dead device: who has left does not count. */
 #include "trainer/edge/edge.h"
 
 #include <math.h>
@@ -82,8 +82,8 @@ void edge_end(struct edge *e, int exit_code, const char *reason)
         struct device *d = &e->devices[i];
         if (!d->control)
             continue;
-        if (d->state == DEVICE_JOINED)
-            send_plan(e, d);
+        if (d->state == DEVICE_JOINED && exit_code == EXIT_SUCCESS)
+            send_plan(e, d); /* without it a device knows that the run may go on, and tries to come back */
         sl_control_bye(d->control, reason);
         sl_loop_flush(e->loop, d->control);
     }
@@ -91,7 +91,8 @@ void edge_end(struct edge *e, int exit_code, const char *reason)
         edge_say(e, "%s", reason);
 }
 
-/* ------------------------------------------------------------------------------------------------ evaluation */
+/* ------------------------------------------------------------------------------------------------ evaluation
+ */
 
 static void keep_eval(struct edge *e, const struct sl_event *event)
 {
@@ -163,7 +164,8 @@ void edge_phase_done(struct edge *e, struct device *d, Sluice__Phase phase)
         d->phase_done = true;
 }
 
-/* --------------------------------------------------------------------------------------------- trainer events */
+/* --------------------------------------------------------------------------------------------- trainer
+ * events */
 
 static void content_refused(struct edge *e, struct sl_event *event)
 {
@@ -243,7 +245,8 @@ void edge_trainer_event(struct edge *e, struct sl_event *event)
     }
 }
 
-/* ------------------------------------------------------------------------------------------------- the clock */
+/* ------------------------------------------------------------------------------------------------- the clock
+ */
 
 static void say_waiting(struct edge *e, uint64_t now, const char *text)
 {
@@ -284,17 +287,20 @@ static void wait_for_devices(struct edge *e, uint64_t now)
         return;
     }
     if (!e->first_join_ns) {
-        snprintf(text, sizeof text, "waiting for %u devices on %s", e->x->n_devices, e->x->edge.control);
+        snprintf(text, sizeof text, "waiting for %u devices on %.100s", e->x->n_devices, e->x->edge.control);
         say_waiting(e, now, text);
         if (now - e->port_up_ns > (uint64_t)e->x->edge.data.peer_timeout_s * SECOND_NS)
-            edge_end(e, EXIT_FAILURE, "gave up: no device has joined; start sluice-sim with the same --run directory");
+            edge_end(e, EXIT_FAILURE,
+                "gave up: no device has joined; start sluice-sim with the same --run directory");
         return;
     }
-    if (!e->x->training.deterministic && e->n_joined >= quorum && now - e->first_join_ns >= EDGE_QUORUM_WAIT_NS) {
+    if (!e->x->training.deterministic && e->n_joined >= quorum &&
+        now - e->first_join_ns >= EDGE_QUORUM_WAIT_NS) {
         edge_say(e, "beginning with %u of %u devices", e->n_joined, e->x->n_devices);
         begin(e);
     } else if (now - e->first_join_ns > EDGE_ALONE_NS) {
-        edge_end(e, EXIT_FAILURE, "gave up: too few devices have joined; see their messages in the simulator's log");
+        edge_end(e, EXIT_FAILURE,
+            "gave up: too few devices have joined; see their messages in the simulator's log");
     } else {
         snprintf(text, sizeof text, "%u of %u devices have joined", e->n_joined, e->x->n_devices);
         say_waiting(e, now, text);

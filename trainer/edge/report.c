@@ -12,9 +12,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { SAY_PER_S = 5, LIVE_TTY_S = 1, LIVE_PLAIN_S = 5, HLOG_S = 10, LATENCIES = 256 };
+enum { SAY_PER_S = 20, LIVE_TTY_S = 1, LIVE_PLAIN_S = 5, HLOG_S = 10, LATENCIES = 256 };
 
-/* --------------------------------------------------------------------------------------------------- messages */
+/* ---------------------------------------------------------------------------------------------------
+ * messages */
 
 static void end_live_line(struct edge *e)
 {
@@ -46,9 +47,11 @@ void edge_say(struct edge *e, const char *format, ...)
     va_end(args);
 }
 
-/* ------------------------------------------------------------------------------------------------ edge.jsonl */
+/* ------------------------------------------------------------------------------------------------ edge.jsonl
+ */
 
-/* Has an earlier incarnation got as far as training? Then its evaluation before training stands in the file. */
+/* Has an earlier incarnation got as far as training? Then its evaluation before training stands in the file.
+ */
 static bool has_trained(const char *path)
 {
     FILE *f = fopen(path, "r");
@@ -107,7 +110,8 @@ static void hex(const uint8_t *bytes, size_t n, char *out)
         snprintf(out + 2 * i, 3, "%02x", bytes[i]);
 }
 
-static const char notice[] = "splitting hides nothing by itself: token ids travel as text does, and activations can be inverted";
+static const char notice[] =
+    "splitting hides nothing by itself: token ids travel as text does, and activations can be inverted";
 
 void edge_report_start(struct edge *e)
 {
@@ -154,8 +158,12 @@ void edge_report_step(struct edge *e, const struct sl_event *event)
     cJSON_AddNumberToObject(o, "gang_ms", (double)gang_ns * 1e-6);
     cJSON_AddNumberToObject(o, "compute_ms", (double)event->step.compute_ns * 1e-6);
     cJSON_AddNumberToObject(o, "tokens_per_s", per_s((double)event->step.tokens, gang_ns));
-    cJSON_AddNumberToObject(o, "up_mbps", per_s(8e-6 * (double)(view.endpoint.bytes_rx - e->live.bytes_rx), sl_loop_now_ns() - e->live.shown_ns));
-    cJSON_AddNumberToObject(o, "down_mbps", per_s(8e-6 * (double)(view.endpoint.bytes_tx - e->live.bytes_tx), sl_loop_now_ns() - e->live.shown_ns));
+    cJSON_AddNumberToObject(o, "up_mbps",
+        per_s(
+            8e-6 * (double)(view.endpoint.bytes_rx - e->live.bytes_rx), sl_loop_now_ns() - e->live.shown_ns));
+    cJSON_AddNumberToObject(o, "down_mbps",
+        per_s(
+            8e-6 * (double)(view.endpoint.bytes_tx - e->live.bytes_tx), sl_loop_now_ns() - e->live.shown_ns));
     cJSON_AddNumberToObject(o, "retransmits", (double)view.endpoint.retransmits);
     cJSON_AddNumberToObject(o, "p99_ms", latency_ms(e, 0.99));
     cJSON_AddNumberToObject(o, "version", (double)event->step.version);
@@ -169,7 +177,8 @@ void edge_report_eval(struct edge *e, const struct device *d)
     for (uint32_t m = 0; m < d->n_evals; m++) {
         for (uint32_t w = 0; w < d->evals[m].n; w++) {
             snprintf(number, sizeof number, "%.17g", d->evals[m].nll[w]);
-            cJSON_AddItemToArray(nll, isfinite(d->evals[m].nll[w]) ? cJSON_CreateRaw(number) : cJSON_CreateNull());
+            cJSON_AddItemToArray(
+                nll, isfinite(d->evals[m].nll[w]) ? cJSON_CreateRaw(number) : cJSON_CreateNull());
             cJSON_AddItemToArray(tokens, cJSON_CreateNumber(d->evals[m].tokens[w]));
         }
     }
@@ -181,7 +190,8 @@ void edge_report_eval(struct edge *e, const struct device *d)
     edge_event(e, "eval", o);
 }
 
-/* ---------------------------------------------------------------------------------------------- the live line */
+/* ---------------------------------------------------------------------------------------------- the live
+ * line */
 
 static void show_live(struct edge *e, uint64_t now)
 {
@@ -201,9 +211,11 @@ static void show_live(struct edge *e, uint64_t now)
     char loss[32] = "-";
     if (training && e->steps)
         snprintf(loss, sizeof loss, "%.4f", e->loss);
-    printf("%sstep %llu  loss %s  %.0f tokens/s  up %.1f  down %.1f Mbit/s  devices %u  retransmissions %llu  p99 %.0f ms%s",
-        e->live.tty ? "\r\033[K" : "", (unsigned long long)e->global_step, loss, tokens, up, down, e->n_joined,
-        (unsigned long long)view.endpoint.retransmits, latency_ms(e, 0.99), e->live.tty ? "" : "\n");
+    printf("%sstep %llu  loss %s  %.0f tokens/s  up %.1f  down %.1f Mbit/s  devices %u  retransmissions %llu "
+           " p99 %.0f ms%s",
+        e->live.tty ? "\r\033[K" : "", (unsigned long long)e->global_step, loss, tokens, up, down,
+        e->n_joined, (unsigned long long)view.endpoint.retransmits, latency_ms(e, 0.99),
+        e->live.tty ? "" : "\n");
     e->live.open = e->live.tty;
     fflush(stdout);
 }
@@ -236,7 +248,8 @@ void edge_poll_report(struct edge *e, uint64_t now)
         show_live(e, now);
 }
 
-/* --------------------------------------------------------------------------------------------------- the end */
+/* --------------------------------------------------------------------------------------------------- the end
+ */
 
 static cJSON *ingest_numbers(struct edge *e)
 {
@@ -246,11 +259,13 @@ static cJSON *ingest_numbers(struct edge *e)
     const struct {
         const char *name;
         uint64_t value;
-    } rows[] = {{"requests", s.requests}, {"requests_repeated", s.requests_repeated}, {"requests_refused", s.requests_refused},
-        {"granted", s.granted}, {"ready", s.ready}, {"grants_expired", s.grants_expired}, {"grants_cancelled", s.grants_cancelled},
-        {"returned_gradient", s.returned_gradient}, {"returned_eval", s.returned_eval}, {"returned_refused", s.returned_refused},
-        {"returned_session_gone", s.returned_session_gone}, {"gradients_acked", s.gradients_acked}, {"parked", s.parked},
-        {"park_dropped", s.park_dropped}, {"units_placed", s.units_placed}, {"units_scratch", s.units_scratch},
+    } rows[] = {{"requests", s.requests}, {"requests_repeated", s.requests_repeated},
+        {"requests_refused", s.requests_refused}, {"granted", s.granted}, {"ready", s.ready},
+        {"grants_expired", s.grants_expired}, {"grants_cancelled", s.grants_cancelled},
+        {"returned_gradient", s.returned_gradient}, {"returned_eval", s.returned_eval},
+        {"returned_refused", s.returned_refused}, {"returned_session_gone", s.returned_session_gone},
+        {"gradients_acked", s.gradients_acked}, {"parked", s.parked}, {"park_dropped", s.park_dropped},
+        {"units_placed", s.units_placed}, {"units_scratch", s.units_scratch},
         {"units_released", s.units_released}, {"slots_in_use_max", s.slots_in_use_max}};
     for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++)
         cJSON_AddNumberToObject(o, rows[i].name, (double)rows[i].value);

@@ -36,7 +36,8 @@ static int make_run_dir(struct edge *e)
 {
     if (mkdir(e->options.run, 0700) && errno != EEXIST) {
         int status = -errno;
-        snprintf(e->err, sizeof e->err, "%s: cannot make the run directory: %s", e->options.run, strerror(-status));
+        snprintf(e->err, sizeof e->err, "%s: cannot make the run directory: %s", e->options.run,
+            strerror(-status));
         return status;
     }
     if (access(e->options.run, R_OK | W_OK | X_OK)) {
@@ -58,8 +59,8 @@ static int load_model(struct edge *e)
     return status;
 }
 
-/* Rules T17: a busy data lcore gets a CPU of its own, and everything else of ours keeps off it. EAL and OpenBLAS inherit what is
- * set here. An adaptive lcore sleeps, and is left to the scheduler. */
+/* Rules T17: a busy data lcore gets a CPU of its own, and everything else of ours keeps off it. EAL and
+ * OpenBLAS inherit what is set here. An adaptive lcore sleeps, and is left to the scheduler. */
 static void set_affinities(struct edge *e)
 {
     cpu_set_t mask, rest;
@@ -91,7 +92,8 @@ static int allocate(struct edge *e)
     e->devices = calloc(e->max_devices, sizeof *e->devices);
     e->sessions = calloc(e->max_sessions, sizeof *e->sessions);
     if (!e->devices || !e->sessions) {
-        snprintf(e->err, sizeof e->err, "not enough memory for %u devices; lower edge.max_devices", e->max_devices);
+        snprintf(e->err, sizeof e->err, "not enough memory for %u devices; lower edge.max_devices",
+            e->max_devices);
         return -ENOMEM;
     }
     for (uint32_t i = 0; i < e->max_devices; i++)
@@ -130,7 +132,8 @@ static int begin_or_resume(struct edge *e)
 static int listen_for_devices(struct edge *e)
 {
     const char *pki = e->options.pki;
-    char fallback[SL_PATH_BYTES + 8], ca[SL_PATH_BYTES + 32], cert[SL_PATH_BYTES + 32], key[SL_PATH_BYTES + 32];
+    char fallback[SL_PATH_BYTES + 8], ca[SL_PATH_BYTES + 32], cert[SL_PATH_BYTES + 32],
+        key[SL_PATH_BYTES + 32];
     if (!pki) {
         snprintf(fallback, sizeof fallback, "%s/pki", e->options.run);
         pki = fallback;
@@ -139,23 +142,29 @@ static int listen_for_devices(struct edge *e)
     snprintf(cert, sizeof cert, "%s/edge.pem", pki);
     snprintf(key, sizeof key, "%s/edge.key", pki);
     if (access(cert, R_OK) || access(key, R_OK) || access(ca, R_OK)) {
-        snprintf(e->err, sizeof e->err, "%s: no certificate for the edge node there; make one: scripts/pki ca %s && scripts/pki edge %s edge",
+        snprintf(e->err, sizeof e->err,
+            "%s: no certificate for the edge node there; make one: scripts/pki ca %s && scripts/pki edge %s "
+            "edge",
             pki, pki, pki);
         return -ENOENT;
     }
     int status = sl_tls_ctx_create(SL_TLS_SERVER, ca, cert, key, &e->tls, e->err, sizeof e->err);
     if (status)
         return status;
-    struct sl_control_config c = {.role = SL_CONTROL_EDGE, .adapter_bytes_max = e->max_cut * e->block * sizeof(float)};
-    return sl_loop_listen(
-        e->loop, e->x->edge.control, EDGE_HANDSHAKES, e->tls, &c, &edge_control_ops, e, e->err, sizeof e->err);
+    struct sl_control_config c = {
+        .role = SL_CONTROL_EDGE, .adapter_bytes_max = e->max_cut * e->block * sizeof(float)};
+    status = sl_loop_listen(e->loop, e->x->edge.control, EDGE_HANDSHAKES, e->tls, &c, &edge_control_ops, e,
+        e->err, sizeof e->err);
+    return status < 0 ? status : 0; /* else it is the port */
 }
 
 static void print_start(struct edge *e)
 {
-    edge_say(e, "model %s: %u layers, the edge computes from layer %u", e->x->model.path, e->shape->n_layers, e->min_cut);
+    edge_say(e, "model %s: %u layers, the edge computes from layer %u", e->x->model.path, e->shape->n_layers,
+        e->min_cut);
     edge_say(e, "EAL: %s", e->eal_args);
-    edge_say(e, "GEMM kernel %s, AEAD %s, codec %s", sl_gemm_kernel_name(), e->aead_name, sl_codec_name(e->codec));
+    edge_say(
+        e, "GEMM kernel %s, AEAD %s, codec %s", sl_gemm_kernel_name(), e->aead_name, sl_codec_name(e->codec));
 }
 
 int edge_start(struct edge *e)
@@ -195,7 +204,8 @@ int edge_start(struct edge *e)
     return 0;
 }
 
-/* Loop first: its callbacks use everything else. Then the trainer, then the lcore, whose slots the trainer uses. */
+/* Loop first: its callbacks use everything else. Then the trainer, then the lcore, whose slots the trainer
+ * uses. */
 void edge_stop(struct edge *e)
 {
     e->ending = true;
