@@ -1,9 +1,11 @@
-/* Slots: where a message's tensor lands, and what becomes of it (rules T6). A slot's memory is one run of an arena in a secure mapping.
+/* Slots: where a message's tensor lands, and what becomes of it (rules T6). A slot's memory is one run of an
+ * arena in a secure mapping.
  *
  *   FREE -> GRANTED -> FILLING -> READY -> IN_BATCH -> GRADIENT -> SENDING -> FREE
  *
- * Up to READY and from GRADIENT on the data lcore owns the slot; from the hand-off on the ready ring until the hand-off on the
- * return ring the trainer does. Ownership moves with the handle, so nothing here is atomic. */
+ * Up to READY and from GRADIENT on the data lcore owns the slot; from the hand-off on the ready ring until
+ * the hand-off on the return ring the trainer does. Ownership moves with the handle, so nothing here is
+ * atomic. */
 #pragma once
 
 #include "dataplane/wire/frame.h"
@@ -13,7 +15,13 @@
 #include <stdint.h>
 
 enum sl_slot_state {
-    SL_SLOT_FREE, SL_SLOT_GRANTED, SL_SLOT_FILLING, SL_SLOT_READY, SL_SLOT_IN_BATCH, SL_SLOT_GRADIENT, SL_SLOT_SENDING,
+    SL_SLOT_FREE,
+    SL_SLOT_GRANTED,
+    SL_SLOT_FILLING,
+    SL_SLOT_READY,
+    SL_SLOT_IN_BATCH,
+    SL_SLOT_GRADIENT,
+    SL_SLOT_SENDING,
 };
 
 /* What the trainer says of a slot that it gives back. */
@@ -26,13 +34,13 @@ struct sl_slot_outcome {
 struct sl_slot {
     uint32_t handle; /* index (low 16 bits) and generation (high 16 bits) */
     uint8_t state;
-    uint32_t session;  /* the endpoint's handle */
-    uint64_t device;   /* what the control side named the session: rank of the device in the run */
+    uint32_t session; /* the endpoint's handle */
+    uint64_t device;  /* what the control side named the session: rank of the device in the run */
     uint32_t grant;
     struct sl_request request; /* step, kind, sequence lengths */
     struct sl_grid grid;       /* of the message; a gradient has grid.tensor_units */
     uint64_t granted_ns, first_ns, ready_ns;
-    uint8_t *data;             /* tensor [rows, d_model] in the codec, then targets; 64-byte aligned */
+    uint8_t *data; /* tensor [rows, d_model] in the codec, then targets; 64-byte aligned */
     struct sl_slot_outcome outcome;
 };
 
