@@ -202,8 +202,8 @@ static void take_hello(struct edge *e, struct sl_control *control, const Sluice_
         d = edge_find_device(e, name);
         if (!d) {
             code = SLUICE__ERROR_CODE__ERROR_FULL;
-            snprintf(
-                text, sizeof text, "this edge node takes %u devices; raise edge.max_devices", e->max_devices);
+            snprintf(text, sizeof text, "this edge node is full: it takes %u devices; raise edge.max_devices",
+                e->max_devices);
         }
     }
     if (d && d->state != DEVICE_ABSENT)

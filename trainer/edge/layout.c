@@ -112,8 +112,11 @@ static int lay_out_slots(struct edge *e)
             x->n_devices);
         return -ERANGE;
     }
-    if (x->edge.max_devices < x->n_devices)
-        x->edge.max_devices = x->n_devices;
+    if (x->training.deterministic && x->edge.max_devices < x->n_devices) {
+        snprintf(e->err, sizeof e->err,
+            "training.deterministic: all %u devices have to be let in; raise edge.max_devices", x->n_devices);
+        return -ERANGE;
+    }
     e->max_devices = x->edge.max_devices;
     e->max_sessions = EDGE_SESSIONS_PER_DEVICE * e->max_devices;
     return 0;

@@ -100,6 +100,8 @@ int main(int argc, char **argv)
         e->exit_code = EXIT_FAILURE;
     }
     edge_report_end(e);
+    if (e->exit_code)
+        fprintf(stderr, "sluice-edge: %s\n", e->end_reason ? e->end_reason : "failed");
     edge_stop(e);
     return e->exit_code;
 }

@@ -87,8 +87,6 @@ void edge_end(struct edge *e, int exit_code, const char *reason)
         sl_control_bye(d->control, reason);
         sl_loop_flush(e->loop, d->control);
     }
-    if (exit_code && exit_code != EDGE_EXIT_INTERRUPTED)
-        edge_say(e, "%s", reason);
 }
 
 /* ------------------------------------------------------------------------------------------------ evaluation
@@ -345,9 +343,18 @@ static void mind_the_fleet(struct edge *e, uint64_t now)
         edge_end(e, EXIT_FAILURE, "gave up: its devices have left and did not come back within 120 s");
 }
 
+static bool sessions_are_closed(const struct edge *e)
+{
+    for (uint32_t s = 0; s < e->max_sessions; s++)
+        if (e->sessions[s].state != SESSION_FREE)
+            return false;
+    return true;
+}
+
 static void wind_down(struct edge *e, uint64_t now)
 {
-    bool quiet = sl_loop_connections(e->loop) == 0 || now - e->ending_ns > EDGE_BYE_NS;
+    bool closed = sl_loop_connections(e->loop) == 0 && sessions_are_closed(e);
+    bool quiet = closed || now - e->ending_ns > EDGE_BYE_NS;
     if (quiet && sl_loop_writes(e->loop) == 0 && !e->checkpoint_busy)
         sl_loop_stop(e->loop);
 }

@@ -266,7 +266,8 @@ static cJSON *ingest_numbers(struct edge *e)
         {"returned_refused", s.returned_refused}, {"returned_session_gone", s.returned_session_gone},
         {"gradients_acked", s.gradients_acked}, {"parked", s.parked}, {"park_dropped", s.park_dropped},
         {"units_placed", s.units_placed}, {"units_scratch", s.units_scratch},
-        {"units_released", s.units_released}, {"slots_in_use_max", s.slots_in_use_max}};
+        {"units_released", s.units_released}, {"slots_in_use", s.slots_in_use},
+        {"slots_in_use_max", s.slots_in_use_max}};
     for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++)
         cJSON_AddNumberToObject(o, rows[i].name, (double)rows[i].value);
     return o;
@@ -329,7 +330,7 @@ void edge_report_end(struct edge *e)
         if (text)
             puts(text);
         free(text);
-    } else {
+    } else if (e->exit_code == EXIT_SUCCESS) {
         printf("%llu steps, %.0f tokens/s while training; %s\n", (unsigned long long)e->global_step,
             per_s((double)e->tokens, e->train_ns), e->end_reason ? e->end_reason : "");
     }
