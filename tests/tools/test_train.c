@@ -381,7 +381,7 @@ static void errors__one_line_that_says_what(void **state)
             "--steps 1 "
             "--batch 1 --seq 8 --lr 1",
             "four: "},
-        {1, "tokenizer --vocab 100000 --text %s/four --out %s/o.json", "vocab"},
+        {1, "tokenizer --vocab 100000 --text %s/four --out %s/o.json", "the text yields only"},
         {1, "tokenizer --vocab 300 --text %s/nothing --out %s/o.json", "No such file"},
         {1, "tokenizer --vocab 300 --text %s/text --out %s/nowhere/o.json", "nowhere/o.json: No such file"},
         {1, "generate --model %s/nothing --prompt x", "nothing"},

@@ -72,6 +72,12 @@ int sl_input_choose(const struct sl_input_options *options, const struct sl_reco
 static int encode(const struct sl_record **chosen, size_t n, size_t n_files, const struct sl_tokenizer *tok,
     int32_t eos_id, struct sl_input *input, char *err, size_t err_cap)
 {
+    enum { NOTABLE = 4 << 20 }; /* bytes; more than these take seconds */
+    size_t bytes = 0;
+    for (size_t i = 0; i < n; i++)
+        bytes += chosen[i]->len;
+    if (bytes > NOTABLE)
+        fprintf(stderr, "tokenising %zu bytes\n", bytes);
     input->streams = calloc(n_files, sizeof *input->streams);
     int rc = input->streams ? 0 : -ENOMEM;
     for (size_t from = 0, to = 0; from < n && !rc; from = to) {

@@ -15,7 +15,7 @@ static int train(
     struct sl_records records;
     const struct sl_record **chosen = NULL;
     const char **texts = NULL;
-    size_t *lens = NULL, n = 0, len = 0;
+    size_t *lens = NULL, n = 0, len = 0, bytes = 0;
     char *json = NULL;
     int rc = sl_input_records(&in->text, &records, err, err_cap);
     if (rc)
@@ -28,8 +28,11 @@ static int train(
     }
     for (size_t i = 0; i < n && !rc; i++) {
         texts[i] = chosen[i]->text;
-        lens[i] = chosen[i]->len;
+        bytes += lens[i] = chosen[i]->len;
     }
+    enum { NOTABLE = 4 << 20 }; /* bytes; more than these take seconds */
+    if (!rc && bytes > NOTABLE)
+        fprintf(stderr, "learning %u ids from %zu bytes\n", vocab, bytes);
     if (!rc)
         rc = sl_tokenizer_train(texts, lens, n, vocab, &json, &len, err, err_cap);
     if (!rc)
