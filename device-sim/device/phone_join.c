@@ -281,7 +281,6 @@ static bool is_final(const struct sl_phone *p, Sluice__ErrorCode code)
     case SLUICE__ERROR_CODE__ERROR_NONE:
         return p->phase == SLUICE__PHASE__PHASE_DONE;
     case SLUICE__ERROR_CODE__ERROR_STALE:
-    case SLUICE__ERROR_CODE__ERROR_SHUTTING_DOWN:
     case SLUICE__ERROR_CODE__ERROR_KEY_SPENT:
     case SLUICE__ERROR_CODE__ERROR_TIMEOUT:
         return false;

@@ -158,8 +158,10 @@ static void connect_phone(struct sl_fleet *f, uint32_t i)
         &control_ops, f, &f->phone[i], &l->control);
 
     l->retry_ns = 0;
-    if (rc)
+    if (rc) {
+        l->control = NULL;
         schedule_retry(f, i, strerror(-rc));
+    }
 }
 
 void sl_line_bye(struct sl_fleet *f, uint32_t i, const char *text)

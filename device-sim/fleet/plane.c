@@ -184,6 +184,7 @@ static void closed(void *app, uint32_t session)
     p->open = false;
     p->retransmits_before += p->retransmits_now;
     p->retransmits_now = 0;
+    atomic_store_explicit(&p->published.key_spent, false, memory_order_relaxed);
     sl_store_session_closed(pl->store, session);
 }
 
