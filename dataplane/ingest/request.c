@@ -81,6 +81,20 @@ static bool repeats(struct sl_ingest *in, struct sl_ingest_session *s, const str
     }
 }
 
+/* A device that asks for a step of the other kind has gone over to another phase and given up what it had
+ * begun. Until its time ran out, such a grant would keep its slot, and in the end stand in the way of the
+ * session's newer ones. */
+static void end_given_up(struct sl_ingest *in, struct sl_ingest_session *s, const struct sl_request *r)
+{
+    for (unsigned i = 0; i < SL_GRANT_RING; i++) {
+        struct sl_grant_record *g = &s->ring[i];
+        if (g->state != SL_GRANT_OPEN || g->step >= r->step || g->entry->slot.request.kind == r->kind)
+            continue;
+        SL_COUNT(in->stats.grants_cancelled, 1);
+        sl_ingest_end_grant(in, g, SL_GRANT_LOST);
+    }
+}
+
 void sl_ingest_on_request(struct sl_ingest *in, uint32_t session, const struct sl_request *r)
 {
     struct sl_ingest_session *s = &in->sessions[session];
@@ -99,6 +113,7 @@ void sl_ingest_on_request(struct sl_ingest *in, uint32_t session, const struct s
         }
         return;
     }
+    end_given_up(in, s, r);
     for (w = s->waiting; w < s->waiting + SL_WAITING_PER_SESSION && w->used; w++)
         ;
     if (w == s->waiting + SL_WAITING_PER_SESSION) {

@@ -55,10 +55,38 @@ static void message__goes_up_and_its_gradient_down(void **state)
     edge_free(&e);
 }
 
+/* The phase changes: the training step that was granted is never sent, and must hold up no evaluation. */
+static void request__of_the_other_kind_ends_what_was_given_up(void **state)
+{
+    struct sl_request r = request_of(8, ROWS);
+    edge_init(&e, &(struct edge_options){.n_slots = 1});
+    edge_open(&e, 1, 42);
+    ask(&e, 1, 7);
+    turn(&e);
+    uint32_t given_up = granted_index(&e, 1);
+    send_units(&e, 1, given_up, 0, 4, 1);
+    assert_int_equal(stats_of(&e).slots_in_use, 1);
+    r.kind = SL_REQUEST_EVAL;
+    send_request(&e, 1, &r);
+    turn(&e);
+    assert_int_equal(stats_of(&e).grants_cancelled, 1);
+    uint32_t grant = granted_index(&e, 1);
+    assert_int_not_equal(grant, given_up);
+    send_units(&e, 1, given_up, 4, 4, 9); /* one that was still under way: not into the new message */
+    send_message(&e, 1, grant);
+    struct sl_slot *slot = trainer_takes(&e);
+    assert_non_null(slot);
+    assert_int_equal(slot->request.step, 8);
+    assert_int_not_equal(slot->data[4 * SL_UNIT_BYTES], 9);
+    assert_conserved(&e);
+    edge_free(&e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(message__goes_up_and_its_gradient_down),
+        cmocka_unit_test(request__of_the_other_kind_ends_what_was_given_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
