@@ -15,9 +15,34 @@ struct sl_compute {
     pthread_t thread;
     atomic_bool stop;
     struct sl_phone *phones;
+    uint32_t n;
     float *workspace;
     struct sl_ring_spsc *jobs, *done;
+    uint32_t n_waiting;
+    uint32_t waiting[]; /* phones, in the order they were posted */
 };
+
+static uint64_t due_ns(const struct sl_phone *p)
+{
+    return p->job_start_ns + p->job_modelled_ns;
+}
+
+/* The waiting phone whose modelled time ends first: a fast phone must not queue behind slow ones that have
+ * time. */
+static uint32_t take_most_urgent(struct sl_compute *c)
+{
+    uint32_t best = 0, phone;
+
+    for (uint32_t i = 1; i < c->n_waiting; i++) {
+        if (due_ns(&c->phones[c->waiting[i]]) < due_ns(&c->phones[c->waiting[best]]))
+            best = i;
+    }
+    phone = c->waiting[best];
+    c->n_waiting--;
+    for (uint32_t i = best; i < c->n_waiting; i++)
+        c->waiting[i] = c->waiting[i + 1];
+    return phone;
+}
 
 static void *work(void *arg)
 {
@@ -25,10 +50,12 @@ static void *work(void *arg)
     uint32_t phone;
 
     while (!atomic_load_explicit(&c->stop, memory_order_relaxed)) {
-        if (!sl_ring_spsc_pop(c->jobs, &phone, 1)) {
+        c->n_waiting += sl_ring_spsc_pop(c->jobs, c->waiting + c->n_waiting, c->n - c->n_waiting);
+        if (c->n_waiting == 0) {
             nanosleep(&idle_sleep, NULL);
             continue;
         }
+        phone = take_most_urgent(c);
         sl_phone_compute(&c->phones[phone], c->workspace);
         sl_ring_spsc_push(c->done, &phone, 1); /* has room for every phone */
     }
@@ -46,7 +73,7 @@ static void destroy(struct sl_compute *c)
 int sl_compute_start(struct sl_phone *phones, uint32_t n, size_t workspace_floats, struct sl_compute **out,
     char *err, size_t err_cap)
 {
-    struct sl_compute *c = calloc(1, sizeof(*c));
+    struct sl_compute *c = calloc(1, sizeof(*c) + n * sizeof(c->waiting[0]));
     uint32_t capacity = 2;
 
     if (!c)
@@ -54,6 +81,7 @@ int sl_compute_start(struct sl_phone *phones, uint32_t n, size_t workspace_float
     while (capacity <= n)
         capacity *= 2;
     c->phones = phones;
+    c->n = n;
     c->workspace = malloc(workspace_floats * sizeof(float));
     c->jobs = sl_ring_spsc_create(capacity);
     c->done = sl_ring_spsc_create(capacity);

@@ -1,5 +1,6 @@
-/* The thread that computes front halves, one after another. The control thread posts phones whose job is set
- * (sl_phone_compute) and takes them back; ownership of the front half goes along with the number. */
+/* The thread that computes front halves, one after another, the one whose modelled time ends first before the
+ * others. The control thread posts phones whose job is set (sl_phone_compute) and takes them back; ownership
+ * of the front half goes along with the number. */
 #pragma once
 
 #include "device-sim/device/phone.h"
