@@ -58,7 +58,7 @@ static struct sl_front *make_front(const struct sl_material *m, const struct sl_
             .beta2 = 0.999f,
             .eps = 1e-8f},
         .cut = c->cut,
-        .seq = e->data.seq,
+        .seq = c->seq,
         .train_windows = e->training.batch,
         .eval_windows = 1};
 
@@ -71,7 +71,7 @@ static double host_step_s(const struct sl_material *m, const struct sl_class_con
 {
     struct sl_front_batch batch = {.n = m->experiment->training.batch};
     const struct sl_stream *text = &m->shards[0].train;
-    uint32_t seq = m->experiment->data.seq;
+    uint32_t seq = c->seq;
     size_t message_bytes, gradient_bytes, windows = sl_windows(text, seq);
     struct sl_grid grid;
     double s = -1;
@@ -97,7 +97,7 @@ static double modelled_step_s(const struct sl_material *m, const struct sl_class
     uint32_t n = m->experiment->training.batch;
 
     for (uint32_t i = 0; i < n; i++)
-        len[i] = (uint16_t)(m->experiment->data.seq - 1);
+        len[i] = (uint16_t)(c->seq - 1);
     return sl_material_pass_s(m, c, len, n, c->cut, false) + sl_material_pass_s(m, c, len, n, c->cut, true);
 }
 

@@ -40,7 +40,7 @@ static int make_phone(struct sl_fleet *f, uint32_t i, size_t message_bytes)
         .model = f->material.model,
         .codec = f->material.codec,
         .mtu = e->edge.data.mtu,
-        .seq = e->data.seq,
+        .seq = sl_material_seq(&f->material, i),
         .batch = e->training.batch,
         .train = f->material.shards[i].train,
         .held_out = f->material.shards[i].held_out,
@@ -81,6 +81,7 @@ static int make_tables(struct sl_fleet *f, char *err, size_t err_cap)
 static int make_phones(struct sl_fleet *f, char *err, size_t err_cap)
 {
     struct sl_plane_config plane = {.experiment = f->material.experiment, .run_dir = f->options.run};
+    size_t workspace = 0, floats;
     int rc;
 
     sl_material_sizes(&f->material, &plane.message_bytes, &plane.gradient_bytes);
@@ -89,11 +90,11 @@ static int make_phones(struct sl_fleet *f, char *err, size_t err_cap)
         rc = make_phone(f, i, plane.message_bytes);
         if (rc)
             snprintf(err, err_cap, "phone %u cannot be set up: %s", i, strerror(-rc));
+        floats = sl_phone_workspace_floats(&f->phone[i].cfg, f->material.shape.d_model);
+        workspace = floats > workspace ? floats : workspace;
     }
     if (!rc)
-        rc = sl_compute_start(f->phone, f->n,
-            sl_phone_workspace_floats(&f->phone[0].cfg, f->material.shape.d_model), &f->compute, err,
-            err_cap);
+        rc = sl_compute_start(f->phone, f->n, workspace, &f->compute, err, err_cap);
     return rc;
 }
 

@@ -32,13 +32,14 @@ static int load_model(struct sl_material *m, char *err, size_t err_cap)
         return rc;
     const struct sl_model_config *shape = sl_model_config(m->model);
     m->shape = cost_shape(shape);
-    if (m->experiment->data.seq - 1 > shape->max_positions) {
-        snprintf(err, err_cap, "data.seq is %u, but the model has %u positions; lower data.seq",
-            m->experiment->data.seq, shape->max_positions);
-        return -EINVAL;
-    }
     for (uint32_t i = 0; i < m->experiment->n_classes; i++) {
         const struct sl_class_config *c = &m->experiment->fleet[i];
+        if (c->seq - 1 > shape->max_positions) {
+            snprintf(err, err_cap,
+                "windows of class %s have %u tokens, but the model has %u positions; lower data.seq", c->name,
+                c->seq, shape->max_positions);
+            return -EINVAL;
+        }
         if (c->cut >= 1 && c->cut < shape->n_layers)
             continue;
         snprintf(err, err_cap, "plan.cut is %u for class %s, but the model has %u blocks; give 1 to %u",
@@ -84,6 +85,11 @@ static int make_shards(struct sl_material *m, const struct sl_tokenizer *tok, ch
     return rc;
 }
 
+uint32_t sl_material_seq(const struct sl_material *m, uint32_t phone)
+{
+    return m->experiment->fleet[sl_experiment_class_of(m->experiment, phone)].seq;
+}
+
 /* Every phone gets an equal share of the held-out windows; what some do not have, others may use. */
 static int share_held_out(struct sl_material *m, char *err, size_t err_cap)
 {
@@ -98,7 +104,7 @@ static int share_held_out(struct sl_material *m, char *err, size_t err_cap)
     while (left && moved) {
         moved = false;
         for (uint32_t i = 0; i < n && left; i++) {
-            if (m->held_out_windows[i] == sl_windows(&m->shards[i].held_out, m->experiment->data.seq))
+            if (m->held_out_windows[i] == sl_windows(&m->shards[i].held_out, sl_material_seq(m, i)))
                 continue;
             m->held_out_windows[i]++;
             left--;
@@ -106,11 +112,11 @@ static int share_held_out(struct sl_material *m, char *err, size_t err_cap)
         }
     }
     for (uint32_t i = 0; i < n; i++) {
-        if (sl_windows(&m->shards[i].train, m->experiment->data.seq))
+        if (sl_windows(&m->shards[i].train, sl_material_seq(m, i)))
             continue;
         snprintf(err, err_cap,
             "phone %u has no full window of %u tokens; give it more text or lower data.seq", i,
-            m->experiment->data.seq);
+            sl_material_seq(m, i));
         return -EINVAL;
     }
     return 0;
@@ -157,13 +163,13 @@ void sl_material_free(struct sl_material *m)
 int sl_material_write_held_out(const struct sl_material *m, const char *run_dir, char *err, size_t err_cap)
 {
     struct sl_id_file f;
-    uint32_t seq = m->experiment->data.seq;
     int rc = sl_id_file_open(&f, run_dir, "heldout.ids", err, err_cap);
 
     if (rc)
         return rc;
     for (uint32_t i = 0; i < m->experiment->n_devices; i++)
-        sl_id_file_line(&f, m->shards[i].held_out.ids, (size_t)m->held_out_windows[i] * seq);
+        sl_id_file_line(
+            &f, m->shards[i].held_out.ids, (size_t)m->held_out_windows[i] * sl_material_seq(m, i));
     return sl_id_file_close(&f, err, err_cap);
 }
 
@@ -181,12 +187,14 @@ double sl_material_pass_s(const struct sl_material *m, const struct sl_class_con
 
 void sl_material_sizes(const struct sl_material *m, size_t *message_bytes, size_t *gradient_bytes)
 {
-    uint32_t batch = m->experiment->training.batch;
+    uint32_t batch = m->experiment->training.batch, rows = 1;
     uint32_t windows = batch > SL_PHONE_EVAL_WINDOWS ? batch : SL_PHONE_EVAL_WINDOWS;
     struct sl_grid g;
 
-    sl_grid_make(&g, windows * (m->experiment->data.seq - 1), m->shape.d_model, m->codec, 1, 1);
+    for (uint32_t i = 0; i < m->experiment->n_classes; i++)
+        rows = m->experiment->fleet[i].seq - 1 > rows ? m->experiment->fleet[i].seq - 1 : rows;
+    sl_grid_make(&g, windows * rows, m->shape.d_model, m->codec, 1, 1);
     *message_bytes = (size_t)g.n_units * SL_UNIT_BYTES;
-    sl_grid_make(&g, batch * (m->experiment->data.seq - 1), m->shape.d_model, m->codec, 0, 1);
+    sl_grid_make(&g, batch * rows, m->shape.d_model, m->codec, 0, 1);
     *gradient_bytes = (size_t)g.tensor_units * SL_UNIT_BYTES;
 }

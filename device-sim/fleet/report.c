@@ -184,7 +184,6 @@ static int by_gang(const void *a, const void *b)
 /* A line per trained window, in gang and device order: the yardstick trains on exactly these. */
 int sl_report_central(const struct sl_fleet *f, char *err, size_t err_cap)
 {
-    uint32_t seq = f->material.experiment->data.seq;
     struct sl_id_file file;
     size_t n = 0, k = 0;
 
@@ -204,6 +203,7 @@ int sl_report_central(const struct sl_fleet *f, char *err, size_t err_cap)
     int rc = sl_id_file_open(&file, f->options.run, "central.ids", err, err_cap);
     for (size_t r = 0; r < n && !rc; r++) {
         const struct sl_stream *text = &f->material.shards[rows[r].phone].train;
+        uint32_t seq = sl_material_seq(&f->material, rows[r].phone);
         for (uint32_t w = 0; w < rows[r].step->n; w++)
             sl_id_file_line(
                 &file, sl_window(text, seq, (rows[r].step->cursor + w) % sl_windows(text, seq)), seq);
