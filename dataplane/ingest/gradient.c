@@ -109,6 +109,7 @@ static void orphaned(struct sl_ingest *in, struct sl_slot_entry *e)
 {
     SL_COUNT(in->stats.returned_session_gone, 1);
     sl_slots_give(in->slots, e);
+    sl_ingest_note_use(in);
 }
 
 static void returned(struct sl_ingest *in, struct sl_slot_entry *e)

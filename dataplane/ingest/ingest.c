@@ -77,6 +77,7 @@ int sl_ingest_create(const struct sl_ingest_config *c, struct sl_ingest **out)
     TAILQ_INIT(&in->owing);
     for (uint32_t i = 0; i < c->max_sessions; i++)
         init_session(&in->sessions[i]);
+    sl_ingest_note_use(in);
     *out = in;
     return 0;
 }
@@ -94,11 +95,21 @@ void sl_ingest_bind(struct sl_ingest *in, struct sl_endpoint *endpoint)
     in->endpoint = endpoint;
 }
 
+void sl_ingest_note_use(struct sl_ingest *in)
+{
+    uint32_t free = sl_slots_free_count(in->slots), used = sl_slots_count(in->slots) - free;
+    __atomic_store_n(&in->stats.slots_free, free, __ATOMIC_RELAXED);
+    __atomic_store_n(&in->stats.slots_in_use, used, __ATOMIC_RELAXED);
+    if (used > in->stats.slots_in_use_max)
+        __atomic_store_n(&in->stats.slots_in_use_max, used, __ATOMIC_RELAXED);
+}
+
 /* The grant's slot is free again; where it is on a list it has been taken off. */
 void sl_ingest_release_slot(struct sl_ingest *in, struct sl_grant_record *g)
 {
     struct sl_ingest_session *s = &in->sessions[g->session];
     sl_slots_give(in->slots, g->entry);
+    sl_ingest_note_use(in);
     g->entry = NULL;
     s->n_slots--;
     sl_ingest_unhold(in, s);
@@ -148,7 +159,6 @@ void sl_ingest_session_opened(struct sl_ingest *in, uint32_t session, uint64_t d
     s->epoch++;
     s->device = device;
     s->last_grant = s->n_slots = 0;
-    s->finished_step = 0;
     s->fragment_units = in->config.fragment_units;
     s->divisor = sl_grid_divisor(s->fragment_units);
 }
@@ -182,26 +192,15 @@ const struct sl_sink_ops sl_ingest_sink = {.place = sl_ingest_place,
 
 /* ---- the turn ---- */
 
-static void note_use(struct sl_ingest *in)
-{
-    uint32_t free = sl_slots_free_count(in->slots), used = sl_slots_count(in->slots) - free;
-    __atomic_store_n(&in->stats.slots_free, free, __ATOMIC_RELAXED);
-    __atomic_store_n(&in->stats.slots_in_use, used, __ATOMIC_RELAXED);
-    if (used > in->stats.slots_in_use_max)
-        __atomic_store_n(&in->stats.slots_in_use_max, used, __ATOMIC_RELAXED);
-}
-
 void sl_ingest_poll(struct sl_ingest *in, uint64_t now_ns)
 {
     in->now_ns = now_ns;
-    note_use(in); /* before slots come back: the most that were in use */
     sl_ingest_push_backlog(in);
     sl_ingest_take_returned(in);
     sl_ingest_expire(in);
     sl_ingest_park_late(in);
     sl_ingest_pay(in);
     sl_ingest_grant_waiting(in);
-    note_use(in);
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b)

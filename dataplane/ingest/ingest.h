@@ -31,7 +31,7 @@ struct sl_ingest_config {
  * The names without a verb in them are gauges: waiting, outstanding, with_trainer, park_bytes, slots. */
 struct sl_ingest_stats {
     uint64_t requests, requests_repeated, requests_refused, requests_gone,
-        requests_waiting; /* gone: with their session */
+        requests_waiting; /* gone: with their session or phase */
     uint64_t granted, ready, grants_expired, grants_cancelled, grants_outstanding;
     uint64_t with_trainer; /* READY and not yet returned */
     uint64_t returned_gradient, returned_eval, returned_refused, returned_skipped, returned_session_gone;

@@ -63,7 +63,6 @@ struct sl_ingest_session {
     uint32_t n_slots; /* that this session holds */
     uint64_t divisor; /* of fragment_units */
     uint64_t device;
-    uint64_t finished_step; /* highest of the finished steps that fell off the ring: steps only ever go up */
     struct sl_waiting_list held;
     struct sl_waiting waiting[SL_WAITING_PER_SESSION];
     struct sl_grant_record ring[SL_GRANT_RING];
@@ -142,3 +141,4 @@ void sl_ingest_tell_lost(struct sl_ingest *, struct sl_grant_record *, enum sl_l
 void sl_ingest_release_gradient(struct sl_ingest *, struct sl_grant_record *, enum sl_grant_state);
 /* ingest.c */
 void sl_ingest_release_slot(struct sl_ingest *, struct sl_grant_record *);
+void sl_ingest_note_use(struct sl_ingest *); /* after a slot was taken or given back */

@@ -84,12 +84,12 @@ static inline void refuse(struct sl_rx *rx, enum sl_drop why)
 
 static inline void place_one(struct sl_ingest *in, struct sl_rx *rx)
 {
-    struct sl_ingest_session *s = &in->sessions[rx->session];
-    if (rx->session >= in->max_sessions || !s->open || rx->grant == 0 || rx->grant > s->last_grant) {
+    const struct sl_ingest_session *s = rx->session < in->max_sessions ? &in->sessions[rx->session] : NULL;
+    if (s == NULL || !s->open || rx->grant == 0 || rx->grant > s->last_grant) {
         refuse(rx, SL_DROP_NO_GRANT);
         return;
     }
-    struct sl_grant_record *g = &s->ring[rx->grant & SL_GRANT_RING_MASK];
+    const struct sl_grant_record *g = &s->ring[rx->grant & SL_GRANT_RING_MASK];
     if (g->index == rx->grant && !on_grid(s, g, rx)) {
         refuse(rx, SL_DROP_OFF_GRID);
         return;

@@ -63,7 +63,7 @@ static bool repeats(struct sl_ingest *in, struct sl_ingest_session *s, const str
 {
     struct sl_grant_record *g = grant_of_step(s, r->step);
     if (g == NULL)
-        return r->step <= s->finished_step;
+        return false;
     switch (g->state) {
     case SL_GRANT_OPEN:
         if (!same_shape(&g->entry->slot.request, r)) {
@@ -81,11 +81,25 @@ static bool repeats(struct sl_ingest *in, struct sl_ingest_session *s, const str
     }
 }
 
+static void stop_waiting(struct sl_ingest *in, struct sl_waiting *w)
+{
+    TAILQ_REMOVE(w->held ? &in->sessions[w->session].held : &in->queue, w, link);
+    w->used = w->held = false;
+    SL_COUNT(in->stats.requests_waiting, (uint64_t)-1);
+}
+
 /* A device that asks for a step of the other kind has gone over to another phase and given up what it had
  * begun. Until its time ran out, such a grant would keep its slot, and in the end stand in the way of the
  * session's newer ones. */
 static void end_given_up(struct sl_ingest *in, struct sl_ingest_session *s, const struct sl_request *r)
 {
+    for (unsigned i = 0; i < SL_WAITING_PER_SESSION; i++) {
+        struct sl_waiting *w = &s->waiting[i];
+        if (!w->used || w->request.step >= r->step || w->request.kind == r->kind)
+            continue;
+        stop_waiting(in, w);
+        SL_COUNT(in->stats.requests_gone, 1);
+    }
     for (unsigned i = 0; i < SL_GRANT_RING; i++) {
         struct sl_grant_record *g = &s->ring[i];
         if (g->state != SL_GRANT_OPEN || g->step >= r->step || g->entry->slot.request.kind == r->kind)
@@ -128,13 +142,6 @@ void sl_ingest_on_request(struct sl_ingest *in, uint32_t session, const struct s
     TAILQ_INSERT_TAIL(&in->queue, w, link);
     SL_COUNT(in->stats.requests_waiting, 1);
     sl_ingest_grant_waiting(in);
-}
-
-static void stop_waiting(struct sl_ingest *in, struct sl_waiting *w)
-{
-    TAILQ_REMOVE(w->held ? &in->sessions[w->session].held : &in->queue, w, link);
-    w->used = w->held = false;
-    SL_COUNT(in->stats.requests_waiting, (uint64_t)-1);
 }
 
 void sl_ingest_drop_waiting(struct sl_ingest *in, struct sl_ingest_session *s)
@@ -182,12 +189,12 @@ static void grant(struct sl_ingest *in, const struct sl_waiting *w)
 {
     struct sl_ingest_session *s = &in->sessions[w->session];
     struct sl_slot_entry *e = sl_slots_take(in->slots, w->grid.n_units);
+    sl_ingest_note_use(in);
     uint32_t index = ++s->last_grant;
     struct sl_grant_record *g = &s->ring[index & SL_GRANT_RING_MASK];
-    if (g->state == SL_GRANT_DONE && g->step > s->finished_step)
-        s->finished_step = g->step;
     g->index = index;
     g->state = SL_GRANT_OPEN;
+    g->lost_reason = 0;
     g->fragment_units = w->grid.fragment_units;
     g->divisor = sl_grid_divisor(w->grid.fragment_units);
     g->n_units = w->grid.n_units;

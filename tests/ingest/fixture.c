@@ -192,7 +192,10 @@ uint32_t granted_index(struct edge *e, uint32_t session)
 {
     const struct sl_frame *f = next_frame(e, session, SL_FRAME_GRANT);
     assert_non_null(f);
-    return f->grant.index;
+    uint32_t newest = f->grant.index;
+    while ((f = next_frame(e, session, SL_FRAME_GRANT)) != NULL)
+        newest = f->grant.index > newest ? f->grant.index : newest;
+    return newest;
 }
 
 void assert_lost(struct edge *e, uint32_t session, uint32_t grant, uint64_t step, enum sl_lost_reason reason)

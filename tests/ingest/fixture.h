@@ -66,7 +66,8 @@ void turn(struct edge *);
 void turn_at(struct edge *, uint64_t now_ns);
 /* The next frame of a type that the device has not taken yet; NULL: none. Frames of other types stay. */
 const struct sl_frame *next_frame(struct edge *, uint32_t session, enum sl_frame_type);
-uint32_t granted_index(struct edge *, uint32_t session); /* of the next GRANT, which must be there */
+uint32_t granted_index(
+    struct edge *, uint32_t session); /* the newest in GRANTs not taken; there must be one */
 void assert_lost(struct edge *, uint32_t session, uint32_t grant, uint64_t step, enum sl_lost_reason);
 
 /* The trainer's side. */
