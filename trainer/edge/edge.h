@@ -63,7 +63,6 @@ struct device {
     const struct sl_class_config *class;
     uint32_t session; /* handle */
     uint64_t session_id, receive_id;
-    uint8_t secret[32];
     uint32_t epoch;
     uint64_t last_step; /* newest step that the last version of G contains */
     bool phase_done;

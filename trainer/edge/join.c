@@ -50,7 +50,7 @@ static void close_session(struct edge *e, uint32_t handle)
 static int open_session(struct edge *e, struct device *d)
 {
     uint32_t random;
-    uint8_t context[12];
+    uint8_t context[12], secret[SL_SECRET_BYTES];
     int status = take_session(e, d->index, &d->session);
     if (status)
         return status;
@@ -60,19 +60,19 @@ static int open_session(struct edge *e, struct device *d)
     d->epoch++;
     sl_exporter_context(d->session_id, d->epoch, context);
     if (!status)
-        status = sl_tls_export(sl_control_tls(d->control), SL_EXPORTER_LABEL, context, sizeof context,
-            d->secret, sizeof d->secret);
+        status = sl_tls_export(
+            sl_control_tls(d->control), SL_EXPORTER_LABEL, context, sizeof context, secret, sizeof secret);
     if (!status) {
         struct sl_session_config c = {.local_id = d->session_id,
             .peer_id = d->receive_id,
             .fragment_units = e->fragment_units,
             .mtu = e->x->edge.data.mtu,
             .local = e->data_addr};
-        memcpy(c.secret, d->secret, sizeof c.secret);
+        memcpy(c.secret, secret, sizeof c.secret);
         status = sl_lcore_open_session(e->lcore, &c, d->index);
         explicit_bzero(&c, sizeof c);
     }
-    explicit_bzero(d->secret, sizeof d->secret);
+    explicit_bzero(secret, sizeof secret);
     if (status)
         e->sessions[d->session].state = SESSION_FREE;
     return status;

@@ -9,10 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { SAY_PER_S = 20, LIVE_TTY_S = 1, LIVE_PLAIN_S = 5, HLOG_S = 10, LATENCIES = 256 };
+enum { SAY_PER_S = 20, LIVE_TTY_S = 1, LIVE_PLAIN_S = 5, HLOG_S = 10, LATENCIES = 256, LIVE_COLUMNS = 79 };
 
 /* ---------------------------------------------------------------------------------------------------
  * messages */
@@ -193,6 +194,13 @@ void edge_report_eval(struct edge *e, const struct device *d)
 /* ---------------------------------------------------------------------------------------------- the live
  * line */
 
+/* A line that wraps cannot be taken back: it is cut to what the terminal shows. */
+static int columns(void)
+{
+    struct winsize w;
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 1 ? w.ws_col - 1 : LIVE_COLUMNS;
+}
+
 static void show_live(struct edge *e, uint64_t now)
 {
     struct lcore_view view;
@@ -201,21 +209,24 @@ static void show_live(struct edge *e, uint64_t now)
     double tokens = per_s((double)(e->tokens - e->live.tokens), ns);
     double up = per_s(8e-6 * (double)(view.endpoint.bytes_rx - e->live.bytes_rx), ns);
     double down = per_s(8e-6 * (double)(view.endpoint.bytes_tx - e->live.bytes_tx), ns);
-    bool training = e->phase == SLUICE__PHASE__PHASE_TRAIN || e->phase == SLUICE__PHASE__PHASE_EVAL_AFTER;
+    bool training = e->phase == SLUICE__PHASE__PHASE_TRAIN && e->steps;
     e->live.shown_ns = now;
     e->live.tokens = e->tokens;
     e->live.bytes_rx = view.endpoint.bytes_rx;
     e->live.bytes_tx = view.endpoint.bytes_tx;
     if (e->options.json || e->phase == SLUICE__PHASE__PHASE_WAIT || e->ending)
         return;
-    char loss[32] = "-";
-    if (training && e->steps)
-        snprintf(loss, sizeof loss, "%.4f", e->loss);
-    printf("%sstep %llu  loss %s  %.0f tokens/s  up %.1f  down %.1f Mbit/s  devices %u  retransmissions %llu "
-           " p99 %.0f ms%s",
-        e->live.tty ? "\r\033[K" : "", (unsigned long long)e->global_step, loss, tokens, up, down,
-        e->n_joined, (unsigned long long)view.endpoint.retransmits, latency_ms(e, 0.99),
-        e->live.tty ? "" : "\n");
+    char what[64] = "evaluating", line[256];
+    if (training)
+        snprintf(what, sizeof what, "step %llu  loss %.4f  %.0f tokens/s", (unsigned long long)e->global_step,
+            e->loss, tokens);
+    snprintf(line, sizeof line,
+        "%s  up %.1f  down %.1f Mbit/s  devices %u  retransmissions %llu  p99 %.0f ms", what, up, down,
+        e->n_joined, (unsigned long long)view.endpoint.retransmits, latency_ms(e, 0.99));
+    if (e->live.tty)
+        printf("\r\033[K%.*s", columns(), line);
+    else
+        puts(line);
     e->live.open = e->live.tty;
     fflush(stdout);
 }

@@ -11,7 +11,10 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
+
+enum { LISTEN_TRIES = 20, LISTEN_AGAIN_NS = 100000000 };
 
 volatile sig_atomic_t edge_interrupted;
 
@@ -129,6 +132,19 @@ static int begin_or_resume(struct edge *e)
     return status;
 }
 
+/* The socket of an edge that was killed a moment ago goes only when the kernel has taken its io_uring apart,
+ * which it does behind the process' end: a restart must not fail on that. */
+static int listen_once_free(struct edge *e, const struct sl_control_config *c)
+{
+    for (unsigned i = 0;; i++) {
+        int status = sl_loop_listen(e->loop, e->x->edge.control, EDGE_HANDSHAKES, e->tls, c,
+            &edge_control_ops, e, e->err, sizeof e->err);
+        if (status != -EADDRINUSE || i == LISTEN_TRIES || edge_interrupted)
+            return status;
+        nanosleep(&(struct timespec){.tv_nsec = LISTEN_AGAIN_NS}, NULL);
+    }
+}
+
 static int listen_for_devices(struct edge *e)
 {
     const char *pki = e->options.pki;
@@ -153,8 +169,7 @@ static int listen_for_devices(struct edge *e)
         return status;
     struct sl_control_config c = {
         .role = SL_CONTROL_EDGE, .adapter_bytes_max = e->max_cut * e->block * sizeof(float)};
-    status = sl_loop_listen(e->loop, e->x->edge.control, EDGE_HANDSHAKES, e->tls, &c, &edge_control_ops, e,
-        e->err, sizeof e->err);
+    status = listen_once_free(e, &c);
     return status < 0 ? status : 0; /* else it is the port */
 }
 
