@@ -29,25 +29,25 @@ static void set(uint64_t *at, uint64_t v)
     __atomic_store_n(at, v, __ATOMIC_RELAXED);
 }
 
+/* Only the ends are written and looked at: a survivor crashes inside of a driver's burst, so that is where
+ * the time should go. */
 static void fill(struct sl_dgram *d, uint64_t number)
 {
-    static const struct sl_addr a = {
-        .ip = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 1}, .port = 7000};
-    d->len = (uint16_t)(MIN_BYTES + number % (MAX_BYTES - MIN_BYTES));
+    static const struct sl_addr a = {.ip = {[10] = 0xff, [11] = 0xff, 10, 0, 0, 1}, .port = 7000};
+    d->len = (uint16_t)(MAX_BYTES - number % 64);
     d->src = d->dst = a;
     memcpy(d->data, &number, sizeof(number));
-    memset(d->data + sizeof(number), (int)(number * 31 & 0xff), d->len - sizeof(number));
+    memcpy(d->data + d->len - sizeof(number), &number, sizeof(number));
 }
 
 static int wrong(const struct sl_dgram *d)
 {
-    uint64_t number;
+    uint64_t first, last;
     if (d->len < MIN_BYTES)
         return 1;
-    memcpy(&number, d->data, sizeof(number));
-    uint8_t value = (uint8_t)(number * 31 & 0xff);
-    return d->len != MIN_BYTES + number % (MAX_BYTES - MIN_BYTES) || d->data[sizeof(number)] != value ||
-           d->data[d->len - 1] != value || d->dst.port != 7000;
+    memcpy(&first, d->data, sizeof(first));
+    memcpy(&last, d->data + d->len - sizeof(last), sizeof(last));
+    return first != last || d->len != MAX_BYTES - first % 64 || d->dst.port != 7000;
 }
 
 static void report(struct peer_report *r, struct sl_port *port)
@@ -94,7 +94,7 @@ static void run(struct sl_port *port, struct peer_report *r)
         sl_port_free(port, d, n);
         if (sl_port_rests(port)) {
             rests++;
-        } else if (turn % 4 == 0 && (n = sl_port_alloc(port, d, BURST)) > 0) {
+        } else if ((n = sl_port_alloc(port, d, BURST)) > 0) {
             for (unsigned i = 0; i < n; i++)
                 fill(&d[i], number++);
             sl_port_tx(port, d, n);
@@ -102,11 +102,8 @@ static void run(struct sl_port *port, struct peer_report *r)
         set(&r->alive, turn + 1);
         set(&r->bad, bad);
         set(&r->held_back, rests);
-        if (turn % 16 == 0) {
+        if (turn % 64 == 0)
             report(r, port);
-            struct timespec nap = {.tv_nsec = 20000};
-            nanosleep(&nap, NULL);
-        }
     }
 }
 
