@@ -21,5 +21,6 @@ struct sl_eal_config {
  * EAL's threads are started with every signal blocked: signals stay the program's. */
 int sl_eal_start(const struct sl_eal_config *, char *args, size_t args_cap, char *err, size_t err_cap);
 void sl_eal_stop(void);
-/* The interrupt thread is parked for good (gate.h): sl_eal_stop must not wait for it. What EAL holds ends with the process. */
+/* The interrupt thread is parked for good (gate.h): sl_eal_stop must not wait for it. What EAL holds ends
+ * with the process. */
 void sl_eal_keep_until_exit(void);

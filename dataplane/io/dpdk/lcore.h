@@ -1,9 +1,11 @@
-/* The data lcore: one thread that polls a port, runs a transport endpoint and its sink to completion, and sends.
+/* The data lcore: one thread that polls a port, runs a transport endpoint and its sink to completion, and
+ * sends.
  *
  *   port rx -> [emulator down] -> sl_rx_burst -> app poll -> sl_tx_burst -> [emulator up] -> port tx
  *
- * No lock, no allocation and no syscall per packet or message; in `adaptive` poll mode it sleeps at most 100 us after 50 us
- * without work: the one syscall. Sessions are installed and removed by commands from one control thread (rules T13). */
+ * No lock, no allocation and no syscall per packet or message; in `adaptive` poll mode it sleeps at most 100
+ * us after 50 us without work: the one syscall. Sessions are installed and removed by commands from one
+ * control thread (rules T13). */
 #pragma once
 
 #include "dataplane/io/dpdk/port.h"
@@ -18,8 +20,8 @@ struct sl_lcore_ops {
     uint64_t (*deadline)(void *app); /* UINT64_MAX: none */
 };
 
-/* A link emulator between port and endpoint (device-sim/link): takes datagrams, gives them back when they would arrive.
- * What it drops it frees itself with sl_port_free. All on the lcore's thread. */
+/* A link emulator between port and endpoint (device-sim/link): takes datagrams, gives them back when they
+ * would arrive. What it drops it frees itself with sl_port_free. All on the lcore's thread. */
 struct sl_emulator_ops {
     void (*up)(void *emulator, struct sl_dgram *, unsigned n, uint64_t now_ns);   /* leaving the endpoint */
     void (*down)(void *emulator, struct sl_dgram *, unsigned n, uint64_t now_ns); /* from the port */
@@ -46,13 +48,14 @@ struct sl_lcore;
 /* Returns once the thread runs on its CPU (rules T17), or has failed to: err says why in one line. */
 int sl_lcore_start(const struct sl_lcore_config *, struct sl_lcore **, char *err, size_t err_cap);
 void sl_lcore_stop(struct sl_lcore *); /* joins the thread */
-/* From the control thread only. `user` comes back in ops->opened and in the confirmation. -EAGAIN: the ring is full. */
+/* From the control thread only. `user` comes back in ops->opened and in the confirmation. -EAGAIN: the ring
+ * is full. */
 int sl_lcore_open_session(struct sl_lcore *, const struct sl_session_config *, uint64_t user);
 int sl_lcore_close_session(struct sl_lcore *, uint32_t session);
 struct sl_lcore_confirm {
     uint32_t session;
-    int status;   /* of sl_endpoint_open */
-    bool closed;  /* this answers a close */
+    int status;  /* of sl_endpoint_open */
+    bool closed; /* this answers a close */
     uint64_t user;
 };
 /* From the same control thread: what the lcore has done since. Returns whether there was one. */
