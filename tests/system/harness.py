@@ -20,7 +20,7 @@ EDGE = os.path.join(BUILD, "trainer", "edge", "sluice-edge")
 SIM = os.path.join(BUILD, "device-sim", "fleet", "sluice-sim")
 TRAIN = os.path.join(BUILD, "trainer", "tools", "sluice-train")
 PKI = os.path.join(ROOT, "scripts", "pki")
-MODEL = os.path.join(ROOT, "trainer", "models", "base")
+MODEL = os.environ.get("SLUICE_TEST_MODEL", os.path.join(ROOT, "trainer", "models", "base"))
 TIMEOUT_S = 240  # of one run: far above what any takes, so that a hang fails instead of hanging the suite
 
 # Phones that cost nothing: the tests below are about results, not about times.
@@ -171,7 +171,7 @@ def train_json(*arguments):
     return json.loads(done.stdout)
 
 
-def central(run, *extra):
+def central(run, *extra, lr=None):
     """The same windows trained in one process (rules L6)."""
     what = run.experiment
     steps = len(run.losses())
@@ -181,7 +181,7 @@ def central(run, *extra):
     lora, optimizer = what["training"]["lora"], what["training"]["optimizer"]
     seqs = [c.get("seq", what["data"]["seq"]) for c in what["fleet"]]
     return train_json("lora", "--model", what["model"]["path"], "--ids", os.path.join(run.dir, "central.ids"), "--steps", str(steps),
-                      "--batch", str(windows // steps), "--seq", str(max(seqs)), "--tails", "--lr", str(optimizer["lr"]),
+                      "--batch", str(windows // steps), "--seq", str(max(seqs)), "--tails", "--lr", str(lr or optimizer["lr"]),
                       "--optimizer", optimizer["kind"], "--rank", str(lora["rank"]), "--alpha", str(lora["alpha"]),
                       "--targets", ",".join(lora["targets"]), "--seed", str(what["seed"]), *extra)["losses"]
 

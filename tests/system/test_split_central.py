@@ -22,7 +22,7 @@ def test_one_device_every_cut_is_bit_identical():
             assert len(losses) == 50
             expected = central(run)
             assert losses == expected, f"cut {cut}: first difference at step {next(i for i, (a, b) in enumerate(zip(losses, expected)) if a != b)}"
-            assert abs(losses[-1] - central(run, "--lr", "1e-12")[-1]) > 1e-3, "nothing was learnt: the comparison proves nothing"
+            assert abs(losses[-1] - central(run, lr=1e-12)[-1]) > 1e-3, "nothing was learnt: the comparison proves nothing"
 
 
 def test_one_device_with_sgd_is_bit_identical():
