@@ -13,8 +13,8 @@ def live_fleet(**changes):
     training = experiment()["training"]
     training.update(deterministic=False, gang={"quorum": 0.5, "deadline": 2})
     training.update(changes.pop("training", {}))
-    # Half a second a step, so that something can happen in mid-training.
-    fleet = [phone_class("a", 2, compute_gflops=0.05), phone_class("b", 1, compute_gflops=0.05)]
+    # A quarter of a second a step, so that something can happen in mid-training.
+    fleet = [phone_class("a", 2, compute_gflops=0.4), phone_class("b", 1, compute_gflops=0.4)]
     return experiment(fleet=fleet, plan={"cut": [2, 4]}, training=training, **{"run": {"steps": 20}, **changes})
 
 
@@ -68,7 +68,7 @@ def test_edge_killed_in_deterministic_mode_ends_with_the_same_adapter():
     """A checkpoint is a cut (rules T12): what came after it is done again, and the result is that of an undisturbed run."""
     images = []
     for disturbed in (False, True):
-        what = experiment(fleet=[phone_class("a", 2, compute_gflops=0.05), phone_class("b", 1, compute_gflops=0.05)], plan={"cut": [2, 4]},
+        what = experiment(fleet=[phone_class("a", 2, compute_gflops=0.4), phone_class("b", 1, compute_gflops=0.4)], plan={"cut": [2, 4]},
                           run={"steps": 20})
         with Run(what) as run:
             sim, edge = run.start_sim(), run.start_edge()
