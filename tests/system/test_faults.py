@@ -188,8 +188,8 @@ def test_another_model_is_refused_with_a_sentence():
         subprocess.run(["cp", "-r", MODEL, copy], check=True)
         with open(os.path.join(copy, "config.json"), "a", encoding="utf-8") as f:
             f.write("\n")
-        run.start_edge()
-        other.experiment["model"]["path"] = copy
+        edge = run.start_edge()
+        run.wait_for(lambda: run.events("edge", "start"), "the edge", processes=(edge,))
         run.write_experiment({**run.experiment, "model": {"path": copy}})
         sim = run.start_sim()
         refused(run, sim=sim, needle="model")
