@@ -6,6 +6,7 @@
 #include <string.h>
 
 enum { POP_BURST = 32 };
+#define LOST_AGAIN_NS UINT64_C(1000000000) /* a lost grant's STEP_LOST is not said more often */
 
 /* ---- what is owed ---- */
 
@@ -22,7 +23,8 @@ static int say(struct sl_ingest *in, const struct sl_grant_record *g, uint8_t wh
         break;
     case SL_OWES_LOST:
         f.type = SL_FRAME_STEP_LOST;
-        f.step_lost = (struct sl_step_lost){.grant = g->index, .step = g->step, .reason = g->lost_reason};
+        f.step_lost = (struct sl_step_lost){
+            .grant = g->unheard_of ? 0 : g->index, .step = g->step, .reason = g->lost_reason};
         break;
     default:
         f.type = SL_FRAME_RESULT;
@@ -49,6 +51,10 @@ static bool comes_later(int err)
 
 static void pay_one(struct sl_ingest *in, struct sl_grant_record *g)
 {
+    if (g->owes & SL_OWES_LOST_AGAIN && in->now_ns - g->told_ns >= LOST_AGAIN_NS) {
+        g->told_ns = in->now_ns;
+        g->owes = (uint8_t)((g->owes & ~SL_OWES_LOST_AGAIN) | SL_OWES_LOST);
+    }
     for (uint8_t what = SL_OWES_GRANT; what <= SL_OWES_RESULT; what = (uint8_t)(what << 1))
         if (g->owes & what && !comes_later(say(in, g, what)))
             g->owes &= (uint8_t)~what;

@@ -23,13 +23,14 @@ enum sl_grant_state {
 };
 
 /* What is still to be said or begun; -ENOBUFS of the endpoint leaves it for the next turn. */
-enum { SL_OWES_GRANT = 1, SL_OWES_LOST = 2, SL_OWES_RESULT = 4, SL_OWES_SEND = 8 };
+enum { SL_OWES_GRANT = 1, SL_OWES_LOST = 2, SL_OWES_RESULT = 4, SL_OWES_SEND = 8, SL_OWES_LOST_AGAIN = 16 };
 
 struct sl_grant_record {
     uint32_t index; /* within the session, from 1; 0: none */
     uint8_t state;  /* enum sl_grant_state */
     uint8_t owes, lost_reason;
-    bool queued; /* among those that owe */
+    bool queued;     /* among those that owe */
+    bool unheard_of; /* lost before its GRANT was said */
     /* what every packet needs: the grid, and where it lies */
     uint16_t fragment_units;
     uint32_t n_units;

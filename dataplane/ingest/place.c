@@ -4,9 +4,6 @@
 
 #include <string.h>
 
-#define RETELL_NS                                                                                            \
-    UINT64_C(1000000000) /* at most so often a device that sends a lost message is told so again */
-
 /* ---- ranges of bits ---- */
 
 /* The bits of word `word` that lie in [first, first + n). */
@@ -189,14 +186,13 @@ static inline void commit_placed(struct sl_ingest *in, const struct sl_rx *rx, b
         complete(in, g);
 }
 
-/* A device that sends a message that was given up has not understood STEP_LOST, which can overtake its GRANT.
- */
+/* A device that sends a message that was given up has not understood: STEP_LOST can overtake its GRANT. */
 static inline void commit_scratch(struct sl_ingest *in, const struct sl_rx *rx)
 {
     SL_COUNT(in->stats.units_scratch, rx->n_units);
     struct sl_grant_record *g = sl_ingest_grant(in, rx->session, rx->grant);
-    if (g != NULL && g->state == SL_GRANT_LOST && g->lost_reason != 0 && in->now_ns - g->told_ns >= RETELL_NS)
-        sl_ingest_tell_lost(in, g, g->lost_reason);
+    if (g != NULL && g->state == SL_GRANT_LOST && g->lost_reason != 0)
+        sl_ingest_owe(in, g, SL_OWES_LOST_AGAIN);
 }
 
 void sl_ingest_commit(void *sink, struct sl_rx *const *rx, unsigned n, uint64_t ok_mask)

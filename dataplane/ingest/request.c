@@ -75,6 +75,7 @@ static bool repeats(struct sl_ingest *in, struct sl_ingest_session *s, const str
             sl_ingest_owe(in, g, SL_OWES_GRANT);
         return true;
     case SL_GRANT_LOST: /* whom the news has yet to reach does not ask again for what was lost */
+        g->owes &= (uint8_t)~SL_OWES_LOST_AGAIN;
         return g->owes & SL_OWES_LOST;
     default:
         return true;
@@ -195,6 +196,7 @@ static void grant(struct sl_ingest *in, const struct sl_waiting *w)
     g->index = index;
     g->state = SL_GRANT_OPEN;
     g->lost_reason = 0;
+    g->unheard_of = false;
     g->fragment_units = w->grid.fragment_units;
     g->divisor = sl_grid_divisor(w->grid.fragment_units);
     g->n_units = w->grid.n_units;
@@ -236,6 +238,7 @@ void sl_ingest_grant_waiting(struct sl_ingest *in)
 void sl_ingest_end_grant(struct sl_ingest *in, struct sl_grant_record *g, enum sl_grant_state state)
 {
     g->state = (uint8_t)state;
+    g->unheard_of = g->owes & SL_OWES_GRANT;
     g->owes = 0;
     SL_COUNT(in->stats.grants_outstanding, (uint64_t)-1);
     TAILQ_REMOVE(&in->expiring, g->entry, link);

@@ -255,10 +255,13 @@ static void grant__expires_half_filled(void **state)
     assert_int_equal(stats_of(&e).units_scratch, 4);
     assert_null(next_frame(&e, 1, SL_FRAME_STEP_LOST));
     ack_all(&e, 1);
-    turn_at(&e, t0 + 4000 * MS);
-    send_units(&e, 1, 1, 8, 3, 1); /* seconds later it has not understood */
-    turn(&e);
+    turn_at(&e, t0 + 2899 * MS);
+    assert_null(next_frame(&e, 1, SL_FRAME_STEP_LOST));
+    turn_at(&e, t0 + 2900 * MS); /* but a second later, should it have missed the news */
     assert_lost(&e, 1, 1, 5, SL_LOST_EXPIRED);
+    ack_all(&e, 1);
+    turn_at(&e, t0 + 9000 * MS);
+    assert_null(next_frame(&e, 1, SL_FRAME_STEP_LOST));
     edge_free(&e);
 }
 
@@ -281,6 +284,26 @@ static void grant__waits_for_the_outbox(void **state)
     edge_free(&e);
 }
 
+/* The news that a grant expired must make sense to a device that never heard of it. */
+static void grant__expires_unsaid(void **state)
+{
+    start(2, 2);
+    struct sl_request bad = request_of(1, SLOT_UNITS);
+    for (unsigned i = 0; i < 40; i++, bad.step++)
+        send_request(&e, 1, &bad);
+    ask(&e, 1, 100);
+    turn(&e);
+    turn_at(&e, e.now_ns + EXPIRY_MS * MS);
+    assert_int_equal(stats_of(&e).grants_expired, 1);
+    while (next_frame(&e, 1, SL_FRAME_STEP_LOST) != NULL)
+        ;
+    ack_all(&e, 1);
+    turn(&e);
+    assert_lost(&e, 1, 0, 100, SL_LOST_EXPIRED);
+    assert_int_equal(granted_step(1), 0);
+    edge_free(&e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -295,6 +318,7 @@ int main(void)
         cmocka_unit_test(grant__expires_unused_and_is_given_anew),
         cmocka_unit_test(grant__expires_half_filled),
         cmocka_unit_test(grant__waits_for_the_outbox),
+        cmocka_unit_test(grant__expires_unsaid),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
