@@ -225,6 +225,29 @@ static void park__before_it_is_sent(void **state)
     edge_free(&e);
 }
 
+/* A parked gradient keeps its grant among the session's last eight: the ninth waits until it is acknowledged.
+ */
+static void park__grant_is_not_overrun(void **state)
+{
+    start(2, 1);
+    sl_ingest_set_park_after(e.ingest, 0);
+    send_gradient(1, 1, 0x5a);
+    turn(&e);
+    assert_int_equal(stats_of(&e).parked, 1);
+    for (uint64_t step = 2; step <= 8; step++) {
+        trainer_returns(&e, make_ready(&e, 1, step), SL_RESULT_EVAL);
+        turn(&e);
+    }
+    ask(&e, 1, 9);
+    turn(&e);
+    assert_null(next_frame(&e, 1, SL_FRAME_GRANT));
+    assert_int_equal(source(1, 1, 9, 1)[0], 0x5a);
+    ack_all(&e, 1);
+    turn(&e);
+    assert_int_equal(granted_index(&e, 1), 9);
+    edge_free(&e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -238,6 +261,7 @@ int main(void)
         cmocka_unit_test(park__disabled_loses_the_late_one),
         cmocka_unit_test(park__after_can_be_changed),
         cmocka_unit_test(park__before_it_is_sent),
+        cmocka_unit_test(park__grant_is_not_overrun),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

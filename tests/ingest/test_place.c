@@ -307,6 +307,25 @@ static void ready_ring__full(void **state)
     edge_free(&e);
 }
 
+/* The ring has room again, but one that waits was ready before. */
+static void ready_ring__nobody_overtakes(void **state)
+{
+    edge_init(&e, &(struct edge_options){.n_slots = 3, .ring_capacity = 2});
+    for (uint32_t s = 0; s < 3; s++) {
+        edge_open(&e, s, s);
+        ask(&e, s, 1);
+    }
+    send_message(&e, 0, 1);
+    send_message(&e, 1, 1);
+    assert_int_equal(trainer_takes(&e)->session, 0);
+    send_message(&e, 2, 1);
+    turn(&e);
+    assert_int_equal(trainer_takes(&e)->session, 1);
+    turn(&e);
+    assert_int_equal(trainer_takes(&e)->session, 2);
+    edge_free(&e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -324,6 +343,7 @@ int main(void)
         cmocka_unit_test(overlap__two_in_a_burst),
         cmocka_unit_test(fragment_size__of_grants_to_come),
         cmocka_unit_test(ready_ring__full),
+        cmocka_unit_test(ready_ring__nobody_overtakes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
