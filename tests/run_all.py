@@ -12,7 +12,6 @@ SANITIZE = ["-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimizatio
 SANITIZER_ENV = {
     "ASAN_OPTIONS": "abort_on_error=0:detect_leaks=1:strict_string_checks=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
-    "LSAN_OPTIONS": "suppressions=" + os.path.join(ROOT, "tests", "lsan.supp") + ":print_suppressions=0",
 }
 
 
