@@ -93,6 +93,8 @@ static bool post(struct edge *e, const struct sl_command *command)
 void edge_flush_commands(struct edge *e)
 {
     uint32_t done = 0;
+    if (!e->owed.n)
+        return;
     while (done < e->owed.n && post(e, &e->owed.items[done]))
         done++;
     memmove(e->owed.items, e->owed.items + done, (e->owed.n - done) * sizeof *e->owed.items);
