@@ -138,7 +138,6 @@ static void closed(void *app, struct sl_control *c, Sluice__ErrorCode code, cons
     struct sl_line *l = &f->line[i];
     bool again;
 
-    sl_control_free(c);
     l->control = NULL;
     close_session(f, i);
     sl_phone_closed(p, code, text, &again);
@@ -146,6 +145,7 @@ static void closed(void *app, struct sl_control *c, Sluice__ErrorCode code, cons
         schedule_retry(f, i, text);
     else
         end_line(f, i);
+    sl_control_free(c); /* last: the text is its own */
 }
 
 static const struct sl_control_ops control_ops = {
