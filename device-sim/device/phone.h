@@ -61,10 +61,10 @@ struct sl_phone_config {
     uint32_t seq, batch; /* what the experiment says; Welcome must agree */
     struct sl_stream train, held_out;
     uint32_t held_out_windows; /* of held_out, the first ones */
-    uint8_t *message;          /* the store's */
+    uint8_t *messages;         /* the store's two */
     const uint8_t *gradient;
-    size_t message_bytes;
-    enum sl_fault fault; /* fault injection: at that step */
+    size_t message_bytes; /* of each */
+    enum sl_fault fault;  /* fault injection: at that step */
     uint64_t fault_step;
 };
 

@@ -209,8 +209,8 @@ void sl_phone_event(struct sl_phone *p, const struct sl_store_event *e, uint64_t
 void sl_phone_compute(struct sl_phone *p, float *workspace)
 {
     if (p->job == SL_JOB_FORWARD)
-        p->job_status = sl_front_forward(
-            p->front, &p->batch, p->cfg.codec, &p->grid, p->fault, workspace, p->cfg.message);
+        p->job_status = sl_front_forward(p->front, &p->batch, p->cfg.codec, &p->grid, p->fault, workspace,
+            p->cfg.messages + p->request.step % 2 * p->cfg.message_bytes);
     else
         p->job_status = sl_front_backward(p->front, p->cfg.codec, p->cfg.gradient, workspace);
 }

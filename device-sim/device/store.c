@@ -16,7 +16,7 @@ struct phone {
     uint32_t gradient_fragments, fragments_left;
     struct sl_result result;
     uint64_t *have, *claimed; /* a bit per fragment of the gradient */
-    uint8_t *message, *gradient;
+    uint8_t *messages, *gradient;
 };
 
 struct sl_store {
@@ -60,7 +60,7 @@ int sl_store_create(const struct sl_store_config *cfg, struct sl_store **out)
     s->cfg.message_bytes = to_units(cfg->message_bytes);
     s->cfg.gradient_bytes = to_units(cfg->gradient_bytes);
     s->bitmap_words = s->cfg.gradient_bytes / SL_UNIT_BYTES / 64 + 1;
-    size_t each = s->cfg.message_bytes + s->cfg.gradient_bytes;
+    size_t each = 2 * s->cfg.message_bytes + s->cfg.gradient_bytes;
     s->memory = aligned_alloc(SL_UNIT_BYTES, each * cfg->n_phones);
     s->bitmaps = calloc(cfg->n_phones, 2 * s->bitmap_words * sizeof(uint64_t));
     if (!s->memory || !s->bitmaps) {
@@ -68,8 +68,8 @@ int sl_store_create(const struct sl_store_config *cfg, struct sl_store **out)
         return -ENOMEM;
     }
     for (uint32_t i = 0; i < cfg->n_phones; i++) {
-        s->phone[i].message = s->memory + i * each;
-        s->phone[i].gradient = s->phone[i].message + s->cfg.message_bytes;
+        s->phone[i].messages = s->memory + i * each;
+        s->phone[i].gradient = s->phone[i].messages + 2 * s->cfg.message_bytes;
         s->phone[i].have = s->bitmaps + 2 * i * s->bitmap_words;
         s->phone[i].claimed = s->phone[i].have + s->bitmap_words;
     }
@@ -91,9 +91,9 @@ void sl_store_bind(struct sl_store *s, struct sl_endpoint *ep)
     s->endpoint = ep;
 }
 
-uint8_t *sl_store_message(struct sl_store *s, uint32_t phone)
+uint8_t *sl_store_message(struct sl_store *s, uint32_t phone, uint64_t step)
 {
-    return s->phone[phone].message;
+    return s->phone[phone].messages + step % 2 * s->cfg.message_bytes;
 }
 
 uint8_t *sl_store_gradient(struct sl_store *s, uint32_t phone)
@@ -349,7 +349,7 @@ static const uint8_t *source(void *sink, uint32_t session, uint32_t grant, uint3
 {
     struct sl_store *s = sink;
 
-    return s->phone[session].message + (size_t)unit0 * SL_UNIT_BYTES;
+    return sl_store_message(s, session, s->phone[session].request.step) + (size_t)unit0 * SL_UNIT_BYTES;
 }
 
 static void done(void *sink, uint32_t session, uint32_t grant, enum sl_done why)

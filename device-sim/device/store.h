@@ -48,7 +48,10 @@ void sl_store_free(struct sl_store *);
 void sl_store_bind(struct sl_store *, struct sl_endpoint *); /* before the first packet */
 extern const struct sl_sink_ops sl_store_sink;               /* its `sink` argument is the struct sl_store */
 
-uint8_t *sl_store_message(struct sl_store *, uint32_t phone); /* any thread; see ownership above */
+/* Any thread; see ownership above. A phone has two message buffers, one after another, of
+ * sl_store_message_bytes each: a step's is the one at step % 2, so that a step may be prepared while the one
+ * before it, given up, is still being sent. */
+uint8_t *sl_store_message(struct sl_store *, uint32_t phone, uint64_t step);
 uint8_t *sl_store_gradient(struct sl_store *, uint32_t phone);
 size_t sl_store_message_bytes(const struct sl_store *);
 

@@ -31,7 +31,7 @@ static void set_fault(struct sl_fleet *f, uint32_t i, struct sl_phone_config *c)
     }
 }
 
-static int make_phone(struct sl_fleet *f, uint32_t i, size_t message_bytes)
+static int make_phone(struct sl_fleet *f, uint32_t i)
 {
     const struct sl_experiment *e = f->material.experiment;
     struct sl_store *store = sl_plane_store(f->plane);
@@ -45,9 +45,9 @@ static int make_phone(struct sl_fleet *f, uint32_t i, size_t message_bytes)
         .train = f->material.shards[i].train,
         .held_out = f->material.shards[i].held_out,
         .held_out_windows = f->material.held_out_windows[i],
-        .message = sl_store_message(store, i),
+        .messages = sl_store_message(store, i, 0),
         .gradient = sl_store_gradient(store, i),
-        .message_bytes = message_bytes};
+        .message_bytes = sl_store_message_bytes(store)};
 
     memcpy(c.model_hash, f->material.model_hash, sizeof(c.model_hash));
     set_fault(f, i, &c);
@@ -87,7 +87,7 @@ static int make_phones(struct sl_fleet *f, char *err, size_t err_cap)
     sl_material_sizes(&f->material, &plane.message_bytes, &plane.gradient_bytes);
     rc = sl_plane_open(&plane, &f->plane, err, err_cap);
     for (uint32_t i = 0; i < f->n && !rc; i++) {
-        rc = make_phone(f, i, plane.message_bytes);
+        rc = make_phone(f, i);
         if (rc)
             snprintf(err, err_cap, "phone %u cannot be set up: %s", i, strerror(-rc));
         floats = sl_phone_workspace_floats(&f->phone[i].cfg, f->material.shape.d_model);

@@ -15,7 +15,7 @@ struct world {
     struct sl_model *model;
     struct sl_phone phone;
     uint32_t train[SEQ * TRAIN_WINDOWS], held_out[SEQ * HELD_OUT];
-    uint8_t message[1 << 16], gradient[1 << 14];
+    uint8_t messages[2 << 16], gradient[1 << 14];
     float workspace[1 << 14];
     float *g; /* the edge's adapter of [0, CUT) */
     size_t g_floats;
@@ -110,6 +110,11 @@ static void op_leave(void *app, struct sl_phone *p, const char *text)
 static const struct sl_phone_ops ops = {
     op_control, op_push, op_install, op_request, op_send, op_drop, op_compute, op_modelled_s, op_leave};
 
+static uint8_t *message(struct world *w)
+{
+    return w->messages + w->phone.request.step % 2 * (sizeof(w->messages) / 2);
+}
+
 static struct world *setup(void)
 {
     struct world *w = calloc(1, sizeof(*w));
@@ -157,9 +162,9 @@ static struct world *setup(void)
         .train = {w->train, SEQ * TRAIN_WINDOWS},
         .held_out = {w->held_out, SEQ * HELD_OUT},
         .held_out_windows = HELD_OUT,
-        .message = w->message,
+        .messages = w->messages,
         .gradient = w->gradient,
-        .message_bytes = sizeof(w->message)};
+        .message_bytes = sizeof(w->messages) / 2};
     assert_int_equal(sl_phone_init(&w->phone, &c, &ops, w), 0);
     w->now = 1000 * ms;
     return w;
@@ -282,7 +287,7 @@ static void lost(struct world *w, uint8_t reason)
 /* The gradient that the test's edge gives: a function of the message alone, as a real one is. */
 static void fill_gradient(struct world *w)
 {
-    const float *x = (const float *)(const void *)w->message;
+    const float *x = (const float *)(const void *)message(w);
     float *dx = (float *)(void *)w->gradient;
 
     for (uint32_t i = 0; i < BATCH * ROWS * 16; i++)
@@ -341,7 +346,7 @@ static void evaluation__sends_all_windows_once(void **state)
     granted(w);
     assert_int_equal(compute(w, 50 * ms), 0); /* no excess: there is no modelled time to exceed */
     assert_int_equal(w->sends, 1);
-    const uint32_t *targets = (const uint32_t *)(const void *)(w->message + w->phone.grid.tensor_units * 64);
+    const uint32_t *targets = (const uint32_t *)(const void *)(message(w) + w->phone.grid.tensor_units * 64);
     for (uint32_t i = 0; i < 8; i++)
         assert_memory_equal(targets + i * ROWS, w->held_out + i * SEQ + 1, ROWS * 4);
     outcome(w, SL_RESULT_EVAL, 0, 0);
@@ -636,7 +641,7 @@ static void fault__spoils_one_step(void **state)
         w->phone.cfg.fault = (enum sl_fault)fault;
         w->phone.cfg.fault_step = 2;
         for (int step = 1; step <= 3; step++) {
-            float worst = 0, *x = (float *)(void *)w->message;
+            float worst = 0, *x = (float *)(void *)message(w);
             bool nan = false;
             compute(w, ms);
             for (uint32_t i = 0; i < BATCH * ROWS * 16; i++) {

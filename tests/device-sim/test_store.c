@@ -340,6 +340,22 @@ static void evaluation__has_no_gradient(void **state)
     teardown(f);
 }
 
+/* A step that was given up may still be read while the next is written. */
+static void source__gives_the_message_of_its_step(void **state)
+{
+    struct fixture *f = setup();
+    size_t bytes = sl_store_message_bytes(f->store);
+
+    for (uint64_t step = 5; step <= 7; step++) {
+        f->request.step = step;
+        assert_int_equal(sl_store_request(f->store, 1, &f->request, &f->grid, 0), 0);
+        assert_ptr_equal(sl_store_sink.source(f->store, 1, 1, 3, 2),
+            sl_store_message(f->store, 1, 0) + step % 2 * bytes + 3 * 64);
+        sl_store_drop(f->store, 1);
+    }
+    teardown(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -353,6 +369,7 @@ int main(void)
         cmocka_unit_test(grant__for_a_step_that_was_given_up_is_ignored),
         cmocka_unit_test(request__refuses_what_it_cannot_hold),
         cmocka_unit_test(evaluation__has_no_gradient),
+        cmocka_unit_test(source__gives_the_message_of_its_step),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

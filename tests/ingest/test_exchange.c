@@ -86,7 +86,7 @@ static void phones_act(void)
             struct sl_request r = request_of(w.step[p], ROWS);
             w.again[p] = w.send[p] = false;
             for (unsigned i = 0; i < MESSAGE_BYTES; i++)
-                sl_store_message(w.store, p)[i] = byte_of(p, w.step[p], i);
+                sl_store_message(w.store, p, w.step[p])[i] = byte_of(p, w.step[p], i);
             assert_int_equal(sl_store_request(w.store, p, &r, &grid, w.now_ns), 0);
         }
         if (w.send[p] && percent() < 20) { /* computing takes its time */
