@@ -20,7 +20,9 @@ static void print_usage(FILE *out)
     fprintf(out, "usage: sluice-train COMMAND [options]\n\nCommands (each has --help, with examples):\n");
     for (size_t i = 0; i < N_COMMANDS; i++) {
         const char *summary = commands[i]->summary;
-        fprintf(out, "  %-10s %.*s\n", commands[i]->name, (int)strcspn(summary, "\n"), summary);
+        fprintf(out, "  %-10s ", commands[i]->name);
+        fwrite(summary, 1, strcspn(summary, "\n"), out); /* its first line */
+        fputc('\n', out);
     }
 }
 
