@@ -102,7 +102,7 @@ static struct sl_rx data(uint32_t phone, uint32_t grant_index, uint32_t unit0, u
  * placed with a right tag. */
 static unsigned burst(struct fixture *f, struct sl_rx *rx, unsigned n, uint64_t good)
 {
-    struct sl_rx *all[64], *opened[64];
+    struct sl_rx *all[64] = {NULL}, *opened[64] = {NULL};
     uint64_t ok = 0;
     unsigned m = 0, placed = 0;
 
