@@ -161,6 +161,21 @@ static void gradient__not_finite_skips_the_step(void **state)
     world_close(&w);
 }
 
+/* The edge's own copy overflows by its optimiser: G, which the checkpoint holds, stays finite. */
+static void aggregate__that_is_not_finite_keeps_the_last_version(void **state)
+{
+    struct world w;
+    open_world(&w, 1, 1, 0);
+    send_one(&w, 0, 0);
+    sl_trainer_turn(w.trainer);
+    sl_adapter_block(sl_trainer_adapter(w.trainer), 3).data[0] = INFINITY;
+    world_run(&w);
+    assert_int_equal(w.diverged, 1);
+    assert_int_equal(w.version, 0);
+    assert_true(isfinite(w.g[3 * sl_adapter_block(sl_trainer_adapter(w.trainer), 3).n]));
+    world_close(&w);
+}
+
 /* Rules T12: applied once. */
 static void step__already_applied_is_not_applied_again(void **state)
 {
@@ -417,6 +432,31 @@ static void eval__gives_each_window_its_loss(void **state)
     world_close(&w);
 }
 
+/* Two messages fill a batch; the third waits for the next one while its device leaves. */
+static void eval__message_of_a_device_that_left_is_given_back(void **state)
+{
+    enum { LONG = 60 };
+    struct world w;
+    world_open(&w,
+        &(struct world_config){.optim = sgd(0.1f), .n_phones = 3, .cut = {2, 2, 2}, .aggregate_every = 1});
+    world_phase(&w, SL_TRAINER_EVAL);
+    for (uint32_t d = 0; d < 3; d++) {
+        const uint32_t *windows[2] = {text_window(2 * d, LONG), text_window(2 * d + 1, LONG)};
+        const uint32_t len[2] = {LONG, LONG};
+        phone_send(&w.phones[d], w.slots, w.ready, windows, len, 2, SL_REQUEST_EVAL);
+    }
+    struct sl_slot *s = w.phones[2].slot;
+    assert_true(sl_trainer_turn(w.trainer));
+    struct sl_command *c = sl_trainer_command(w.trainer);
+    c->kind = SL_COMMAND_LEAVE;
+    c->device = 2;
+    sl_trainer_post(w.trainer, c);
+    world_run(&w);
+    assert_int_equal(s->outcome.status, SL_RESULT_SKIPPED);
+    assert_int_equal(w.n_evals, 4);
+    world_close(&w);
+}
+
 /* A run that was killed after step 6 of 10 and resumed from its checkpoint ends with the bytes of one that
  * was not. */
 static void checkpoint__resumes_bit_for_bit(void **state)
@@ -479,6 +519,7 @@ int main(void)
         cmocka_unit_test(content__a_target_beyond_the_vocabulary_is_refused),
         cmocka_unit_test(content__lengths_that_are_not_the_granted_rows_are_refused),
         cmocka_unit_test(gradient__not_finite_skips_the_step),
+        cmocka_unit_test(aggregate__that_is_not_finite_keeps_the_last_version),
         cmocka_unit_test(step__already_applied_is_not_applied_again),
         cmocka_unit_test(message__of_an_older_session_is_not_trained_on),
         cmocka_unit_test(leave__gives_back_the_waiting_message_and_frees_the_gang),
@@ -491,6 +532,7 @@ int main(void)
         cmocka_unit_test(finish__aggregates_once_more_and_ends),
         cmocka_unit_test(finish__at_a_boundary_ends_at_once),
         cmocka_unit_test(eval__gives_each_window_its_loss),
+        cmocka_unit_test(eval__message_of_a_device_that_left_is_given_back),
         cmocka_unit_test(checkpoint__resumes_bit_for_bit),
     };
     return cmocka_run_group_tests_name("pipeline/trainer", tests, NULL, NULL);

@@ -78,7 +78,7 @@ enum sl_event_kind {
     SL_EVENT_REFUSED,      /* a message of `device` was refused for its content (rules T15) */
     SL_EVENT_PUSH_REFUSED, /* its push; `stale`: send it the present G, otherwise it is broken */
     SL_EVENT_SKIPPED,      /* a gang's gradient was not finite */
-    SL_EVENT_DIVERGED,     /* too many of those in a row */
+    SL_EVENT_DIVERGED,     /* too many of those in a row, or an adapter that is not finite */
     SL_EVENT_FINISHED,     /* training is over and G is at a boundary */
 };
 struct sl_event {

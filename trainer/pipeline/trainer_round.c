@@ -260,6 +260,25 @@ static void end_training(struct sl_trainer *t, uint64_t now_ns)
     tell(t, SL_EVENT_FINISHED, 0, false, NULL);
 }
 
+static bool all_finite(const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(x[i]))
+            return false;
+    return true;
+}
+
+/* Pushes are checked as they come; the edge's own copy can only overflow by its optimiser. G and the
+ * checkpoint stay as they are. */
+static void diverge(struct sl_trainer *t)
+{
+    t->finished = true;
+    t->aggregating = false;
+    sl_gang_close(t->gang);
+    tell(t, SL_EVENT_DIVERGED, 0, false,
+        "the training has diverged: the adapter is no longer finite; lower training.optimizer.lr");
+}
+
 static void aggregate(struct sl_trainer *t)
 {
     uint64_t from = t->config.now_ns();
@@ -268,6 +287,10 @@ static void aggregate(struct sl_trainer *t)
     uint32_t n = collect(t);
     memcpy(t->next, g, bytes);
     sl_aggregate(t->next, t->n_layers, t->block, t->copies, n, t->sum);
+    if (!all_finite(t->next, t->n_layers * t->block)) {
+        diverge(t);
+        return;
+    }
     double error = sl_aggregate_factor_error(t->model, &t->config.lora, g, t->next, t->copies, n);
     t->version++; /* its place in the history is that of the oldest version, which a copy may have started
                      from */

@@ -169,6 +169,11 @@ static void gather_eval(struct sl_trainer *t)
         if (!slot)
             continue;
         struct device *d = &t->devices[slot->device];
+        if (!d->live ||
+            d->session != slot->session) { /* it left while its message waited, and says it again */
+            sl_trainer_return(t, slot, SL_RESULT_SKIPPED, 0);
+            continue;
+        }
         int err = full ? -ENOSPC : sl_batch_add(t->eval, slot, (uint32_t)slot->device, d->cut, &why);
         if (err == -ENOSPC) {
             full = true;
