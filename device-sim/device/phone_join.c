@@ -291,6 +291,11 @@ static bool is_final(const struct sl_phone *p, Sluice__ErrorCode code)
 
 void sl_phone_closed(struct sl_phone *p, Sluice__ErrorCode code, const char *text, bool *again)
 {
+    bool in_step = p->state >= SL_PHONE_COMPUTING && p->state <= SL_PHONE_WAITING;
+
+    /* Windows that the edge may have scored already are sent again under their own number, and count once. */
+    if (in_step && p->batch.eval && !p->abandoned)
+        p->step = p->request.step - 1;
     if (p->job != SL_JOB_NONE)
         p->abandoned = true;
     p->session_open = p->pushed = p->has_incoming = p->wants_adapter = false;

@@ -361,6 +361,27 @@ static void evaluation__sends_all_windows_once(void **state)
     teardown(w);
 }
 
+/* The edge may have scored what was under way as the connection broke: it tells by the step's number. */
+static void evaluation__cut_short_is_repeated_under_its_own_number(void **state)
+{
+    struct world *w = setup();
+    bool again;
+
+    welcome_as(w, 1, 1, 0, SLUICE__PHASE__PHASE_EVAL_BEFORE);
+    send_g(w, 1, w->g);
+    granted(w);
+    compute(w, ms);
+    outcome(w, SL_RESULT_EVAL, 0, 0);
+    assert_int_equal(w->phone.request.step, 2);
+    sl_phone_closed(&w->phone, SLUICE__ERROR_CODE__ERROR_NONE, "the connection was lost", &again);
+    compute(w, ms);
+    welcome_as(w, 1, 1, 0, SLUICE__PHASE__PHASE_EVAL_BEFORE);
+    send_g(w, 1, w->g);
+    assert_int_equal(w->phone.request.n_seqs, 3); /* not the eight that were answered */
+    assert_int_equal(w->phone.request.step, 2);
+    teardown(w);
+}
+
 static void step__leaves_when_modelled_time_and_grant_are_there(void **state)
 {
     struct world *w = training();
@@ -663,6 +684,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(join__says_hello_pulls_and_waits_for_the_phase),
         cmocka_unit_test(evaluation__sends_all_windows_once),
+        cmocka_unit_test(evaluation__cut_short_is_repeated_under_its_own_number),
         cmocka_unit_test(step__leaves_when_modelled_time_and_grant_are_there),
         cmocka_unit_test(windows__go_in_order_and_wrap),
         cmocka_unit_test(boundary__pushes_and_waits_for_the_new_adapter),
