@@ -52,7 +52,10 @@ static int parse_targets(const char *names, enum sl_family family, uint32_t *bit
         *bits |= bit;
         p += n + (p[n] == ',');
     }
-    return *bits ? 0 : -EINVAL;
+    if (*bits)
+        return 0;
+    snprintf(err, err_cap, "--targets names no linear layer");
+    return -EINVAL;
 }
 
 static int prepare(const struct lora_options *o, struct lora_run *run, char *err, size_t err_cap)
@@ -202,6 +205,8 @@ static const char *check(const struct lora_options *o, const struct sl_opt *tabl
         wrong = sl_schedule_check(&o->schedule);
     if (!wrong && strcmp(o->optimizer, "adamw") && strcmp(o->optimizer, "sgd"))
         wrong = "--optimizer is adamw or sgd";
+    if (!wrong && (uint64_t)o->batch * (o->seq - 1) > UINT32_MAX)
+        wrong = "--batch windows of --seq tokens are more than 2^32 rows: lower one of them";
     for (size_t i = 0; i < sizeof of_new_adapter / sizeof *of_new_adapter && !wrong; i++) {
         if (o->adapter_in && sl_cli_given(table, of_new_adapter[i]))
             wrong = "--adapter-in brings its own rank, alpha and targets: leave --rank, --alpha, --targets, "
