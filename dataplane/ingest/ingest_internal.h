@@ -98,18 +98,6 @@ struct sl_ingest {
 /* Counters have one writer and readers on other threads. */
 #define SL_COUNT(counter, by) __atomic_store_n(&(counter), (counter) + (by), __ATOMIC_RELAXED)
 
-/* Whether f divides n, without dividing: n * d <= d - 1 modulo 2^64 for d = ceil(2^64 / f), exact for 32-bit
- * n and f (Lemire, Kaser and Kurz, "Faster remainder by direct computation", 2019). For f = 1, d is 0 and the
- * comparison always true. */
-static inline uint64_t sl_grid_divisor(uint16_t f)
-{
-    return UINT64_MAX / f + 1;
-}
-static inline bool sl_grid_divides(uint64_t divisor, uint32_t n)
-{
-    return n * divisor <= divisor - 1;
-}
-
 static inline struct sl_grant_record *sl_ingest_grant(struct sl_ingest *in, uint32_t session, uint32_t grant)
 {
     if (session >= in->max_sessions || !in->sessions[session].open || grant == 0)

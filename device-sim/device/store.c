@@ -15,7 +15,8 @@ struct phone {
     struct sl_grid grid;
     uint32_t gradient_fragments, fragments_left;
     struct sl_result result;
-    uint64_t *have, *claimed; /* a bit per fragment of the gradient */
+    uint64_t divisor;         /* sl_grid_divisor(grid.fragment_units): nothing divides for each packet */
+    uint64_t *have, *claimed; /* a bit per fragment of the gradient, at its first unit */
     uint8_t *messages, *gradient;
 };
 
@@ -159,6 +160,7 @@ int sl_store_request(
         return rc;
     p->request = *r;
     p->grid = *g;
+    p->divisor = sl_grid_divisor(g->fragment_units);
     p->grant = 0;
     p->has_result = false;
     p->gradient_fragments =
@@ -275,7 +277,7 @@ static bool on_grid(const struct phone *p, const struct sl_rx *rx)
 {
     uint32_t left, fragment = p->grid.fragment_units;
 
-    if (rx->unit0 >= p->grid.tensor_units || rx->unit0 % fragment)
+    if (rx->unit0 >= p->grid.tensor_units || !sl_grid_divides(p->divisor, rx->unit0))
         return false;
     left = p->grid.tensor_units - rx->unit0;
     return rx->n_units == (left < fragment ? left : fragment);
@@ -286,7 +288,7 @@ static void place_one(struct sl_store *s, struct sl_rx *rx)
     struct phone *p = rx->session < s->cfg.n_phones ? &s->phone[rx->session] : NULL;
     bool live = p && p->state >= STEP_GRANTED && rx->grant == p->grant && p->gradient_fragments;
 
-    if (!p || (!live && rx->grant > p->last_grant)) {
+    if (!p || rx->grant == 0 || (!live && rx->grant > p->last_grant)) {
         refuse(rx, SL_DROP_NO_GRANT);
         return;
     }
@@ -299,14 +301,13 @@ static void place_one(struct sl_store *s, struct sl_rx *rx)
         refuse(rx, SL_DROP_OFF_GRID);
         return;
     }
-    uint32_t fragment = rx->unit0 / p->grid.fragment_units;
-    if (test_bit(p->have, fragment)) {
+    if (test_bit(p->have, rx->unit0)) {
         rx->how = SL_SCRATCH;
         s->stats.fragments_scratch++;
-    } else if (test_bit(p->claimed, fragment)) {
+    } else if (test_bit(p->claimed, rx->unit0)) {
         rx->how = SL_DEFER;
     } else {
-        set_bit(p->claimed, fragment);
+        set_bit(p->claimed, rx->unit0);
         rx->how = SL_PLACE;
         rx->dst = p->gradient + (size_t)rx->unit0 * SL_UNIT_BYTES;
     }
@@ -329,13 +330,12 @@ static void commit(void *sink, struct sl_rx *const *rx, unsigned n, uint64_t ok_
         struct phone *p = &s->phone[rx[i]->session];
         if (rx[i]->how != SL_PLACE || rx[i]->grant != p->grant)
             continue;
-        uint32_t fragment = rx[i]->unit0 / p->grid.fragment_units;
-        clear_bit(p->claimed, fragment);
+        clear_bit(p->claimed, rx[i]->unit0);
         if (!(ok_mask >> i & 1)) {
             s->stats.fragments_released++;
             continue;
         }
-        set_bit(p->have, fragment);
+        set_bit(p->have, rx[i]->unit0);
         p->fragments_left--;
         s->stats.fragments_placed++;
     }

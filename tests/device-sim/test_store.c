@@ -232,6 +232,10 @@ static void duplicate__goes_to_scratch(void **state)
     burst(f, rx, 1, 1);
     assert_int_equal(rx[0].how, SL_REFUSE);
     assert_int_equal(rx[0].reason, SL_DROP_NO_GRANT);
+    rx[0].grant = 0; /* names none: grants count from 1 */
+    burst(f, rx, 1, 1);
+    assert_int_equal(rx[0].how, SL_REFUSE);
+    assert_int_equal(rx[0].reason, SL_DROP_NO_GRANT);
     rx[0].grant = 2;
     assert_int_equal(burst(f, rx, 1, 1), 1);
     teardown(f);
