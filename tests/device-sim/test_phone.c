@@ -655,6 +655,22 @@ static void closed__tells_refusals_from_lost_connections(void **state)
     }
 }
 
+/* A phone that was never in is told at once that there is no room; one that was waits for its place. */
+static void closed__full_is_final_only_for_who_was_never_in(void **state)
+{
+    struct world *w = setup();
+    bool again;
+
+    sl_phone_established(&w->phone, 1);
+    sl_phone_closed(&w->phone, SLUICE__ERROR_CODE__ERROR_FULL, "full", &again);
+    assert_false(again);
+    teardown(w);
+    w = training();
+    sl_phone_closed(&w->phone, SLUICE__ERROR_CODE__ERROR_FULL, "full", &again);
+    assert_true(again);
+    teardown(w);
+}
+
 static void fault__spoils_one_step(void **state)
 {
     for (int fault = SL_FAULT_NAN; fault <= SL_FAULT_ABSURD; fault++) {
@@ -697,6 +713,7 @@ int main(void)
         cmocka_unit_test(rollback__without_a_snapshot_takes_fresh_moments),
         cmocka_unit_test(rejoin__of_a_living_edge_keeps_what_was_learnt),
         cmocka_unit_test(closed__tells_refusals_from_lost_connections),
+        cmocka_unit_test(closed__full_is_final_only_for_who_was_never_in),
         cmocka_unit_test(fault__spoils_one_step),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
