@@ -28,7 +28,7 @@ void edge_init(struct edge *e, const struct edge_options *o)
     assert_int_equal(sl_ingest_create(&e->config, &e->ingest), 0);
     const struct sl_endpoint_config c = {.max_sessions = SESSIONS,
         .max_sends = o->max_sends ? o->max_sends : 64,
-        .max_message_units = SLOT_UNITS,
+        .max_message_units = o->max_message_units ? o->max_message_units : SLOT_UNITS,
         .window_packets = 64,
         .is_edge = true};
     assert_int_equal(sl_endpoint_create(&c, &sl_ingest_sink, e->ingest, &e->endpoint), 0);

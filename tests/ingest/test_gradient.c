@@ -125,6 +125,23 @@ static void send__endpoint_full(void **state)
     edge_free(&e);
 }
 
+/* A gradient that the endpoint was not made for is lost by name, and its slot and its device go on. */
+static void send__too_large_for_the_endpoint(void **state)
+{
+    edge_init(&e, &(struct edge_options){.n_slots = 1, .max_message_units = ROWS - 1});
+    edge_open(&e, 1, 1);
+    send_gradient(1, 1, 0xa1);
+    assert_lost(&e, 1, 1, 1, SL_LOST_PARK_FULL);
+    assert_int_equal(e.seen[1].data_packets, 0);
+    assert_int_equal(stats_of(&e).gradients_lost, 1);
+    assert_int_equal(stats_of(&e).slots_in_use, 0);
+    assert_conserved(&e);
+    ask(&e, 1, 2);
+    turn(&e);
+    assert_int_equal(stats_of(&e).granted, 2);
+    edge_free(&e);
+}
+
 static void park__frees_the_slot_and_serves_on(void **state)
 {
     start(1, 1);
@@ -256,6 +273,7 @@ int main(void)
         cmocka_unit_test(returned__handles_that_name_nothing),
         cmocka_unit_test(source__only_what_is_being_sent),
         cmocka_unit_test(send__endpoint_full),
+        cmocka_unit_test(send__too_large_for_the_endpoint),
         cmocka_unit_test(park__frees_the_slot_and_serves_on),
         cmocka_unit_test(park__over_the_cap),
         cmocka_unit_test(park__disabled_loses_the_late_one),
