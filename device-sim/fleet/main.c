@@ -87,7 +87,7 @@ static int calibrate(struct sl_fleet *f, char *err, size_t err_cap)
 
 static int run(struct sl_fleet *f, char *err, size_t err_cap)
 {
-    char path[SL_PATH_BYTES + 16];
+    char path[SL_PATH_BYTES + 16], lcore[160];
 
     if (make_run_dir(f->options.run, err, err_cap))
         return EXIT_FAILURE;
@@ -101,6 +101,8 @@ static int run(struct sl_fleet *f, char *err, size_t err_cap)
     if (sl_fleet_start(f, err, err_cap))
         return EXIT_FAILURE;
     fprintf(stderr, "sluice-sim: %u phones; EAL: %s\n", f->n, sl_plane_eal_args(f->plane));
+    sl_plane_describe_lcore(f->plane, lcore, sizeof(lcore));
+    fprintf(stderr, "sluice-sim: %s; the other threads are left to the scheduler\n", lcore);
     return sl_fleet_run(f, &signals);
 }
 

@@ -356,6 +356,11 @@ const char *sl_plane_eal_args(const struct sl_plane *pl)
     return pl->eal_args;
 }
 
+void sl_plane_describe_lcore(const struct sl_plane *pl, char *text, size_t cap)
+{
+    sl_lcore_describe(pl->lcore, text, cap);
+}
+
 int sl_plane_wait(struct sl_plane *pl, char *text, size_t cap)
 {
     return sl_port_wait(pl->port, text, cap);

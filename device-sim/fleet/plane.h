@@ -17,6 +17,7 @@ int sl_plane_open(const struct sl_plane_config *, struct sl_plane **, char *err,
 void sl_plane_stop(struct sl_plane *); /* joins the lcore; figures can still be read */
 void sl_plane_close(struct sl_plane *);
 const char *sl_plane_eal_args(const struct sl_plane *);
+void sl_plane_describe_lcore(const struct sl_plane *, char *text, size_t cap); /* sl_lcore_describe */
 /* The other end of the port: 0 it is there, 1 not yet, -ETIMEDOUT; text says what is waited for
  * (sl_port_wait). */
 int sl_plane_wait(struct sl_plane *, char *text, size_t cap);

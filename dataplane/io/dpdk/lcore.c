@@ -357,8 +357,15 @@ void sl_lcore_stats(const struct sl_lcore *l, struct sl_lcore_stats *out)
 
 void sl_lcore_describe(const struct sl_lcore *l, char *text, size_t cap)
 {
-    if (l->c.cpu >= 0)
-        snprintf(text, cap, "data lcore: thread %d on CPU %d", (int)l->tid, l->c.cpu);
-    else
-        snprintf(text, cap, "data lcore: thread %d on any CPU of the process", (int)l->tid);
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    sched_getaffinity(l->tid, sizeof(set), &set);
+    size_t n = (size_t)snprintf(text, cap, "data lcore: thread %d on CPU", (int)l->tid);
+    char before = ' ';
+    for (int cpu = 0; cpu < CPU_SETSIZE && n < cap; cpu++) {
+        if (!CPU_ISSET(cpu, &set))
+            continue;
+        n += (size_t)snprintf(text + n, cap - n, "%c%d", before, cpu);
+        before = ',';
+    }
 }

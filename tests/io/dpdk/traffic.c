@@ -12,6 +12,7 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -237,6 +238,23 @@ static int close_twice(struct sl_lcore *lcore)
                : 1;
 }
 
+/* Rules T17: what is printed is where the thread may run. */
+static bool describes_its_cpu(const struct sl_lcore *lcore, int cpu)
+{
+    char text[4096], expected[32];
+    cpu_set_t all;
+    sched_getaffinity(0, sizeof(all), &all);
+    sl_lcore_describe(lcore, text, sizeof(text));
+    const char *list = strstr(text, " on CPU ");
+    if (list == NULL)
+        return false;
+    snprintf(expected, sizeof(expected), " on CPU %d", cpu);
+    unsigned commas = 0;
+    for (const char *c = list; *c != '\0'; c++)
+        commas += *c == ',';
+    return cpu >= 0 ? strcmp(list, expected) == 0 : commas + 1 == (unsigned)CPU_COUNT(&all);
+}
+
 int main(int argc, char **argv)
 {
     char err[512], args[1024], path[256];
@@ -262,10 +280,16 @@ int main(int argc, char **argv)
         return 1;
     struct sl_lcore_config lc = {
         .port = port, .endpoint = s.endpoint, .ops = &lcore_ops, .app = &s, .cpu = -1};
+    lc.cpu = CPU_SETSIZE - 1; /* one that no host of ours has */
+    if (sl_lcore_start(&lc, &lcore, err, sizeof(err)) == 0 || strstr(err, "not one that") == NULL)
+        return 1;
+    lc.cpu = s.device ? -1 : sched_getcpu();
     if (sl_lcore_start(&lc, &lcore, err, sizeof(err)) != 0) {
         fprintf(stderr, "%s\n", err);
         return 1;
     }
+    if (!describes_its_cpu(lcore, lc.cpu))
+        return 1;
     struct sl_session_config sc = session_of(&s);
     if (sl_lcore_open_session(lcore, &sc, 5) != 0)
         return 1;
