@@ -18,11 +18,17 @@ enum { LISTEN_TRIES = 20, LISTEN_AGAIN_NS = 100000000 };
 
 volatile sig_atomic_t edge_interrupted;
 
-/* The second signal does not wait for anybody. */
+/* The first signal ends in order, a second one does not wait for anybody. What comes within a second of the
+ * first is the same one: a terminal signals the whole process group, and scripts/run passes it on as well. */
 static void on_signal(int number)
 {
+    static struct timespec first;
+    struct timespec now;
     (void)number;
-    if (edge_interrupted)
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (!edge_interrupted)
+        first = now;
+    else if (now.tv_sec - first.tv_sec > 1)
         _exit(EDGE_EXIT_INTERRUPTED);
     edge_interrupted = 1;
 }
