@@ -152,8 +152,9 @@ int sl_store_request(
         return -EBUSY;
     if (!p->open)
         return -ENOENT;
-    if ((size_t)g->n_units * SL_UNIT_BYTES > s->cfg.message_bytes ||
-        (size_t)g->tensor_units * SL_UNIT_BYTES > s->cfg.gradient_bytes || g->fragment_units == 0)
+    size_t gradient_bytes = r->kind == SL_REQUEST_TRAIN ? (size_t)g->tensor_units * SL_UNIT_BYTES : 0;
+    if ((size_t)g->n_units * SL_UNIT_BYTES > s->cfg.message_bytes || gradient_bytes > s->cfg.gradient_bytes ||
+        g->fragment_units == 0)
         return -EINVAL;
     int rc = sl_endpoint_frame(s->endpoint, i, &frame, now_ns);
     if (rc)

@@ -86,9 +86,12 @@ static void on_store_event(void *app, uint32_t phone, const struct sl_store_even
 }
 
 /* What the endpoint has no room for now is a lost step: it is asked for again. */
-static void lost(struct sl_plane *pl, uint32_t i, uint64_t step)
+/* A step that never left: as if the edge had said so. What cannot be held is not asked for again. */
+static void lost(struct sl_plane *pl, uint32_t i, uint64_t step, int status)
 {
-    emit(pl, i, &(struct sl_store_event){.kind = SL_STORE_LOST, .reason = SL_LOST_EXPIRED, .step = step});
+    uint8_t reason = status == -EINVAL ? SL_LOST_REFUSED_SHAPE : SL_LOST_EXPIRED;
+
+    emit(pl, i, &(struct sl_store_event){.kind = SL_STORE_LOST, .reason = reason, .step = step});
 }
 
 static void execute(struct sl_plane *pl, uint32_t handle, uint64_t now_ns)
@@ -97,17 +100,19 @@ static void execute(struct sl_plane *pl, uint32_t handle, uint64_t now_ns)
     uint8_t cycle = (uint8_t)(handle >> 8);
     struct plane_phone *p = &pl->phone[i];
     struct box_down *box = &p->down[cycle % MAILBOXES];
+    int status;
 
     switch ((enum command)(handle & 0xff)) {
     case COMMAND_REQUEST:
         p->lcore_cycle = cycle;
-        if (sl_store_request(pl->store, i, &box->request, &box->grid, now_ns) == -ENOBUFS)
-            lost(pl, i, box->request.step);
+        status = sl_store_request(pl->store, i, &box->request, &box->grid, now_ns);
+        if (status == -ENOBUFS || status == -EINVAL)
+            lost(pl, i, box->request.step, status);
         break;
     case COMMAND_SEND:
         if (cycle == p->lcore_cycle && sl_store_send(pl->store, i, now_ns) == -ENOBUFS) {
             sl_store_drop(pl->store, i);
-            lost(pl, i, box->request.step);
+            lost(pl, i, box->request.step, -ENOBUFS);
         }
         break;
     case COMMAND_DROP:

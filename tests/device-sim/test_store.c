@@ -329,6 +329,19 @@ static void request__refuses_what_it_cannot_hold(void **state)
     teardown(f);
 }
 
+/* Its message may be larger than any that has a gradient to come back. */
+static void evaluation__needs_no_room_for_a_gradient(void **state)
+{
+    struct fixture *f = setup();
+    struct sl_grid thirteen = f->grid;
+
+    thirteen.tensor_units = thirteen.n_units = 13;
+    assert_int_equal(sl_store_request(f->store, 0, &f->request, &thirteen, 0), -EINVAL);
+    f->request.kind = SL_REQUEST_EVAL;
+    assert_int_equal(sl_store_request(f->store, 0, &f->request, &thirteen, 0), 0);
+    teardown(f);
+}
+
 static void evaluation__has_no_gradient(void **state)
 {
     struct fixture *f = setup();
@@ -373,6 +386,7 @@ int main(void)
         cmocka_unit_test(grant__for_a_step_that_was_given_up_is_ignored),
         cmocka_unit_test(request__refuses_what_it_cannot_hold),
         cmocka_unit_test(evaluation__has_no_gradient),
+        cmocka_unit_test(evaluation__needs_no_room_for_a_gradient),
         cmocka_unit_test(source__gives_the_message_of_its_step),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
