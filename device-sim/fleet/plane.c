@@ -16,7 +16,6 @@ enum {
     N_MBUFS = 16384,
     /* Buffers for both directions of the emulator; the rest is for the port's rings and bursts. */
     EMULATED_PER_DIRECTION = 6000,
-    WINDOW_PACKETS = 256,
     DEFAULT_RING = 512,
 };
 static const uint64_t publish_every_ns = 20000000;
@@ -274,8 +273,7 @@ static int make_memory_parts(struct sl_plane *pl, const struct sl_plane_config *
         .app = pl};
     struct sl_endpoint_config endpoint = {.max_sessions = pl->n,
         .max_sends = pl->n,
-        .max_message_units = (uint32_t)(c->message_bytes / SL_UNIT_BYTES + 1),
-        .window_packets = WINDOW_PACKETS};
+        .max_message_units = (uint32_t)(c->message_bytes / SL_UNIT_BYTES + 1)};
     int rc = sl_store_create(&store, &pl->store);
 
     if (!rc)

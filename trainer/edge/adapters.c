@@ -26,9 +26,17 @@ void edge_send_g(struct edge *e, struct device *d)
     sl_loop_flush(e->loop, d->control);
 }
 
+enum { OWED_PER_DEVICE = 4 };
+
 void edge_take_push(struct edge *e, struct device *d, const struct sl_adapter_transfer *t)
 {
     struct sl_command c = {.kind = SL_COMMAND_PUSH, .device = d->index};
+    /* The trainer takes commands between gangs: what waits for it meanwhile has a bound (rules T16). */
+    if (e->owed.n >= OWED_PER_DEVICE * e->max_devices) {
+        edge_drop_device(
+            e, d, SLUICE__ERROR_CODE__ERROR_LIMIT, "adapters are pushed faster than they are merged");
+        return;
+    }
     c.push.version = t->version;
     c.push.tokens = t->tokens;
     c.push.step = t->step;

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WINDOW_PACKETS = 256, GRANTS_PER_SESSION = 2 };
+enum { GRANTS_PER_SESSION = 2 };
 #define VIEW_EVERY_NS UINT64_C(100000000)
 #define GRANT_EXPIRY_NS                                                                                      \
     (60 * SECOND_NS) /* a slow phone's step fits; a dead one's slots come back with its session */
@@ -124,7 +124,6 @@ static int create_ingest(struct edge *e)
     struct sl_endpoint_config endpoint = {.max_sessions = e->max_sessions,
         .max_sends = 4 * x->edge.slots + 64, /* parked gradients are still being sent */
         .max_message_units = (uint32_t)(sl_slots_bytes(e->slots) / SL_UNIT_BYTES),
-        .window_packets = WINDOW_PACKETS,
         .lcore = 0,
         .is_edge = true};
     int status = sl_ingest_create(&ingest, &e->ingest);

@@ -98,6 +98,11 @@ static void keep_eval(struct edge *e, const struct sl_event *event)
     for (uint32_t i = 0; i < d->n_evals; i++)
         if (d->evals[i].step == event->eval.step)
             return; /* repeated after a loss: counted once */
+    if (d->n_evals >=
+        e->x->data.held_out_windows) { /* a message has a window at least: no honest phone has more */
+        edge_say(e, "%s: more held-out messages than the experiment has windows; not counted", d->id);
+        return;
+    }
     if (d->n_evals == d->evals_cap) {
         uint32_t cap = d->evals_cap ? 2 * d->evals_cap : 16;
         struct eval_message *evals = realloc(d->evals, cap * sizeof *evals);
