@@ -70,6 +70,7 @@ class Run:
         self.file = os.path.join(self.dir, "experiment.yaml")
         self.experiment = what
         self.write_experiment(what)
+        self.cwd, self.dir_argument = None, self.dir
         self.processes = []
         if pki:
             self.make_pki()
@@ -87,8 +88,8 @@ class Run:
     def start(self, program, *extra):
         log = open(os.path.join(self.dir, f"{os.path.basename(program)}-{len(self.processes)}.log"), "w+", encoding="utf-8")
         env = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "XDG_RUNTIME_DIR")}
-        process = subprocess.Popen([program, "--experiment", self.file, "--run", self.dir, *extra], stdout=log, stderr=subprocess.STDOUT,
-                                   stdin=subprocess.DEVNULL, env=env)
+        process = subprocess.Popen([program, "--experiment", self.file, "--run", self.dir_argument, *extra], stdout=log,
+                                   stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env, cwd=self.cwd)
         process.log = log
         self.processes.append(process)
         return process

@@ -150,6 +150,15 @@ def test_stale_memif_socket_is_replaced():
         run.run_both()
 
 
+def test_relative_run_directory():
+    """As scripts/run gives it where the file says `dir: runs`."""
+    with Run(experiment(run={"steps": 5})) as run:
+        above, name = os.path.split(run.dir)
+        run.cwd, run.dir_argument = above, name
+        run.run_both()
+        assert len(run.losses()) == 5
+
+
 def test_no_experiment_file():
     with Run(experiment()) as run:
         os.remove(run.file)

@@ -54,3 +54,19 @@ int sl_memif_prepare(const char *path, bool server, char *err, size_t err_cap)
     }
     return 0;
 }
+
+int sl_memif_absolute(const char *path, char *out, size_t cap)
+{
+    size_t used = 0;
+    if (path[0] != '/') {
+        if (getcwd(out, cap) == NULL)
+            return -errno;
+        used = strlen(out);
+        if (used + 1 < cap)
+            out[used++] = '/';
+    }
+    if (used + strlen(path) >= cap)
+        return -ENAMETOOLONG;
+    memcpy(out + used, path, strlen(path) + 1);
+    return 0;
+}

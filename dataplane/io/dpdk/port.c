@@ -154,16 +154,25 @@ static unsigned log2_of(unsigned n)
 static int create_memif(
     struct sl_port *p, const struct sl_port_config *c, uint16_t buffer, char *err, size_t cap)
 {
-    if (c->memif_socket == NULL || strchr(c->memif_socket, ',') != NULL) {
-        snprintf(err, cap, "memif needs a socket path without a comma; got %s",
-            c->memif_socket != NULL ? c->memif_socket : "none");
+    if (c->memif_socket == NULL) {
+        snprintf(err, cap, "memif needs a socket path");
         return -EINVAL;
     }
     if (memif_used) {
         snprintf(err, cap, "a process opens a memif port once; %s would be the second", c->memif_socket);
         return -EBUSY;
     }
-    int ret = sl_memif_prepare(c->memif_socket, c->memif_server, err, cap);
+    char path[4096]; /* the longest that the kernel takes; what a socket may have is checked next */
+    int ret = sl_memif_absolute(c->memif_socket, path, sizeof(path));
+    if (ret != 0) {
+        snprintf(err, cap, "memif socket: %s: use a run directory with a shorter path", strerror(-ret));
+        return ret;
+    }
+    if (strchr(path, ',') != NULL) {
+        snprintf(err, cap, "memif needs a socket path without a comma; got %s", path);
+        return -EINVAL;
+    }
+    ret = sl_memif_prepare(path, c->memif_server, err, cap);
     if (ret != 0)
         return ret;
     ret = sl_memif_cures_check();
@@ -172,7 +181,7 @@ static int create_memif(
         return ret;
     }
     char args[512];
-    snprintf(p->path, sizeof(p->path), "%s", c->memif_socket);
+    snprintf(p->path, sizeof(p->path), "%s", path);
     snprintf(p->name, sizeof(p->name), "net_memif0");
     snprintf(args, sizeof(args), "role=%s,id=0,socket=%s,socket-abstract=no,rsize=%u,bsize=%u%s",
         c->memif_server ? "server" : "client", p->path,
