@@ -181,7 +181,7 @@ static int create_memif(
         return ret;
     }
     char args[512];
-    snprintf(p->path, sizeof(p->path), "%s", path);
+    memcpy(p->path, path, strnlen(path, sizeof(p->path) - 1)); /* sl_memif_prepare has checked its length */
     snprintf(p->name, sizeof(p->name), "net_memif0");
     snprintf(args, sizeof(args), "role=%s,id=0,socket=%s,socket-abstract=no,rsize=%u,bsize=%u%s",
         c->memif_server ? "server" : "client", p->path,
