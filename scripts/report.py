@@ -12,7 +12,7 @@ import yaml
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BOOTSTRAP_RESAMPLES = 2000  # a 95 % interval moves by about 1 % of its width between seeds at this number
-VERSIONED_PACKAGES = ["dpdk", "liburing2", "libopenblas0-pthread", "libipsec-mb1", "libssl3", "libprotobuf-c1", "libyaml-0-2"]
+VERSIONED_PACKAGES = ["libdpdk-dev", "liburing2", "libopenblas0-pthread", "libipsec-mb1", "libssl3", "libprotobuf-c1", "libyaml-0-2"]
 
 
 class _Loader(yaml.SafeLoader):
