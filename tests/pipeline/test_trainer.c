@@ -337,6 +337,37 @@ static void push__unasked_of_the_only_device_makes_a_version(void **state)
     world_close(&w);
 }
 
+/* The connection broke after the push: the device comes back with the same work and pushes it again. It
+ * counts once. */
+static void push__repeated_after_a_new_connection_counts_once(void **state)
+{
+    float g[2];
+    for (unsigned again = 0; again < 2; again++) {
+        struct world w;
+        open_world(&w, 3, 2, 0);
+        for (uint32_t d = 0; d < 3; d++)
+            send_one(&w, d, d);
+        world_run(&w);
+        uint64_t tokens = w.phones[0].tokens_since;
+        assert_true(tokens > 0);
+        world_push(&w, &w.phones[0]);
+        world_run(&w);
+        if (again) {
+            world_join(&w, 0);
+            w.phones[0].tokens_since = tokens;
+            world_push(&w, &w.phones[0]);
+            world_run(&w);
+        }
+        for (uint32_t d = 1; d < 3; d++)
+            send_one(&w, d, 10 + d);
+        world_run(&w);
+        assert_int_equal(w.version, 1);
+        g[again] = w.g[300];
+        world_close(&w);
+    }
+    assert_true(g[0] == g[1]);
+}
+
 static void push__that_never_comes_is_given_up_at_its_deadline(void **state)
 {
     struct world w;
@@ -528,6 +559,7 @@ int main(void)
         cmocka_unit_test(push__not_finite_or_out_of_bounds_is_refused),
         cmocka_unit_test(push__may_not_claim_more_tokens_than_its_gradients_had),
         cmocka_unit_test(push__unasked_of_the_only_device_makes_a_version),
+        cmocka_unit_test(push__repeated_after_a_new_connection_counts_once),
         cmocka_unit_test(push__that_never_comes_is_given_up_at_its_deadline),
         cmocka_unit_test(finish__aggregates_once_more_and_ends),
         cmocka_unit_test(finish__at_a_boundary_ends_at_once),

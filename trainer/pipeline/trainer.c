@@ -252,7 +252,11 @@ static void join(struct sl_trainer *t, const struct sl_command *c)
         memcpy(d->id, c->id, sizeof d->id);
         d->applied = resumed_step(t, d->id);
         d->tokens_since = 0;
-    } /* else it is back, and may go on from what it has: its tokens stay on the account */
+    } else if (d->push.weights) { /* it is back with what it pushed, and will push it again */
+        d->tokens_since += d->push.tokens;
+        free(d->push.weights);
+        d->push = (struct pending_push){0};
+    } /* else it may go on from what it has: its tokens stay on the account */
     d->live = true;
     d->in_round = false;
     d->session = c->session;
