@@ -62,6 +62,14 @@ static int add_record(struct sl_records *records, const char *text, size_t len)
     return 0;
 }
 
+static bool is_blank(const char *line, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (line[i] != ' ' && line[i] != '\t' && line[i] != '\r')
+            return false;
+    return true;
+}
+
 static int add_jsonl(
     struct sl_records *records, const char *name, const char *bytes, size_t len, char *err, size_t err_cap)
 {
@@ -69,7 +77,7 @@ static int add_jsonl(
     for (const char *line = bytes, *end = bytes + len; line < end; line_no++) {
         const char *eol = memchr(line, '\n', (size_t)(end - line));
         size_t n = (size_t)((eol ? eol : end) - line);
-        if (strspn(line, " \t\r") < n) {
+        if (!is_blank(line, n)) {
             char where[512];
             cJSON *json;
             snprintf(where, sizeof where, "%s:%zu", name, line_no);
