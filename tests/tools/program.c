@@ -40,7 +40,22 @@ static char *read_back(FILE *file)
     return text;
 }
 
-struct outcome program_run(unsigned interrupt_after_ms, const char *format, ...)
+/* Not by time: on a busy host the program may not even have begun. pread leaves the offset to the program. */
+static void wait_for_text(FILE *file, const char *text, pid_t pid)
+{
+    char seen[4096];
+    ssize_t n;
+    siginfo_t ended = {0};
+    do {
+        usleep(20000);
+        n = pread(fileno(file), seen, sizeof seen - 1, 0);
+        assert_true(n >= 0);
+        seen[n] = '\0';
+    } while (!strstr(seen, text) && waitid(P_PID, (id_t)pid, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+             ended.si_pid == 0);
+}
+
+struct outcome program_run(const char *interrupt_at, const char *format, ...)
 {
     char line[MAX_LINE], *words[MAX_WORDS + 1] = {getenv("SLUICE_TRAIN")};
     va_list args;
@@ -59,8 +74,8 @@ struct outcome program_run(unsigned interrupt_after_ms, const char *format, ...)
         _exit(126);
     }
     assert_true(pid > 0);
-    if (interrupt_after_ms) {
-        usleep(interrupt_after_ms * 1000);
+    if (interrupt_at) {
+        wait_for_text(err, interrupt_at, pid);
         kill(pid, SIGINT);
     }
     int status;

@@ -9,8 +9,8 @@ struct outcome {
 };
 
 /* `line` is split at blanks; a word in '...' is one word. The first word is the program of the environment's
- * SLUICE_TRAIN. `interrupt_after_ms`: when SIGINT is sent; 0: never. */
-struct outcome program_run(unsigned interrupt_after_ms, const char *line, ...)
+ * SLUICE_TRAIN. `interrupt_at`: the text on stderr at which SIGINT is sent; NULL: never. */
+struct outcome program_run(const char *interrupt_at, const char *line, ...)
     __attribute__((format(printf, 2, 3)));
 void program_free(struct outcome *);
 /* Lines in a text. */

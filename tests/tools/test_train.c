@@ -54,10 +54,10 @@ static int make_model(void **state)
     scratch_write(&dir, "text", text);
     scratch_write(&dir, "config.json", config);
     struct outcome o =
-        program_run(0, "tokenizer --vocab 300 --text %1$s/text --out %1$s/tokenizer.json", dir.path);
+        program_run(NULL, "tokenizer --vocab 300 --text %1$s/text --out %1$s/tokenizer.json", dir.path);
     run_well(&o);
     program_free(&o);
-    o = program_run(0, PRETRAIN "--out %1$s/model --log %1$s/log", dir.path);
+    o = program_run(NULL, PRETRAIN "--out %1$s/model --log %1$s/log", dir.path);
     run_well(&o);
     program_free(&o);
     return 0;
@@ -109,8 +109,8 @@ static void pretrain__muon_learns_and_repeats_itself(void **state)
     static const char *const logs[] = {"muon.log", "again.log"};
     char *text[2];
     for (int i = 0; i < 2; i++) {
-        struct outcome o = program_run(
-            0, PRETRAIN "--optimizer muon --muon-lr 2e-2 --out %1$s/muon --log %1$s/%2$s", dir.path, logs[i]);
+        struct outcome o = program_run(NULL,
+            PRETRAIN "--optimizer muon --muon-lr 2e-2 --out %1$s/muon --log %1$s/%2$s", dir.path, logs[i]);
         run_well(&o);
         program_free(&o);
         text[i] = read_file(logs[i]);
@@ -124,7 +124,7 @@ static void pretrain__muon_learns_and_repeats_itself(void **state)
 static void pretrain__stop_after_is_the_beginning_of_the_same_run(void **state)
 {
     struct outcome o =
-        program_run(0, PRETRAIN "--out %1$s/short --log %1$s/short.log --stop-after 7 --json", dir.path);
+        program_run(NULL, PRETRAIN "--out %1$s/short --log %1$s/short.log --stop-after 7 --json", dir.path);
     cJSON *json = json_of(&o);
     assert_int_equal((int)number(json, "steps"), 7);
     cJSON_Delete(json);
@@ -139,7 +139,7 @@ static void eval__counts_windows_and_their_tails(void **state)
 {
     /* Windows of 4: 4+(1) -> 3; (1) -> 0; 4+4+2 -> 7; 3 -> 2 predicted tokens. */
     scratch_write(&dir, "ids", "1 2 3 4 5\n6\n1 2 3 4 5 6 7 8 9 10\n7 8 9\n");
-    struct outcome o = program_run(0, "eval --model %1$s/model --ids %1$s/ids --seq 4 --json", dir.path);
+    struct outcome o = program_run(NULL, "eval --model %1$s/model --ids %1$s/ids --seq 4 --json", dir.path);
     cJSON *json = json_of(&o);
     assert_int_equal((int)number(json, "tokens"), 12);
     cJSON_Delete(json);
@@ -152,14 +152,15 @@ static void eval__windows_are_independent(void **state)
     double sum = 0, tokens = 0;
     for (int i = 0; i < 3; i++) {
         scratch_write(&dir, "one", lines[i]);
-        struct outcome o = program_run(0, "eval --model %1$s/model --ids %1$s/one --seq 8 --json", dir.path);
+        struct outcome o =
+            program_run(NULL, "eval --model %1$s/model --ids %1$s/one --seq 8 --json", dir.path);
         cJSON *json = json_of(&o);
         sum += number(json, "nll") * number(json, "tokens");
         tokens += number(json, "tokens");
         cJSON_Delete(json);
     }
     scratch_write(&dir, "all", "5 9 1 200 17 3\n44 44 2\n250 251 252 253\n");
-    struct outcome o = program_run(0, "eval --model %1$s/model --ids %1$s/all --seq 8 --json", dir.path);
+    struct outcome o = program_run(NULL, "eval --model %1$s/model --ids %1$s/all --seq 8 --json", dir.path);
     cJSON *json = json_of(&o);
     assert_float_equal(number(json, "nll"), sum / tokens, 1e-5);
     assert_float_equal(number(json, "tokens"), tokens, 0);
@@ -168,15 +169,15 @@ static void eval__windows_are_independent(void **state)
 
 static void eval__text_and_its_encoding_agree(void **state)
 {
-    struct outcome o = program_run(0,
+    struct outcome o = program_run(NULL,
         "encode --tokenizer %1$s/model/tokenizer.json --text %1$s/text --held-out 0.2 --split held-out --out "
         "%1$s/t.ids",
         dir.path);
     run_well(&o);
     program_free(&o);
-    o = program_run(0, "eval --model %1$s/model --ids %1$s/t.ids --seq 32 --json", dir.path);
+    o = program_run(NULL, "eval --model %1$s/model --ids %1$s/t.ids --seq 32 --json", dir.path);
     cJSON *ids = json_of(&o);
-    o = program_run(0,
+    o = program_run(NULL,
         "eval --model %1$s/model --text %1$s/text --held-out 0.2 --split held-out --seq 32 --json", dir.path);
     cJSON *text = json_of(&o);
     assert_float_equal(number(ids, "nll"), number(text, "nll"), 0);
@@ -189,7 +190,7 @@ static void eval__text_and_its_encoding_agree(void **state)
 static double eval_nll(const char *adapter, const char *ids, unsigned seq)
 {
     struct outcome o =
-        program_run(0, "eval --model %1$s/model --ids %1$s/%2$s --seq %3$u --json %4$s%5$s%6$s", dir.path,
+        program_run(NULL, "eval --model %1$s/model --ids %1$s/%2$s --seq %3$u --json %4$s%5$s%6$s", dir.path,
             ids, seq, adapter ? "--adapter " : "", adapter ? dir.path : "", adapter ? adapter : "");
     cJSON *json = json_of(&o);
     double nll = number(json, "nll");
@@ -204,7 +205,7 @@ static const char four_windows[] = "10 20 30 40 50 60 70 80 90 100 110 120 130 1
 static cJSON *lora_losses(const char *more)
 {
     struct outcome o = program_run(
-        0, "lora --model %1$s/model --ids %1$s/four --batch 2 --seq 8 --json %2$s", dir.path, more);
+        NULL, "lora --model %1$s/model --ids %1$s/four --batch 2 --seq 8 --json %2$s", dir.path, more);
     return json_of(&o);
 }
 
@@ -268,7 +269,7 @@ static void lora__freeze_a_still_learns(void **state)
 static void lora__ctrl_c_writes_what_it_has(void **state)
 {
     scratch_write(&dir, "four", four_windows);
-    struct outcome o = program_run(1500,
+    struct outcome o = program_run("100000000 steps",
         "lora --model %1$s/model --ids %1$s/four --batch 2 --seq 8 --lr 1e-3 --steps 100000000 --out "
         "%1$s/stopped --json",
         dir.path);
@@ -283,15 +284,15 @@ static void lora__ctrl_c_writes_what_it_has(void **state)
 static void generate__greedy_repeats_itself(void **state)
 {
     struct outcome one =
-        program_run(0, "generate --model %s/model --prompt 'the number' --tokens 10 --greedy", dir.path);
+        program_run(NULL, "generate --model %s/model --prompt 'the number' --tokens 10 --greedy", dir.path);
     struct outcome two =
-        program_run(0, "generate --model %s/model --prompt 'the number' --tokens 10 --greedy", dir.path);
+        program_run(NULL, "generate --model %s/model --prompt 'the number' --tokens 10 --greedy", dir.path);
     run_well(&one);
     assert_string_equal(one.out, two.out);
     assert_ptr_equal(strstr(one.out, "the number"), one.out);
     program_free(&one);
     program_free(&two);
-    one = program_run(0, "generate --model %s/model --prompt '' --tokens 3 --seed 4 --json", dir.path);
+    one = program_run(NULL, "generate --model %s/model --prompt '' --tokens 3 --seed 4 --json", dir.path);
     cJSON *json = json_of(&one);
     assert_true(cJSON_IsString(cJSON_GetObjectItemCaseSensitive(json, "text")));
     cJSON_Delete(json);
@@ -302,13 +303,13 @@ static void overlap__lists_hashes_that_excluded_takes(void **state)
     scratch_write(&dir, "read", "a b c d e f g h i j k l\n%\n");
     scratch_write(&dir, "other", "x a b c d e f g h i j y\n%\nquite another text\n%\n");
     struct outcome o = program_run(
-        0, "overlap --text %1$s/read --against %1$s/other --against-held-out 1 --out %1$s/list", dir.path);
+        NULL, "overlap --text %1$s/read --against %1$s/other --against-held-out 1 --out %1$s/list", dir.path);
     run_well(&o);
     program_free(&o);
     char *list = read_file("list");
     assert_int_equal(strlen(list), 65);
     free(list);
-    o = program_run(0,
+    o = program_run(NULL,
         "encode --tokenizer %1$s/tokenizer.json --text %1$s/other --excluded %1$s/list --out %1$s/left.ids "
         "--json",
         dir.path);
@@ -322,13 +323,13 @@ static void help__has_examples(void **state)
     static const char *const commands[] = {
         "eval", "lora", "pretrain", "tokenizer", "generate", "encode", "overlap"};
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
-        struct outcome o = program_run(0, "%s --help", commands[i]);
+        struct outcome o = program_run(NULL, "%s --help", commands[i]);
         run_well(&o);
         assert_non_null(strstr(o.out, "Examples:"));
         assert_string_equal(o.err, "");
         program_free(&o);
     }
-    struct outcome o = program_run(0, "--help");
+    struct outcome o = program_run(NULL, "--help");
     run_well(&o);
     program_free(&o);
 }
@@ -398,7 +399,7 @@ static void errors__one_line_that_says_what(void **state)
         const char *d = dir.path;
         char line[2000];
         snprintf(line, sizeof line, cases[i].line, d, d, d, d, d);
-        struct outcome o = program_run(0, "%s", line);
+        struct outcome o = program_run(NULL, "%s", line);
         if (o.code != cases[i].code || !strstr(o.err, cases[i].words))
             fail_msg("%s: exit code %d: %s", line, o.code, o.err);
         bool works_first =
@@ -413,14 +414,14 @@ static void errors__one_line_that_says_what(void **state)
 static int make_mismatch(void **state)
 {
     struct outcome o =
-        program_run(0, "tokenizer --vocab 280 --text %1$s/text --out %1$s/small.json", dir.path);
+        program_run(NULL, "tokenizer --vocab 280 --text %1$s/text --out %1$s/small.json", dir.path);
     run_well(&o);
     program_free(&o);
     char smaller[sizeof config];
     memcpy(smaller, config, sizeof config);
     memcpy(strstr(smaller, "\"vocab_size\": 300"), "\"vocab_size\": 280", strlen("\"vocab_size\": 280"));
     scratch_write(&dir, "small-config.json", smaller);
-    o = program_run(0,
+    o = program_run(NULL,
         "pretrain --config %1$s/small-config.json --tokenizer %1$s/small.json --text %1$s/text --batch 1 "
         "--seq 8 --lr 0 "
         "--steps 1 --out %1$s/mismatch --log %1$s/mismatch.log",
