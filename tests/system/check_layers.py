@@ -42,12 +42,12 @@ INCLUDE = re.compile(r'^\s*#\s*include\s+(?:"([^"]+)"|<([^>]+)>)', re.M)
 
 
 def closure(folder):
-    seen, todo = set(), [folder]
-    while todo:
-        at = todo.pop()
+    seen, frontier = set(), [folder]
+    while frontier:
+        at = frontier.pop()
         if at not in seen:
             seen.add(at)
-            todo += MAY_INCLUDE[at]
+            frontier += MAY_INCLUDE[at]
     return seen
 
 
