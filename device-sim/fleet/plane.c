@@ -239,6 +239,7 @@ static int start_eal(struct sl_plane *pl, const struct sl_plane_config *c, char 
         .memory_mib = e->edge.data.memory_mib,
         .huge_pages = e->edge.data.huge_pages,
         .cpu = -1,
+        .pci_device = sl_eal_is_pci(e->edge.data.fleet_backend) ? e->edge.data.fleet_backend : NULL,
         .extra = extra};
 
     for (uint32_t i = 0; i < e->edge.data.n_eal_extra; i++)
@@ -252,7 +253,7 @@ static int open_port(struct sl_plane *pl, const struct sl_plane_config *c, char 
 {
     const struct sl_experiment *e = c->experiment;
     char socket[SL_PATH_BYTES + 16];
-    struct sl_port_config port = {.device = e->edge.data.backend,
+    struct sl_port_config port = {.device = e->edge.data.fleet_backend,
         .memif_socket = socket,
         .memif_server = true,
         .ring_size = DEFAULT_RING,

@@ -60,6 +60,7 @@ static void parse__small_file_gets_defaults(void **state)
     assert_int_equal(e.training.lora.n_targets, 2);
     assert_string_equal(e.training.lora.targets[0], "q_proj");
     assert_string_equal(e.edge.data.backend, "memif");
+    assert_string_equal(e.edge.data.fleet_backend, "memif");
     assert_int_equal(e.fleet[0].seq, 128);
     assert_true(e.fleet[0].battery_v == 3.85);
     assert_int_equal(e.training.gang.deadline_ms, 0);
@@ -73,7 +74,8 @@ static void parse__values_reach_their_fields(void **state)
     char *yaml = edited("run: {steps: 5}", "seed: 18446744073709551615\n"
                                            "training: {lora: {rank: 4, alpha: 2.5, targets: [c_attn], how: "
                                            "freeze_a}, gang: {deadline: 1.5, quorum: 0.5}}\n"
-                                           "edge: {data: {eal_extra: [--log-level=8, \"-v\"]}}\n"
+                                           "edge: {data: {eal_extra: [--log-level=8, \"-v\"], backend: "
+                                           "\"0000:00:03.0\", fleet_backend: \"0000:00:04.0\"}}\n"
                                            "run: {steps: 7, seconds: 2.5}");
 
     assert_int_equal(parse(yaml, &e, err), 0);
@@ -85,6 +87,8 @@ static void parse__values_reach_their_fields(void **state)
     assert_int_equal(e.training.gang.deadline_ms, 1500);
     assert_int_equal(e.edge.data.n_eal_extra, 2);
     assert_string_equal(e.edge.data.eal_extra[1], "-v");
+    assert_string_equal(e.edge.data.backend, "0000:00:03.0");
+    assert_string_equal(e.edge.data.fleet_backend, "0000:00:04.0");
     assert_int_equal(e.run.steps, 7);
     free(yaml);
 }

@@ -83,6 +83,7 @@ static int start_eal(struct edge *e)
         .memory_mib = x->edge.data.memory_mib,
         .huge_pages = x->edge.data.huge_pages,
         .cpu = e->lcore_cpu,
+        .pci_device = sl_eal_is_pci(x->edge.data.backend) ? x->edge.data.backend : NULL,
         .extra = extra};
     return sl_eal_start(&c, e->eal_args, sizeof e->eal_args, e->err, sizeof e->err);
 }

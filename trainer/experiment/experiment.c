@@ -114,6 +114,7 @@ static const struct sl_field fields[] = {
     {.path = "training.deterministic", .kind = SL_FIELD_BOOL, FIELD(training.deterministic)},
     {.path = "edge.control", .kind = SL_FIELD_TEXT, FIELD(edge.control)},
     {.path = "edge.data.backend", .kind = SL_FIELD_TEXT, FIELD(edge.data.backend)},
+    {.path = "edge.data.fleet_backend", .kind = SL_FIELD_TEXT, FIELD(edge.data.fleet_backend)},
     {.path = "edge.data.lcores", ONE_CHOICE, .choices = "1", .later = "2|3|4|5|6|7|8"},
     {.path = "edge.data.poll", .kind = SL_FIELD_CHOICE, FIELD(edge.data.poll), .choices = "adaptive|busy"},
     {.path = "edge.data.codec",
@@ -361,6 +362,8 @@ static int check_whole(struct sl_reader *r, struct target *t)
         return refuse(r, 1, "run: give run.steps or run.seconds, or both");
     if (e->training.deterministic && (e->run.steps == 0 || e->run.seconds > 0))
         return refuse(r, 1, "training.deterministic: such a run ends by run.steps alone; remove run.seconds");
+    if (!e->edge.data.fleet_backend[0])
+        strcpy(e->edge.data.fleet_backend, e->edge.data.backend);
     e->training.lora.freeze_a = strcmp(t->how, "freeze_a") == 0;
     if (e->training.lora.n_targets == 0) {
         strcpy(e->training.lora.targets[0], "q_proj");

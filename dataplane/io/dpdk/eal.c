@@ -29,6 +29,15 @@ static struct {
     size_t used;
 } eal = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
+bool sl_eal_is_pci(const char *device)
+{
+    unsigned domain, bus, dev, function;
+    int end = 0;
+    return (sscanf(device, "%4x:%2x:%2x.%1u%n", &domain, &bus, &dev, &function, &end) == 4 ||
+               sscanf(device, "%2x:%2x.%1u%n", &bus, &dev, &function, &end) == 3) &&
+           (device[end] == '\0' || device[end] == ',');
+}
+
 static int add(const char *arg)
 {
     size_t n = strlen(arg) + 1;

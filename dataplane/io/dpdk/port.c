@@ -203,13 +203,6 @@ static int create_memif(
     return rte_eth_dev_get_port_by_name(p->name, &p->id);
 }
 
-static bool is_pci(const char *device)
-{
-    unsigned domain, bus, dev, function;
-    return sscanf(device, "%4x:%2x:%2x.%1u", &domain, &bus, &dev, &function) == 4 ||
-           sscanf(device, "%2x:%2x.%1u", &bus, &dev, &function) == 3;
-}
-
 static int find_device(struct sl_port *p, const struct sl_port_config *c, char *err, size_t cap)
 {
     const char *args = strchr(c->device, ',');
@@ -221,10 +214,9 @@ static int find_device(struct sl_port *p, const struct sl_port_config *c, char *
     memcpy(p->name, c->device, n);
     if (rte_eth_dev_get_port_by_name(p->name, &p->id) == 0)
         return 0;
-    if (is_pci(p->name)) {
-        snprintf(err, cap,
-            "port %s: no driver of DPDK has it; bind it first: sudo dpdk-devbind.py -b vfio-pci %s", p->name,
-            p->name);
+    if (sl_eal_is_pci(p->name)) {
+        snprintf(err, cap, "port %s: no driver of DPDK has it; bind it first: sudo scripts/nic bind %s",
+            p->name, p->name);
         return -ENODEV;
     }
     int ret = rte_vdev_init(p->name, args != NULL ? args + 1 : "");

@@ -203,7 +203,7 @@ static void open__refused(void **state)
     assert_non_null(strstr(err, "net_nosuchdriver0"));
     c.device = "0000:7f:1f.7";
     assert_int_equal(sl_port_open(&c, &p, err, sizeof(err)), -ENODEV);
-    assert_non_null(strstr(err, "dpdk-devbind.py -b vfio-pci"));
+    assert_non_null(strstr(err, "scripts/nic bind"));
     c = (struct sl_port_config){.device = "net_ring4", .mtu = 20000};
     assert_int_equal(sl_port_open(&c, &p, err, sizeof(err)), -EINVAL);
     c = (struct sl_port_config){.device = "net_ring5", .n_mbufs = 10000000};
