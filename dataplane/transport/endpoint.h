@@ -13,6 +13,7 @@
 struct sl_addr { /* IPv4 is mapped (::ffff:a.b.c.d); port in host order. All zero: unknown */
     uint8_t ip[16];
     uint16_t port;
+    uint16_t hop; /* the port's name for the neighbour that a packet came by; 0: none, or not known */
 };
 
 enum sl_how {

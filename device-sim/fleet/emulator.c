@@ -18,7 +18,7 @@ struct direction {
 
 struct sl_emulator {
     uint32_t n_phones, max_packets;
-    struct sl_port *port;
+    struct sl_queue *queue;
     struct direction up, down;
     uint64_t strays;
 };
@@ -117,8 +117,8 @@ static void release(struct sl_emulator *e, struct direction *d)
 {
     struct sl_dgram dgram;
 
-    while (e->port && d->links && ready(d, &dgram, 1, UINT64_MAX))
-        sl_port_free(e->port, &dgram, 1);
+    while (e->queue && d->links && ready(d, &dgram, 1, UINT64_MAX))
+        sl_queue_free(e->queue, &dgram, 1);
 }
 
 void sl_emulator_free(struct sl_emulator *e)
@@ -132,9 +132,9 @@ void sl_emulator_free(struct sl_emulator *e)
     free(e);
 }
 
-void sl_emulator_bind(struct sl_emulator *e, struct sl_port *port)
+void sl_emulator_bind(struct sl_emulator *e, struct sl_queue *queue)
 {
-    e->port = port;
+    e->queue = queue;
 }
 
 /* A packet enters its link, or goes back to the port. */
@@ -145,13 +145,13 @@ static void offer(struct sl_emulator *e, struct direction *d, struct sl_dgram *d
 
     if (phone < 0) {
         e->strays++;
-        sl_port_free(e->port, dgram, 1);
+        sl_queue_free(e->queue, dgram, 1);
         return;
     }
     /* The links take at most as many as there are slots, so a taken packet has one. */
     uint32_t slot = d->n_free ? d->free_slots[d->n_free - 1] : 0;
     if (sl_links_offer(d->links, (uint32_t)phone, slot, dgram->len, now_ns) != SL_LINK_TAKEN) {
-        sl_port_free(e->port, dgram, 1);
+        sl_queue_free(e->queue, dgram, 1);
         return;
     }
     d->n_free--;

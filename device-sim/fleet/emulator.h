@@ -3,7 +3,7 @@
  * any thread; the rest is the data lcore's. */
 #pragma once
 
-#include "dataplane/io/dpdk/lcore.h"
+#include "dataplane/io/lcore/lcore.h"
 #include "device-sim/link/link.h"
 
 enum { SL_PHONE_PORT = 5000 };
@@ -17,7 +17,7 @@ struct sl_phone_link {
 int sl_emulator_create(const struct sl_phone_link *, uint32_t n_phones, uint32_t max_packets, uint64_t seed,
     struct sl_emulator **);
 void sl_emulator_free(struct sl_emulator *); /* what is under way goes back to the port */
-void sl_emulator_bind(struct sl_emulator *, struct sl_port *);
+void sl_emulator_bind(struct sl_emulator *, struct sl_queue *);
 extern const struct sl_emulator_ops sl_fleet_emulator; /* its context is the struct sl_emulator */
 
 /* 10.77.(1 + i / 250).(1 + i % 250), port 5000; and back: -1 where it is not a phone's. */

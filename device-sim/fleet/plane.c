@@ -1,6 +1,7 @@
 #include "device-sim/fleet/plane.h"
 
 #include "dataplane/io/dpdk/eal.h"
+#include "dataplane/io/dpdk/port.h"
 #include "dataplane/ring/ring.h"
 
 #include <errno.h>
@@ -253,7 +254,7 @@ static int open_port(struct sl_plane *pl, const struct sl_plane_config *c, char 
 {
     const struct sl_experiment *e = c->experiment;
     char socket[SL_PATH_BYTES + 16];
-    struct sl_port_config port = {.device = e->edge.data.fleet_backend,
+    struct sl_dpdk_port_config port = {.device = e->edge.data.fleet_backend,
         .memif_socket = socket,
         .memif_server = true,
         .ring_size = DEFAULT_RING,
@@ -262,7 +263,7 @@ static int open_port(struct sl_plane *pl, const struct sl_plane_config *c, char 
         .peer_timeout_ns = (uint64_t)e->edge.data.peer_timeout_s * 1000000000u};
 
     snprintf(socket, sizeof(socket), "%s/memif.sock", c->run_dir);
-    return sl_port_open(&port, &pl->port, err, err_cap);
+    return sl_dpdk_port_open(&port, &pl->port, err, err_cap);
 }
 
 static int make_memory_parts(struct sl_plane *pl, const struct sl_plane_config *c, char *err, size_t err_cap)
@@ -313,8 +314,8 @@ int sl_plane_open(const struct sl_plane_config *c, struct sl_plane **out, char *
         rc = open_port(pl, c, err, err_cap);
     if (!rc) {
         sl_store_bind(pl->store, pl->endpoint);
-        sl_emulator_bind(pl->emulator, pl->port);
-        lcore.port = pl->port;
+        sl_emulator_bind(pl->emulator, sl_port_queue(pl->port, 0));
+        lcore.queue = sl_port_queue(pl->port, 0);
         lcore.endpoint = pl->endpoint;
         lcore.emulator_ctx = pl->emulator;
         rc = sl_lcore_start(&lcore, &pl->lcore, err, err_cap);

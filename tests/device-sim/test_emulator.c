@@ -9,11 +9,13 @@
 static const uint64_t ms = 1000000;
 static unsigned freed;
 
-/* In place of the port's: the emulator needs no more of it. */
-void sl_port_free(struct sl_port *p, struct sl_dgram *d, unsigned n)
+/* The emulator needs no more of a queue. */
+static void count_freed(struct sl_queue *q, struct sl_dgram *d, unsigned n)
 {
     freed += n;
 }
+static const struct sl_port_ops ops = {.free = count_freed};
+static struct sl_queue queue = {.ops = &ops};
 
 static struct sl_emulator *emulator(uint32_t n_phones, uint32_t max_packets, double loss)
 {
@@ -25,7 +27,7 @@ static struct sl_emulator *emulator(uint32_t n_phones, uint32_t max_packets, dou
         link[i].down = (struct sl_link_params){16e6, (i + 1) * ms, loss, 1 << 20};
     }
     assert_int_equal(sl_emulator_create(link, n_phones, max_packets, 7, &e), 0);
-    sl_emulator_bind(e, (struct sl_port *)&freed); /* any address: it is only handed on */
+    sl_emulator_bind(e, &queue);
     free(link);
     freed = 0;
     return e;
@@ -33,7 +35,8 @@ static struct sl_emulator *emulator(uint32_t n_phones, uint32_t max_packets, dou
 
 static struct sl_dgram dgram(struct sl_addr src, struct sl_addr dst, uintptr_t tag)
 {
-    return (struct sl_dgram){.len = 1000 - SL_LINK_IP_UDP_BYTES, .src = src, .dst = dst, .mbuf = (void *)tag};
+    return (struct sl_dgram){
+        .len = 1000 - SL_LINK_IP_UDP_BYTES, .src = src, .dst = dst, .buffer = (void *)tag};
 }
 
 static void address__is_a_phone_and_back(void **state)
@@ -74,12 +77,12 @@ static void up_and_down__take_the_phones_own_link(void **state)
     assert_int_equal(sl_fleet_emulator.deadline(e), 2 * ms);
     assert_int_equal(sl_fleet_emulator.up_ready(e, out, 4, 2 * ms - 1), 0);
     assert_int_equal(sl_fleet_emulator.up_ready(e, out, 4, 2 * ms), 1);
-    assert_int_equal((uintptr_t)out[0].mbuf, 10);
+    assert_int_equal((uintptr_t)out[0].buffer, 10);
     assert_int_equal(sl_fleet_emulator.deadline(e), 2 * ms + ms / 2);
     assert_int_equal(sl_fleet_emulator.down_ready(e, out, 4, 4 * ms), 1);
-    assert_int_equal((uintptr_t)out[0].mbuf, 30);
+    assert_int_equal((uintptr_t)out[0].buffer, 30);
     assert_int_equal(sl_fleet_emulator.up_ready(e, out, 4, 4 * ms), 1);
-    assert_int_equal((uintptr_t)out[0].mbuf, 20);
+    assert_int_equal((uintptr_t)out[0].buffer, 20);
     assert_int_equal(sl_fleet_emulator.deadline(e), UINT64_MAX);
     assert_int_equal(freed, 0);
     sl_emulator_free(e);
@@ -113,7 +116,7 @@ static void every_datagram__comes_back_once(void **state)
         sl_fleet_emulator.up(e, &d, 1, i * ms / 4);
         unsigned n = i % 7 ? 0 : sl_fleet_emulator.up_ready(e, out, 16, i * ms / 4);
         for (unsigned k = 0; k < n; k++) {
-            assert_int_equal(seen[(uintptr_t)out[k].mbuf]++, 0);
+            assert_int_equal(seen[(uintptr_t)out[k].buffer]++, 0);
             got++;
         }
     }
@@ -121,7 +124,7 @@ static void every_datagram__comes_back_once(void **state)
     while ((due = sl_fleet_emulator.deadline(e)) != UINT64_MAX) {
         unsigned n = sl_fleet_emulator.up_ready(e, out, 16, due);
         for (unsigned k = 0; k < n; k++)
-            assert_int_equal(seen[(uintptr_t)out[k].mbuf]++, 0);
+            assert_int_equal(seen[(uintptr_t)out[k].buffer]++, 0);
         got += n;
     }
     assert_int_equal(got + freed, N);

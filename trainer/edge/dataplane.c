@@ -3,6 +3,7 @@
 
 #include "dataplane/crypto/aead.h"
 #include "dataplane/io/dpdk/eal.h"
+#include "dataplane/io/dpdk/port.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -93,11 +94,11 @@ static int open_port(struct edge *e)
     const struct sl_experiment *x = e->x;
     char socket[SL_PATH_BYTES + 16];
     snprintf(socket, sizeof socket, "%s/memif.sock", e->options.run);
-    struct sl_port_config c = {.device = x->edge.data.backend,
+    struct sl_dpdk_port_config c = {.device = x->edge.data.backend,
         .memif_socket = socket,
         .mtu = x->edge.data.mtu,
         .peer_timeout_ns = x->edge.data.peer_timeout_s * SECOND_NS};
-    return sl_port_open(&c, &e->port, e->err, sizeof e->err);
+    return sl_dpdk_port_open(&c, &e->port, e->err, sizeof e->err);
 }
 
 static uint32_t ring_for(uint32_t n)
@@ -168,7 +169,7 @@ int edge_start_dataplane(struct edge *e)
         status = open_port(e);
     if (status)
         return status;
-    struct sl_lcore_config c = {.port = e->port,
+    struct sl_lcore_config c = {.queue = sl_port_queue(e->port, 0),
         .endpoint = e->endpoint,
         .poll = strcmp(e->x->edge.data.poll, "busy") ? SL_POLL_ADAPTIVE : SL_POLL_BUSY,
         .ops = &lcore_ops,

@@ -10,7 +10,7 @@
 
 #include "dataplane/control/peer.h"
 #include "dataplane/ingest/ingest.h"
-#include "dataplane/io/dpdk/lcore.h"
+#include "dataplane/io/lcore/lcore.h"
 #include "dataplane/io/uring/loop.h"
 #include "trainer/experiment/experiment.h"
 #include "trainer/experiment/histogram.h"

@@ -1,11 +1,10 @@
 #include "dataplane/io/dpdk/port.h"
 
 #include "dataplane/io/dpdk/eal.h"
-#include "dataplane/io/dpdk/gate.h"
 #include "dataplane/io/dpdk/headers.h"
 #include "dataplane/io/dpdk/memif_cures.h"
 #include "dataplane/io/dpdk/memif_socket.h"
-#include "dataplane/io/dpdk/pool.h"
+#include "dataplane/io/dpdk/port_internal.h"
 
 #include <errno.h>
 #include <rte_bus_vdev.h>
@@ -17,58 +16,15 @@
 #include <time.h>
 
 enum {
-    BURST = 64,
     MEMIF_BUFFER_BYTES = 2048, /* the least; jumbo frames get more */
     DEFAULT_RING = 512,
     DEFAULT_MTU = 1500,
     DEFAULT_MBUFS = 8192,
     CONNECT_EVERY_MS = 5,
     CONNECT_WITHIN_MS = 500,
-    PATH_BYTES = 128,
-    NAME_BYTES = 64,
-};
-
-struct sl_port {
-    uint16_t id;
-    uint16_t payload_max;
-    uint8_t mac[6], peer_mac[6];
-    struct sl_gate gate;
-    struct sl_pools pools;
-    uint32_t link_up; /* atomic */
-    struct sl_port_stats stats;
-
-    /* Written on the interrupt thread. */
-    bool memif, client, was_up, connecting;
-    uint64_t tried_ns;
-    uint64_t down_since_ns; /* atomic */
-    uint64_t peer_timeout_ns;
-    uint16_t n_rx_desc, n_tx_desc;
-    bool created, started;
-    char path[PATH_BYTES], name[NAME_BYTES];
 };
 
 static bool memif_used; /* in this process: gate.h */
-
-static const char *const drop_names[SL_PORT_DROP_COUNT] = {
-    [SL_PORT_NOT_IPV4_UDP] = "not_ipv4_udp",
-    [SL_PORT_IP_FRAGMENT] = "ip_fragment",
-    [SL_PORT_BAD_LENGTH] = "bad_length",
-    [SL_PORT_BAD_CHECKSUM] = "bad_checksum",
-    [SL_PORT_TX_FULL] = "tx_full",
-    [SL_PORT_LINK_DOWN] = "link_down",
-    [SL_PORT_NO_MBUF] = "no_mbuf",
-};
-
-const char *sl_port_drop_name(enum sl_port_drop d)
-{
-    return (unsigned)d < SL_PORT_DROP_COUNT ? drop_names[d] : "unknown";
-}
-
-/* One thread counts, any thread reads. */
-static void count(uint64_t *counter, uint64_t n)
-{
-    __atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
-}
 
 static uint64_t now_ns(void)
 {
@@ -79,7 +35,7 @@ static uint64_t now_ns(void)
 
 /* ---- the link, on the interrupt thread ---- */
 
-static int setup_queues(struct sl_port *p)
+static int setup_queues(struct sl_dpdk_port *p)
 {
     struct rte_mempool *mp = sl_pools_current(&p->pools);
     int socket = rte_eth_dev_socket_id(p->id);
@@ -89,7 +45,7 @@ static int setup_queues(struct sl_port *p)
 }
 
 /* A memif client starts, and starts again with a fresh pool after its peer was gone. */
-static void connect_client(struct sl_port *p)
+static void connect_client(struct sl_dpdk_port *p)
 {
     uint64_t now = now_ns(), since_ms = (now - p->tried_ns) / 1000000;
     if (since_ms < (p->connecting ? CONNECT_WITHIN_MS : CONNECT_EVERY_MS))
@@ -112,7 +68,7 @@ static void connect_client(struct sl_port *p)
 
 static bool watch_link(void *ctx)
 {
-    struct sl_port *p = ctx;
+    struct sl_dpdk_port *p = ctx;
     struct rte_eth_link link;
     sl_memif_cures_this_thread();
     bool up = rte_eth_link_get_nowait(p->id, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
@@ -120,7 +76,7 @@ static bool watch_link(void *ctx)
     if (up && !before) {
         p->connecting = false;
         p->was_up = true;
-        count(&p->stats.reconnects, 1);
+        sl_dpdk_count(&p->stats.reconnects, 1);
     } else if (!up && before) {
         __atomic_store_n(&p->down_since_ns, now_ns(), __ATOMIC_RELAXED);
     }
@@ -132,15 +88,88 @@ static bool watch_link(void *ctx)
 
 static void stop_device(void *ctx)
 {
-    struct sl_port *p = ctx;
+    struct sl_dpdk_port *p = ctx;
     if (p->started)
         rte_eth_dev_stop(p->id);
     p->started = false;
 }
 
+/* ---- the link, seen from outside ---- */
+
+static bool link_up(struct sl_port *port)
+{
+    const struct sl_dpdk_port *p = (const struct sl_dpdk_port *)port;
+    return __atomic_load_n(&p->link_up, __ATOMIC_ACQUIRE) != 0;
+}
+
+static int wait_for_link(struct sl_port *port, char *text, size_t cap)
+{
+    const struct sl_dpdk_port *p = (const struct sl_dpdk_port *)port;
+    if (link_up(port))
+        return 0;
+    uint64_t waited = now_ns() - __atomic_load_n(&p->down_since_ns, __ATOMIC_RELAXED);
+    const char *where = p->memif ? p->path : p->name;
+    if (p->peer_timeout_ns != 0 && waited >= p->peer_timeout_ns) {
+        snprintf(text, cap,
+            "gave up after %.1f s without the other end of %s %s: start it with the same run directory",
+            (double)p->peer_timeout_ns * 1e-9, p->memif ? "memif at" : "port", where);
+        return -ETIMEDOUT;
+    }
+    snprintf(text, cap, "waiting for the other end of %s %s", p->memif ? "memif at" : "port", where);
+    return 1;
+}
+
+static void read_stats(struct sl_port *port, struct sl_port_stats *out)
+{
+    const struct sl_dpdk_port *p = (const struct sl_dpdk_port *)port;
+    const uint64_t *from = &p->stats.rx_packets;
+    uint64_t *to = &out->rx_packets;
+    for (size_t i = 0; i < offsetof(struct sl_port_stats, link_up) / sizeof(uint64_t); i++)
+        to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+    if (out->reconnects > 0)
+        out->reconnects--; /* the first time is not again */
+    out->link_up = link_up(port);
+    out->passes = __atomic_load_n(&p->gate.passes, __ATOMIC_RELAXED);
+    out->pass_ns = __atomic_load_n(&p->gate.pass_ns, __ATOMIC_RELAXED);
+    out->pass_max_ns = __atomic_load_n(&p->gate.pass_max_ns, __ATOMIC_RELAXED);
+}
+
+static void close_port(struct sl_port *port)
+{
+    struct sl_dpdk_port *p = (struct sl_dpdk_port *)port;
+    if (p->gate.work == NULL)
+        stop_device(p);
+    else if (!sl_gate_stop(&p->gate))
+        return;
+    if (p->created)
+        rte_vdev_uninit(p->name);
+    sl_pools_free(&p->pools);
+    free(p);
+}
+
+static struct sl_queue *queue_of(struct sl_port *port, unsigned index)
+{
+    return index == 0 ? &((struct sl_dpdk_port *)port)->queue.queue : NULL;
+}
+
+static const struct sl_port_ops ops = {
+    .close = close_port,
+    .link_up = link_up,
+    .wait = wait_for_link,
+    .stats = read_stats,
+    .enter = sl_dpdk_queue_enter,
+    .leave = sl_dpdk_queue_leave,
+    .rx = sl_dpdk_queue_rx,
+    .alloc = sl_dpdk_queue_alloc,
+    .tx = sl_dpdk_queue_tx,
+    .free = sl_dpdk_queue_free,
+    .rests = sl_dpdk_queue_rests,
+    .sleep = sl_dpdk_queue_sleep,
+};
+
 /* ---- opening ---- */
 
-static int explain(char *err, size_t cap, int ret, const char *what, const struct sl_port_config *c)
+static int explain(char *err, size_t cap, int ret, const char *what, const struct sl_dpdk_port_config *c)
 {
     snprintf(err, cap, "port %s: %s: %s", c->device, what, strerror(-ret));
     return ret;
@@ -152,7 +181,7 @@ static unsigned log2_of(unsigned n)
 }
 
 static int create_memif(
-    struct sl_port *p, const struct sl_port_config *c, uint16_t buffer, char *err, size_t cap)
+    struct sl_dpdk_port *p, const struct sl_dpdk_port_config *c, uint16_t buffer, char *err, size_t cap)
 {
     if (c->memif_socket == NULL) {
         snprintf(err, cap, "memif needs a socket path");
@@ -203,7 +232,7 @@ static int create_memif(
     return rte_eth_dev_get_port_by_name(p->name, &p->id);
 }
 
-static int find_device(struct sl_port *p, const struct sl_port_config *c, char *err, size_t cap)
+static int find_device(struct sl_dpdk_port *p, const struct sl_dpdk_port_config *c, char *err, size_t cap)
 {
     const char *args = strchr(c->device, ',');
     size_t n = args != NULL ? (size_t)(args - c->device) : strlen(c->device);
@@ -226,7 +255,8 @@ static int find_device(struct sl_port *p, const struct sl_port_config *c, char *
     return rte_eth_dev_get_port_by_name(p->name, &p->id);
 }
 
-static int configure(struct sl_port *p, const struct sl_port_config *c, uint32_t mtu, char *err, size_t cap)
+static int configure(
+    struct sl_dpdk_port *p, const struct sl_dpdk_port_config *c, uint32_t mtu, char *err, size_t cap)
 {
     struct rte_eth_dev_info info;
     struct rte_eth_conf conf = {0};
@@ -263,7 +293,7 @@ static int configure(struct sl_port *p, const struct sl_port_config *c, uint32_t
     return 0;
 }
 
-static int start(struct sl_port *p, const struct sl_port_config *c, char *err, size_t cap)
+static int start(struct sl_dpdk_port *p, const struct sl_dpdk_port_config *c, char *err, size_t cap)
 {
     p->down_since_ns = now_ns();
     p->peer_timeout_ns = c->peer_timeout_ns;
@@ -277,18 +307,21 @@ static int start(struct sl_port *p, const struct sl_port_config *c, char *err, s
     return ret != 0 ? explain(err, cap, ret, "cannot watch its link", c) : 0;
 }
 
-int sl_port_open(const struct sl_port_config *c, struct sl_port **out, char *err, size_t cap)
+int sl_dpdk_port_open(const struct sl_dpdk_port_config *c, struct sl_port **out, char *err, size_t cap)
 {
     uint32_t mtu = c->mtu != 0 ? c->mtu : DEFAULT_MTU;
     if (mtu < 576 || mtu > 9000) {
         snprintf(err, cap, "port %s: MTU %u is outside of 576..9000", c->device, mtu);
         return -EINVAL;
     }
-    struct sl_port *p = calloc(1, sizeof(*p));
+    struct sl_dpdk_port *p = calloc(1, sizeof(*p));
     if (p == NULL) {
         snprintf(err, cap, "out of memory");
         return -ENOMEM;
     }
+    p->port = (struct sl_port){.ops = &ops, .n_queues = 1, .queue = queue_of};
+    p->queue.queue.ops = &ops;
+    p->queue.port = p;
     p->payload_max = (uint16_t)(mtu - SL_IPV4_BYTES - SL_UDP_BYTES);
     uint16_t buffer = (uint16_t)((mtu + SL_ETH_BYTES + 127) / 128 * 128);
     if (buffer < MEMIF_BUFFER_BYTES)
@@ -310,183 +343,9 @@ int sl_port_open(const struct sl_port_config *c, struct sl_port **out, char *err
         ret = start(p, c, err, cap);
     if (ret != 0)
         goto fail;
-    *out = p;
+    *out = &p->port;
     return 0;
 fail:
-    sl_port_close(p);
+    close_port(&p->port);
     return ret;
-}
-
-void sl_port_close(struct sl_port *p)
-{
-    if (p == NULL)
-        return;
-    if (p->gate.work == NULL)
-        stop_device(p);
-    else if (!sl_gate_stop(&p->gate))
-        return;
-    if (p->created)
-        rte_vdev_uninit(p->name);
-    sl_pools_free(&p->pools);
-    free(p);
-}
-
-/* ---- the link, seen from outside ---- */
-
-bool sl_port_link_up(struct sl_port *p)
-{
-    return __atomic_load_n(&p->link_up, __ATOMIC_ACQUIRE) != 0;
-}
-
-bool sl_port_rests(struct sl_port *p)
-{
-    return sl_port_link_up(p) && !sl_gate_open(&p->gate);
-}
-
-int sl_port_wait(struct sl_port *p, char *text, size_t cap)
-{
-    if (sl_port_link_up(p))
-        return 0;
-    uint64_t waited = now_ns() - __atomic_load_n(&p->down_since_ns, __ATOMIC_RELAXED);
-    const char *where = p->memif ? p->path : p->name;
-    if (p->peer_timeout_ns != 0 && waited >= p->peer_timeout_ns) {
-        snprintf(text, cap,
-            "gave up after %.1f s without the other end of %s %s: start it with the same run directory",
-            (double)p->peer_timeout_ns * 1e-9, p->memif ? "memif at" : "port", where);
-        return -ETIMEDOUT;
-    }
-    snprintf(text, cap, "waiting for the other end of %s %s", p->memif ? "memif at" : "port", where);
-    return 1;
-}
-
-void sl_port_stats(struct sl_port *p, struct sl_port_stats *out)
-{
-    const uint64_t *from = &p->stats.rx_packets;
-    uint64_t *to = &out->rx_packets;
-    for (size_t i = 0; i < offsetof(struct sl_port_stats, link_up) / sizeof(uint64_t); i++)
-        to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
-    if (out->reconnects > 0)
-        out->reconnects--; /* the first time is not again */
-    out->link_up = sl_port_link_up(p);
-    out->passes = __atomic_load_n(&p->gate.passes, __ATOMIC_RELAXED);
-    out->pass_ns = __atomic_load_n(&p->gate.pass_ns, __ATOMIC_RELAXED);
-    out->pass_max_ns = __atomic_load_n(&p->gate.pass_max_ns, __ATOMIC_RELAXED);
-}
-
-/* ---- datagrams, on the port's thread ---- */
-
-static enum sl_port_drop take(struct rte_mbuf *m, struct sl_dgram *d)
-{
-    /* A memif peer writes the length. */
-    if (m->nb_segs != 1 || m->data_len > m->buf_len - m->data_off)
-        return SL_PORT_BAD_LENGTH;
-    d->mbuf = m;
-    return sl_headers_read(rte_pktmbuf_mtod(m, uint8_t *), m->data_len, d);
-}
-
-unsigned sl_port_rx(struct sl_port *p, struct sl_dgram *d, unsigned n)
-{
-    struct rte_mbuf *m[BURST];
-    if (!sl_gate_turn(&p->gate))
-        return 0;
-    unsigned got = rte_eth_rx_burst(p->id, 0, m, (uint16_t)(n < BURST ? n : BURST)), kept = 0;
-    if (got == 0)
-        return 0;
-    sl_pools_took(&p->pools, m, got);
-    for (unsigned i = 0; i < got; i++)
-        rte_prefetch0(rte_pktmbuf_mtod(m[i], void *));
-    uint64_t bytes = 0;
-    for (unsigned i = 0; i < got; i++) {
-        enum sl_port_drop why = take(m[i], &d[kept]);
-        if (why == SL_PORT_DROP_COUNT) {
-            bytes += d[kept++].len;
-        } else {
-            count(&p->stats.drops[why], 1);
-            sl_pools_put(&p->pools, m[i]);
-        }
-    }
-    count(&p->stats.rx_packets, kept);
-    count(&p->stats.rx_bytes, bytes);
-    return kept;
-}
-
-unsigned sl_port_alloc(struct sl_port *p, struct sl_dgram *d, unsigned n)
-{
-    struct rte_mbuf *m[BURST];
-    n = n < BURST ? n : BURST;
-    if (sl_pools_alloc(&p->pools, m, n) != 0) {
-        count(&p->stats.drops[SL_PORT_NO_MBUF], n);
-        return 0;
-    }
-    for (unsigned i = 0; i < n; i++) {
-        d[i].data = (uint8_t *)m[i]->buf_addr + RTE_PKTMBUF_HEADROOM + SL_UDP4_BYTES;
-        d[i].len = p->payload_max;
-        d[i].ecn = 0;
-        d[i].mbuf = m[i];
-    }
-    return n;
-}
-
-void sl_port_free(struct sl_port *p, struct sl_dgram *d, unsigned n)
-{
-    for (unsigned i = 0; i < n; i++)
-        sl_pools_put(&p->pools, d[i].mbuf);
-}
-
-static void drop(struct sl_port *p, struct rte_mbuf *m, enum sl_port_drop why)
-{
-    count(&p->stats.drops[why], 1);
-    sl_pools_put(&p->pools, m);
-}
-
-static void frame(struct sl_port *p, const struct sl_dgram *d)
-{
-    struct rte_mbuf *m = d->mbuf;
-    uint8_t *at = d->data - SL_UDP4_BYTES;
-    sl_headers_write(at, p->mac, p->peer_mac, d);
-    m->data_off = (uint16_t)(at - (uint8_t *)m->buf_addr);
-    m->data_len = (uint16_t)(SL_UDP4_BYTES + d->len);
-    m->pkt_len = m->data_len;
-}
-
-static bool sendable(const struct sl_port *p, const struct sl_dgram *d)
-{
-    const struct rte_mbuf *m = d->mbuf;
-    return d->len <= p->payload_max && d->data - (uint8_t *)m->buf_addr >= SL_UDP4_BYTES &&
-           sl_addr_is_ipv4(&d->src) && sl_addr_is_ipv4(&d->dst);
-}
-
-unsigned sl_port_tx(struct sl_port *p, struct sl_dgram *d, unsigned n)
-{
-    struct rte_mbuf *m[BURST];
-    uint64_t bytes = 0;
-    unsigned ready = 0, sent = 0;
-    n = n < BURST ? n : BURST;
-    bool up = sl_port_link_up(p), open = sl_gate_open(&p->gate);
-    const struct rte_mempool *current = sl_pools_current(&p->pools);
-    for (unsigned i = 0; i < n; i++) {
-        struct rte_mbuf *b = d[i].mbuf;
-        if (!up || b->pool != current) { /* of an old pool: written for a peer that is gone */
-            drop(p, b, SL_PORT_LINK_DOWN);
-        } else if (!sendable(p, &d[i])) {
-            drop(p, b, SL_PORT_BAD_LENGTH);
-        } else if (!open) {
-            drop(p, b, SL_PORT_TX_FULL);
-        } else {
-            frame(p, &d[i]);
-            bytes += d[i].len;
-            m[ready++] = b;
-        }
-    }
-    if (ready == 0)
-        return 0;
-    sent = rte_eth_tx_burst(p->id, 0, m, (uint16_t)ready);
-    for (unsigned i = sent; i < ready; i++) {
-        bytes -= m[i]->data_len - (uint64_t)SL_UDP4_BYTES;
-        drop(p, m[i], SL_PORT_TX_FULL);
-    }
-    sl_pools_gave(&p->pools, current, sent);
-    count(&p->stats.tx_packets, sent);
-    count(&p->stats.tx_bytes, bytes);
-    return sent;
 }

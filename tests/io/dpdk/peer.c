@@ -75,7 +75,7 @@ static int wait_for_peer(struct sl_port *port)
     while ((state = sl_port_wait(port, text, sizeof(text))) == 1 && !stop) {
         if (said++ == 0)
             fprintf(stderr, "%s\n", text);
-        sl_port_free(port, d, sl_port_rx(port, d, BURST));
+        sl_queue_free(sl_port_queue(port, 0), d, sl_queue_rx(sl_port_queue(port, 0), d, BURST));
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
     if (state < 0)
@@ -88,16 +88,16 @@ static void run(struct sl_port *port, struct peer_report *r)
     struct sl_dgram d[BURST];
     uint64_t number = 0, bad = 0, rests = 0;
     for (uint64_t turn = 0; !stop; turn++) {
-        unsigned n = sl_port_rx(port, d, BURST);
+        unsigned n = sl_queue_rx(sl_port_queue(port, 0), d, BURST);
         for (unsigned i = 0; i < n; i++)
             bad += (uint64_t)wrong(&d[i]);
-        sl_port_free(port, d, n);
-        if (sl_port_rests(port)) {
+        sl_queue_free(sl_port_queue(port, 0), d, n);
+        if (sl_queue_rests(sl_port_queue(port, 0))) {
             rests++;
-        } else if ((n = sl_port_alloc(port, d, BURST)) > 0) {
+        } else if ((n = sl_queue_alloc(sl_port_queue(port, 0), d, BURST)) > 0) {
             for (unsigned i = 0; i < n; i++)
                 fill(&d[i], number++);
-            sl_port_tx(port, d, n);
+            sl_queue_tx(sl_port_queue(port, 0), d, n);
         }
         set(&r->alive, turn + 1);
         set(&r->bad, bad);
@@ -124,11 +124,11 @@ int main(int argc, char **argv)
         return 1;
     }
     snprintf(path, sizeof(path), "%s/memif.sock", argv[2]);
-    struct sl_port_config c = {.device = "memif", .memif_socket = path, .n_mbufs = 4096};
+    struct sl_dpdk_port_config c = {.device = "memif", .memif_socket = path, .n_mbufs = 4096};
     c.memif_server = strcmp(argv[1], "server") == 0;
     c.peer_timeout_ns = argc > 4 ? strtoull(argv[4], NULL, 10) * 1000000 : 0;
     struct sl_port *port;
-    if (sl_port_open(&c, &port, err, sizeof(err)) != 0) {
+    if (sl_dpdk_port_open(&c, &port, err, sizeof(err)) != 0) {
         fprintf(stderr, "%s\n", err);
         return 1;
     }

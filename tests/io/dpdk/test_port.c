@@ -23,11 +23,11 @@ enum { BURST = 32, PAYLOAD = 100 };
 static char dir[] = "/tmp/sluice-test-XXXXXX";
 static const struct sl_addr here = {.ip = {[10] = 0xff, [11] = 0xff, 10, 0, 0, 1}, .port = 7000};
 
-static struct sl_port *open_port(const struct sl_port_config *c)
+static struct sl_port *open_port(const struct sl_dpdk_port_config *c)
 {
     struct sl_port *p = NULL;
     char err[512] = "";
-    int ret = sl_port_open(c, &p, err, sizeof(err));
+    int ret = sl_dpdk_port_open(c, &p, err, sizeof(err));
     if (ret != 0)
         fail_msg("%s: %s", c->device, err);
     for (unsigned i = 0; i < 20000 && !sl_port_link_up(p); i++)
@@ -38,7 +38,7 @@ static struct sl_port *open_port(const struct sl_port_config *c)
 
 static unsigned make(struct sl_port *p, struct sl_dgram *d, unsigned n)
 {
-    n = sl_port_alloc(p, d, n);
+    n = sl_queue_alloc(sl_port_queue(p, 0), d, n);
     for (unsigned i = 0; i < n; i++) {
         d[i].src = d[i].dst = here;
         d[i].len = PAYLOAD;
@@ -52,12 +52,12 @@ static unsigned make(struct sl_port *p, struct sl_dgram *d, unsigned n)
 
 static void tx__arrives(void **state)
 {
-    struct sl_port *p = open_port(&(struct sl_port_config){.device = "net_ring0", .n_mbufs = 4096});
+    struct sl_port *p = open_port(&(struct sl_dpdk_port_config){.device = "net_ring0", .n_mbufs = 4096});
     struct sl_dgram d[BURST];
     struct sl_port_stats s;
     assert_int_equal(make(p, d, BURST), BURST);
-    assert_int_equal(sl_port_tx(p, d, BURST), BURST);
-    assert_int_equal(sl_port_rx(p, d, BURST), BURST);
+    assert_int_equal(sl_queue_tx(sl_port_queue(p, 0), d, BURST), BURST);
+    assert_int_equal(sl_queue_rx(sl_port_queue(p, 0), d, BURST), BURST);
     for (unsigned i = 0; i < BURST; i++) {
         assert_int_equal(d[i].len, PAYLOAD);
         assert_int_equal(d[i].data[0], i);
@@ -67,10 +67,10 @@ static void tx__arrives(void **state)
         assert_int_equal(d[i].dst.port, 7000);
     }
     /* What was received may be sent on. */
-    assert_int_equal(sl_port_tx(p, d, BURST), BURST);
-    assert_int_equal(sl_port_rx(p, d, BURST), BURST);
+    assert_int_equal(sl_queue_tx(sl_port_queue(p, 0), d, BURST), BURST);
+    assert_int_equal(sl_queue_rx(sl_port_queue(p, 0), d, BURST), BURST);
     assert_int_equal(d[7].data[0], 7);
-    sl_port_free(p, d, BURST);
+    sl_queue_free(sl_port_queue(p, 0), d, BURST);
     sl_port_stats(p, &s);
     assert_int_equal(s.tx_packets, 2 * BURST);
     assert_int_equal(s.tx_bytes, 2 * BURST * PAYLOAD);
@@ -81,54 +81,54 @@ static void tx__arrives(void **state)
 
 static void tx__full(void **state)
 {
-    struct sl_port *p = open_port(&(struct sl_port_config){.device = "net_ring1", .n_mbufs = 8192});
+    struct sl_port *p = open_port(&(struct sl_dpdk_port_config){.device = "net_ring1", .n_mbufs = 8192});
     struct sl_dgram d[BURST];
     struct sl_port_stats s;
     unsigned offered = 0, went = 0;
     for (; offered < 2048; offered += BURST) { /* the driver's ring holds 1,023 */
         assert_int_equal(make(p, d, BURST), BURST);
-        went += sl_port_tx(p, d, BURST);
+        went += sl_queue_tx(sl_port_queue(p, 0), d, BURST);
     }
     sl_port_stats(p, &s);
     assert_true(went < offered);
     assert_int_equal(s.drops[SL_PORT_TX_FULL], offered - went);
     assert_int_equal(s.tx_packets, went);
-    for (unsigned n; (n = sl_port_rx(p, d, BURST)) > 0;)
-        sl_port_free(p, d, n);
+    for (unsigned n; (n = sl_queue_rx(sl_port_queue(p, 0), d, BURST)) > 0;)
+        sl_queue_free(sl_port_queue(p, 0), d, n);
     sl_port_close(p);
 }
 
 static void tx__unsendable(void **state)
 {
-    struct sl_port *p = open_port(&(struct sl_port_config){.device = "net_ring2", .n_mbufs = 1024});
+    struct sl_port *p = open_port(&(struct sl_dpdk_port_config){.device = "net_ring2", .n_mbufs = 1024});
     struct sl_dgram d[3];
     struct sl_port_stats s;
     assert_int_equal(make(p, d, 3), 3);
     d[0].dst.ip[0] = 0x20; /* IPv6 */
     d[1].len = 1500 - 28 + 1;
-    assert_int_equal(sl_port_tx(p, d, 3), 1);
+    assert_int_equal(sl_queue_tx(sl_port_queue(p, 0), d, 3), 1);
     sl_port_stats(p, &s);
     assert_int_equal(s.drops[SL_PORT_BAD_LENGTH], 2);
-    assert_int_equal(sl_port_rx(p, d, 3), 1);
-    sl_port_free(p, d, 1);
+    assert_int_equal(sl_queue_rx(sl_port_queue(p, 0), d, 3), 1);
+    sl_queue_free(sl_port_queue(p, 0), d, 1);
     sl_port_close(p);
 }
 
 static void alloc__exhausted(void **state)
 {
     enum { ALL = 256 };
-    struct sl_port *p = open_port(&(struct sl_port_config){.device = "net_ring3", .n_mbufs = ALL});
+    struct sl_port *p = open_port(&(struct sl_dpdk_port_config){.device = "net_ring3", .n_mbufs = ALL});
     static struct sl_dgram d[ALL];
     struct sl_port_stats s;
     unsigned n = 0, got;
-    while ((got = sl_port_alloc(p, d + n, BURST)) > 0)
+    while ((got = sl_queue_alloc(sl_port_queue(p, 0), d + n, BURST)) > 0)
         n += got;
     sl_port_stats(p, &s);
     assert_true(n > ALL / 2);
-    assert_int_equal(s.drops[SL_PORT_NO_MBUF], BURST);
-    sl_port_free(p, d, n);
-    assert_int_equal(sl_port_alloc(p, d, BURST), BURST);
-    sl_port_free(p, d, BURST);
+    assert_int_equal(s.drops[SL_PORT_NO_BUFFER], BURST);
+    sl_queue_free(sl_port_queue(p, 0), d, n);
+    assert_int_equal(sl_queue_alloc(sl_port_queue(p, 0), d, BURST), BURST);
+    sl_queue_free(sl_port_queue(p, 0), d, BURST);
     sl_port_close(p);
 }
 
@@ -175,11 +175,11 @@ static void rx__drops_by_name(void **state)
     snprintf(path, sizeof(path), "%s/frames.pcap", dir);
     snprintf(device, sizeof(device), "net_pcap0,rx_pcap=%s", path);
     write_capture(path);
-    struct sl_port *p = open_port(&(struct sl_port_config){.device = device, .n_mbufs = 1024});
+    struct sl_port *p = open_port(&(struct sl_dpdk_port_config){.device = device, .n_mbufs = 1024});
     unsigned got = 0;
     for (unsigned i = 0; i < 100; i++) {
-        unsigned n = sl_port_rx(p, d, BURST);
-        sl_port_free(p, d, n);
+        unsigned n = sl_queue_rx(sl_port_queue(p, 0), d, BURST);
+        sl_queue_free(sl_port_queue(p, 0), d, n);
         got += n;
     }
     sl_port_stats(p, &s);
@@ -198,21 +198,21 @@ static void open__refused(void **state)
 {
     char err[512], far[300];
     struct sl_port *p;
-    struct sl_port_config c = {.device = "net_nosuchdriver0"};
-    assert_true(sl_port_open(&c, &p, err, sizeof(err)) < 0);
+    struct sl_dpdk_port_config c = {.device = "net_nosuchdriver0"};
+    assert_true(sl_dpdk_port_open(&c, &p, err, sizeof(err)) < 0);
     assert_non_null(strstr(err, "net_nosuchdriver0"));
     c.device = "0000:7f:1f.7";
-    assert_int_equal(sl_port_open(&c, &p, err, sizeof(err)), -ENODEV);
+    assert_int_equal(sl_dpdk_port_open(&c, &p, err, sizeof(err)), -ENODEV);
     assert_non_null(strstr(err, "scripts/nic bind"));
-    c = (struct sl_port_config){.device = "net_ring4", .mtu = 20000};
-    assert_int_equal(sl_port_open(&c, &p, err, sizeof(err)), -EINVAL);
-    c = (struct sl_port_config){.device = "net_ring5", .n_mbufs = 10000000};
-    assert_int_equal(sl_port_open(&c, &p, err, sizeof(err)), -ENOMEM);
+    c = (struct sl_dpdk_port_config){.device = "net_ring4", .mtu = 20000};
+    assert_int_equal(sl_dpdk_port_open(&c, &p, err, sizeof(err)), -EINVAL);
+    c = (struct sl_dpdk_port_config){.device = "net_ring5", .n_mbufs = 10000000};
+    assert_int_equal(sl_dpdk_port_open(&c, &p, err, sizeof(err)), -ENOMEM);
     assert_non_null(strstr(err, "memory_mib"));
     memset(far, 'x', sizeof(far));
     far[sizeof(far) - 1] = '\0';
-    c = (struct sl_port_config){.device = "memif", .memif_socket = far};
-    assert_int_equal(sl_port_open(&c, &p, err, sizeof(err)), -ENAMETOOLONG);
+    c = (struct sl_dpdk_port_config){.device = "memif", .memif_socket = far};
+    assert_int_equal(sl_dpdk_port_open(&c, &p, err, sizeof(err)), -ENAMETOOLONG);
     assert_non_null(strstr(err, "shorter path"));
 }
 
@@ -224,19 +224,19 @@ static void tx__link_down(void **state)
     struct sl_dgram d[BURST];
     struct sl_port_stats s;
     snprintf(path, sizeof(path), "%s/memif.sock", dir);
-    struct sl_port_config c = {
+    struct sl_dpdk_port_config c = {
         .device = "memif", .memif_socket = path, .n_mbufs = 1024, .peer_timeout_ns = 1};
-    assert_int_equal(sl_port_open(&c, &p, err, sizeof(err)), 0);
+    assert_int_equal(sl_dpdk_port_open(&c, &p, err, sizeof(err)), 0);
     assert_false(sl_port_link_up(p));
     assert_int_equal(make(p, d, BURST), BURST);
-    assert_int_equal(sl_port_tx(p, d, BURST), 0);
-    assert_int_equal(sl_port_rx(p, d, BURST), 0);
+    assert_int_equal(sl_queue_tx(sl_port_queue(p, 0), d, BURST), 0);
+    assert_int_equal(sl_queue_rx(sl_port_queue(p, 0), d, BURST), 0);
     sl_port_stats(p, &s);
     assert_int_equal(s.drops[SL_PORT_LINK_DOWN], BURST);
     assert_false(s.link_up);
     assert_int_equal(sl_port_wait(p, text, sizeof(text)), -ETIMEDOUT);
     assert_non_null(strstr(text, path));
-    assert_int_equal(sl_port_open(&c, &second, err, sizeof(err)), -EBUSY);
+    assert_int_equal(sl_dpdk_port_open(&c, &second, err, sizeof(err)), -EBUSY);
     sl_port_close(p);
 }
 

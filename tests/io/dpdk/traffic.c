@@ -5,7 +5,8 @@
 #include "tests/io/dpdk/peer.h"
 
 #include "dataplane/io/dpdk/eal.h"
-#include "dataplane/io/dpdk/lcore.h"
+#include "dataplane/io/dpdk/port.h"
+#include "dataplane/io/lcore/lcore.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -270,16 +271,16 @@ int main(int argc, char **argv)
     s.device = strcmp(argv[1], "device") == 0;
     s.seal = argc > 4 && strcmp(argv[4], "sealed") == 0;
     struct sl_eal_config eal = {.run_dir = argv[2], .file_prefix = argv[1], .memory_mib = 64, .cpu = -1};
-    struct sl_port_config pc = {
+    struct sl_dpdk_port_config pc = {
         .device = "memif", .memif_socket = path, .memif_server = s.device, .n_mbufs = 4096};
     struct sl_port *port;
     struct sl_lcore *lcore;
     snprintf(path, sizeof(path), "%s/memif.sock", argv[2]);
     if (prepare(&s) != 0 || sl_eal_start(&eal, args, sizeof(args), err, sizeof(err)) != 0 ||
-        sl_port_open(&pc, &port, err, sizeof(err)) != 0)
+        sl_dpdk_port_open(&pc, &port, err, sizeof(err)) != 0)
         return 1;
     struct sl_lcore_config lc = {
-        .port = port, .endpoint = s.endpoint, .ops = &lcore_ops, .app = &s, .cpu = -1};
+        .queue = sl_port_queue(port, 0), .endpoint = s.endpoint, .ops = &lcore_ops, .app = &s, .cpu = -1};
     lc.cpu = CPU_SETSIZE - 1; /* one that no host of ours has */
     if (sl_lcore_start(&lc, &lcore, err, sizeof(err)) == 0 || strstr(err, "not one that") == NULL)
         return 1;

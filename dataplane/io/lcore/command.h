@@ -3,7 +3,7 @@
  * the answer, then the control thread's again. */
 #pragma once
 
-#include "dataplane/io/dpdk/lcore.h"
+#include "dataplane/io/lcore/lcore.h"
 #include "dataplane/ring/ring.h"
 
 enum { SL_COMMANDS = 256 }; /* under way at a time; a power of two */

@@ -1,12 +1,10 @@
-#include "dataplane/io/dpdk/lcore.h"
+#include "dataplane/io/lcore/lcore.h"
 
-#include "dataplane/io/dpdk/command.h"
+#include "dataplane/io/lcore/command.h"
+#include "dataplane/io/lcore/cycles.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <rte_cycles.h>
-#include <rte_errno.h>
-#include <rte_lcore.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -97,13 +95,13 @@ static void deliver(struct sl_lcore *l, struct sl_dgram *d, unsigned n, uint64_t
         rx[i].remote = d[i].src;
     }
     sl_rx_burst(l->c.endpoint, rx, n, now);
-    sl_port_free(l->c.port, d, n);
+    sl_queue_free(l->c.queue, d, n);
 }
 
 static unsigned receive(struct sl_lcore *l, uint64_t now)
 {
     struct sl_dgram d[RX_BURST];
-    unsigned n = sl_port_rx(l->c.port, d, RX_BURST);
+    unsigned n = sl_queue_rx(l->c.queue, d, RX_BURST);
     count(&l->stats.packets_rx, n);
     const struct sl_emulator_ops *em = l->c.emulator;
     if (em == NULL) {
@@ -124,7 +122,7 @@ static void put_out(struct sl_lcore *l, struct sl_dgram *d, unsigned n, uint64_t
     if (l->c.emulator != NULL)
         l->c.emulator->up(l->c.emulator_ctx, d, n, now);
     else
-        count(&l->stats.packets_tx, sl_port_tx(l->c.port, d, n));
+        count(&l->stats.packets_tx, sl_queue_tx(l->c.queue, d, n));
 }
 
 /* One burst from the endpoint, which runs its timers too: so it is asked even where the port has no room. */
@@ -132,7 +130,7 @@ static unsigned fill(struct sl_lcore *l, uint64_t now)
 {
     struct sl_tx tx[TX_BURST];
     if (l->n_room < TX_BURST)
-        l->n_room += sl_port_alloc(l->c.port, l->room + l->n_room, TX_BURST - l->n_room);
+        l->n_room += sl_queue_alloc(l->c.queue, l->room + l->n_room, TX_BURST - l->n_room);
     for (unsigned i = 0; i < l->n_room; i++) {
         tx[i].buf = l->room[i].data;
         tx[i].cap = l->room[i].len;
@@ -154,8 +152,8 @@ static unsigned fill(struct sl_lcore *l, uint64_t now)
 
 static unsigned transmit(struct sl_lcore *l, uint64_t now)
 {
-    bool rests =
-        sl_port_rests(l->c.port); /* then nothing leaves in this turn; an emulator still takes what is due */
+    bool rests = sl_queue_rests(
+        l->c.queue); /* then nothing leaves in this turn; an emulator still takes what is due */
     const struct sl_emulator_ops *em = l->c.emulator;
     unsigned work = 0;
     if (!rests || em != NULL) {
@@ -172,7 +170,7 @@ static unsigned transmit(struct sl_lcore *l, uint64_t now)
         struct sl_dgram d[TX_BURST];
         unsigned n = em->up_ready(l->c.emulator_ctx, d, TX_BURST, now);
         if (n > 0)
-            count(&l->stats.packets_tx, sl_port_tx(l->c.port, d, n));
+            count(&l->stats.packets_tx, sl_queue_tx(l->c.queue, d, n));
         work += n;
         if (n < TX_BURST)
             break;
@@ -201,21 +199,20 @@ static void sleep_until(struct sl_lcore *l, uint64_t at, uint64_t now)
     if (at <= now)
         return;
     uint64_t ns = at - now < SLEEP_MAX_NS ? at - now : SLEEP_MAX_NS;
-    struct timespec t = {.tv_nsec = (long)ns};
-    clock_nanosleep(CLOCK_MONOTONIC, 0, &t, NULL);
+    sl_queue_sleep(l->c.queue, ns);
     count(&l->stats.sleeps, 1);
 }
 
 static void loop(struct sl_lcore *l)
 {
-    uint64_t worked_ns = now_ns(), then = rte_rdtsc();
+    uint64_t worked_ns = now_ns(), then = sl_cycles();
     while (__atomic_load_n(&l->stop, __ATOMIC_RELAXED) == 0) {
         uint64_t now = now_ns();
         unsigned work = obey(l, now) + receive(l, now);
         if (l->c.ops != NULL && l->c.ops->poll != NULL)
             l->c.ops->poll(l->c.app, now);
         work += transmit(l, now);
-        uint64_t cycles = rte_rdtsc();
+        uint64_t cycles = sl_cycles();
         if (work > 0) {
             worked_ns = now;
             count(&l->stats.polls_busy, 1);
@@ -225,7 +222,7 @@ static void loop(struct sl_lcore *l)
         }
         if (work == 0 && l->c.poll == SL_POLL_ADAPTIVE && now - worked_ns >= QUIET_NS)
             sleep_until(l, earliest(l), now);
-        uint64_t end = work == 0 ? rte_rdtsc() : cycles;
+        uint64_t end = work == 0 ? sl_cycles() : cycles;
         count(&l->stats.cycles_total, end - then);
         then = end;
     }
@@ -261,11 +258,7 @@ static int prepare(struct sl_lcore *l)
     int ret = settle(l);
     if (ret != 0)
         return ret;
-    if (rte_thread_register() != 0) { /* gives it packet buffer caches of its own */
-        snprintf(l->err, sizeof(l->err), "DPDK does not take another thread: %s", rte_strerror(rte_errno));
-        return -rte_errno;
-    }
-    return 0;
+    return sl_queue_enter(l->c.queue, l->err, sizeof(l->err));
 }
 
 static void *lcore_main(void *arg)
@@ -280,8 +273,8 @@ static void *lcore_main(void *arg)
     if (status != 0)
         return NULL;
     loop(l);
-    sl_port_free(l->c.port, l->room, l->n_room);
-    rte_thread_unregister();
+    sl_queue_free(l->c.queue, l->room, l->n_room);
+    sl_queue_leave(l->c.queue);
     return NULL;
 }
 

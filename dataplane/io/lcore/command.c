@@ -1,4 +1,4 @@
-#include "dataplane/io/dpdk/command.h"
+#include "dataplane/io/lcore/command.h"
 
 #include "dataplane/crypto/secure_memory.h"
 

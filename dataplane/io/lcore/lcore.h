@@ -1,5 +1,5 @@
-/* The data lcore: one thread that polls a port, runs a transport endpoint and its sink to completion, and
- * sends.
+/* The data lcore: one thread that polls a queue of a port, runs a transport endpoint and its sink to
+ * completion, and sends.
  *
  *   port rx -> [emulator down] -> sl_rx_burst -> app poll -> sl_tx_burst -> [emulator up] -> port tx
  *
@@ -8,7 +8,7 @@
  * control thread (rules T13). */
 #pragma once
 
-#include "dataplane/io/dpdk/port.h"
+#include "dataplane/io/lcore/port.h"
 
 enum sl_poll { SL_POLL_ADAPTIVE, SL_POLL_BUSY };
 
@@ -21,7 +21,7 @@ struct sl_lcore_ops {
 };
 
 /* A link emulator between port and endpoint (device-sim/link): takes datagrams, gives them back when they
- * would arrive. What it drops it frees itself with sl_port_free. All on the lcore's thread. */
+ * would arrive. What it drops it frees itself with sl_queue_free. All on the lcore's thread. */
 struct sl_emulator_ops {
     void (*up)(void *emulator, struct sl_dgram *, unsigned n, uint64_t now_ns);   /* leaving the endpoint */
     void (*down)(void *emulator, struct sl_dgram *, unsigned n, uint64_t now_ns); /* from the port */
@@ -31,7 +31,7 @@ struct sl_emulator_ops {
 };
 
 struct sl_lcore_config {
-    struct sl_port *port;
+    struct sl_queue *queue;
     struct sl_endpoint *endpoint;
     enum sl_poll poll;
     const struct sl_lcore_ops *ops;

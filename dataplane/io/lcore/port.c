@@ -1,0 +1,16 @@
+#include "dataplane/io/lcore/port.h"
+
+static const char *const drop_names[SL_PORT_DROP_COUNT] = {
+    [SL_PORT_NOT_IPV4_UDP] = "not_ipv4_udp",
+    [SL_PORT_IP_FRAGMENT] = "ip_fragment",
+    [SL_PORT_BAD_LENGTH] = "bad_length",
+    [SL_PORT_BAD_CHECKSUM] = "bad_checksum",
+    [SL_PORT_TX_FULL] = "tx_full",
+    [SL_PORT_LINK_DOWN] = "link_down",
+    [SL_PORT_NO_BUFFER] = "no_buffer",
+};
+
+const char *sl_port_drop_name(enum sl_port_drop d)
+{
+    return (unsigned)d < SL_PORT_DROP_COUNT ? drop_names[d] : "unknown";
+}
