@@ -99,14 +99,12 @@ const struct bench_verb bench_handoff = {
     .name = "handoff",
     .summary = "slot hand-off from data lcore to trainer and back, one at a time",
     .about =
-        "Two threads on two CPUs, the real rings and slots. Each way counts from the time stamp beside the push until
-        "
-        "the other thread has the handle; and, apart, until it has read the slot. Beside it what one cache line
-        "
-        "takes between these two CPUs: the least that any hand-off can cost.
-        ",
-            .examples = "  sluice-bench handoff\n  sluice-bench handoff --seconds 10 --json\n"
-                        "  taskset -c 2,3 sluice-bench handoff      # on these two CPUs\n",
+        "Two threads on two CPUs, the real rings and slots. Each way counts from the time stamp beside the\n"
+        "push until the other thread has the handle; and, apart, until it has read the slot. Beside it what\n"
+        "one cache line takes between these two CPUs: the least that any hand-off can cost.\n",
+    .examples = "  sluice-bench handoff\n"
+                "  sluice-bench handoff --seconds 10 --json\n"
+                "  taskset -c 2,3 sluice-bench handoff      # on these two CPUs\n",
     .options = options,
     .run = run,
 };
