@@ -37,7 +37,7 @@ enum {
 #define EDGE_BYE_NS (5 * SECOND_NS)    /* for connections to close at the end */
 
 struct edge_options {
-    const char *experiment, *run, *pki;
+    const char *experiment, *run, *pki, *key_log;
     bool json;
 };
 
@@ -150,6 +150,7 @@ struct edge {
     size_t peft_config_bytes, peft_weights_bytes;
     bool adapters_written;
 
+    FILE *key_log; /* NULL: none */
     struct sl_metrics *metrics;
     struct sl_histogram latency, latency_interval;
     FILE *latency_log;
@@ -200,6 +201,11 @@ void edge_poll_phases(struct edge *, uint64_t now_ns);
 void edge_phase_done(struct edge *, struct device *, Sluice__Phase);
 void edge_trainer_event(struct edge *, struct sl_event *);
 void edge_end(struct edge *, int exit_code, const char *reason); /* says Bye and winds down */
+
+/* key_log.c */
+int edge_open_key_log(struct edge *);
+void edge_log_key(struct edge *, uint64_t session_id, uint64_t receive_id, const uint8_t secret[32]);
+void edge_close_key_log(struct edge *);
 
 /* adapters.c */
 void edge_new_version(struct edge *, struct sl_event *);

@@ -70,6 +70,8 @@ static int open_session(struct edge *e, struct device *d)
             .local = e->data_addr};
         memcpy(c.secret, secret, sizeof c.secret);
         status = sl_lcore_open_session(e->lcore, &c, d->index);
+        if (!status)
+            edge_log_key(e, d->session_id, d->receive_id, secret);
         explicit_bzero(&c, sizeof c);
     }
     explicit_bzero(secret, sizeof secret);

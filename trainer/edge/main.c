@@ -9,7 +9,7 @@
 enum { EXIT_USAGE = 2 };
 
 static const char usage[] =
-    "usage: sluice-edge --experiment FILE --run DIR [--pki DIR] [--json]\n"
+    "usage: sluice-edge --experiment FILE --run DIR [--pki DIR] [--json] [--key-log FILE]\n"
     "\n"
     "Trains one language model together with phones: it takes their activations off a DPDK port, computes "
     "the upper\n"
@@ -20,6 +20,10 @@ static const char usage[] =
     "  --run DIR           run directory, made where it is missing: checkpoint, metrics, adapters, memif "
     "socket\n"
     "  --pki DIR           ca.pem, edge.pem and edge.key (default: DIR/pki of the run directory)\n"
+    "  --key-log FILE      write the keys of the data sessions there, for scripts/decrypt-capture: whoever "
+    "has "
+    "the file\n"
+    "                      can read the run (off by default)\n"
     "  --json              no live line; the last line of output is the run's figures as JSON\n"
     "\n"
     "examples:\n"
@@ -35,7 +39,8 @@ static int read_options(int argc, char **argv, struct edge_options *o)
 {
     static const struct option options[] = {{"experiment", required_argument, NULL, 'e'},
         {"run", required_argument, NULL, 'r'}, {"pki", required_argument, NULL, 'p'},
-        {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+        {"key-log", required_argument, NULL, 'k'}, {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
     int c;
     while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
         switch (c) {
@@ -47,6 +52,9 @@ static int read_options(int argc, char **argv, struct edge_options *o)
             break;
         case 'p':
             o->pki = optarg;
+            break;
+        case 'k':
+            o->key_log = optarg;
             break;
         case 'j':
             o->json = true;

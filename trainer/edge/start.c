@@ -217,6 +217,8 @@ int edge_start(struct edge *e)
         status = begin_or_resume(e);
     if (!status)
         status = edge_open_report(e);
+    if (!status)
+        status = edge_open_key_log(e);
     if (status)
         return status;
     print_start(e);
@@ -235,6 +237,7 @@ void edge_stop(struct edge *e)
     if (e->trainer)
         edge_stop_trainer(e);
     edge_stop_dataplane(e);
+    edge_close_key_log(e);
     edge_close_report(e);
     if (e->tls)
         sl_tls_ctx_free(e->tls);
