@@ -9,7 +9,7 @@
 enum { EXIT_USAGE = 2 };
 
 static const char usage[] =
-    "usage: sluice-edge --experiment FILE --run DIR [--pki DIR] [--json] [--key-log FILE]\n"
+    "usage: sluice-edge --experiment FILE --run DIR [--pki DIR] [--json] [--capture FILE] [--key-log FILE]\n"
     "\n"
     "Trains one language model together with phones: it takes their activations off a DPDK port, computes "
     "the upper\n"
@@ -20,6 +20,9 @@ static const char usage[] =
     "  --run DIR           run directory, made where it is missing: checkpoint, metrics, adapters, memif "
     "socket\n"
     "  --pki DIR           ca.pem, edge.pem and edge.key (default: DIR/pki of the run directory)\n"
+    "  --capture FILE      write what passes the data port as pcapng (sealed; scripts/wireshark/sluice.lua "
+    "shows "
+    "it)\n"
     "  --key-log FILE      write the keys of the data sessions there, for scripts/decrypt-capture: whoever "
     "has "
     "the file\n"
@@ -39,8 +42,8 @@ static int read_options(int argc, char **argv, struct edge_options *o)
 {
     static const struct option options[] = {{"experiment", required_argument, NULL, 'e'},
         {"run", required_argument, NULL, 'r'}, {"pki", required_argument, NULL, 'p'},
-        {"key-log", required_argument, NULL, 'k'}, {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+        {"key-log", required_argument, NULL, 'k'}, {"capture", required_argument, NULL, 'c'},
+        {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
     int c;
     while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
         switch (c) {
@@ -52,6 +55,9 @@ static int read_options(int argc, char **argv, struct edge_options *o)
             break;
         case 'p':
             o->pki = optarg;
+            break;
+        case 'c':
+            o->capture = optarg;
             break;
         case 'k':
             o->key_log = optarg;

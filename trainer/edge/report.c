@@ -311,8 +311,18 @@ static cJSON *drop_numbers(struct edge *e, const struct sl_endpoint_stats *endpo
     return o;
 }
 
+static void say_capture(struct edge *e)
+{
+    struct sl_port_stats s;
+    sl_port_stats(e->port, &s);
+    if (e->options.capture)
+        edge_say(e, "%s: %llu packets, %llu missed", e->options.capture, (unsigned long long)s.captured,
+            (unsigned long long)s.capture_missed);
+}
+
 void edge_report_end(struct edge *e)
 {
+    say_capture(e);
     struct lcore_view view;
     uint64_t now = sl_loop_now_ns();
     edge_view(e, &view);

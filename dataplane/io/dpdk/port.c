@@ -129,6 +129,13 @@ static void read_stats(struct sl_port *port, struct sl_port_stats *out)
     if (out->reconnects > 0)
         out->reconnects--; /* the first time is not again */
     out->link_up = link_up(port);
+    out->captured = out->capture_missed = 0;
+    if (p->capture != NULL) {
+        struct sl_capture_stats s;
+        sl_capture_stats(p->capture, &s);
+        out->captured = s.packets;
+        out->capture_missed = s.missed;
+    }
     out->passes = __atomic_load_n(&p->gate.passes, __ATOMIC_RELAXED);
     out->pass_ns = __atomic_load_n(&p->gate.pass_ns, __ATOMIC_RELAXED);
     out->pass_max_ns = __atomic_load_n(&p->gate.pass_max_ns, __ATOMIC_RELAXED);
@@ -137,6 +144,7 @@ static void read_stats(struct sl_port *port, struct sl_port_stats *out)
 static void close_port(struct sl_port *port)
 {
     struct sl_dpdk_port *p = (struct sl_dpdk_port *)port;
+    sl_capture_close(p->capture);
     if (p->gate.work == NULL)
         stop_device(p);
     else if (!sl_gate_stop(&p->gate))
@@ -339,6 +347,9 @@ int sl_dpdk_port_open(const struct sl_dpdk_port_config *c, struct sl_port **out,
         goto fail;
     }
     ret = configure(p, c, mtu, err, cap);
+    if (ret == 0 && c->capture != NULL)
+        ret = sl_capture_open(
+            c->capture, p->id, p->port.n_queues, (uint16_t)(mtu + SL_ETH_BYTES), &p->capture, err, cap);
     if (ret == 0)
         ret = start(p, c, err, cap);
     if (ret != 0)

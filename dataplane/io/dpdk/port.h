@@ -13,6 +13,7 @@ struct sl_dpdk_port_config {
     uint32_t mtu;                /* default 1500 */
     uint32_t n_mbufs;            /* default 8192 */
     uint8_t mac[6], peer_mac[6]; /* where the port needs them; zero: from the device / broadcast */
+    const char *capture;         /* pcapng file of all that passes (capture.h); NULL: none */
     uint64_t peer_timeout_ns;    /* how long to wait for the other memif end (sl_port_wait); 0: for ever */
 };
 

@@ -2,6 +2,7 @@
  * this folder. */
 #pragma once
 
+#include "dataplane/io/dpdk/capture.h"
 #include "dataplane/io/dpdk/gate.h"
 #include "dataplane/io/dpdk/pool.h"
 #include "dataplane/io/dpdk/port.h"
@@ -17,6 +18,7 @@ struct sl_dpdk_port {
     uint16_t id;
     uint16_t payload_max;
     uint8_t mac[6], peer_mac[6];
+    struct sl_capture *capture; /* NULL: none */
     struct sl_gate gate;
     struct sl_pools pools;
     uint32_t link_up; /* atomic */

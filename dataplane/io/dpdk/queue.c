@@ -62,6 +62,8 @@ unsigned sl_dpdk_queue_rx(struct sl_queue *q, struct sl_dgram *d, unsigned n)
     if (got == 0)
         return 0;
     sl_pools_took(&p->pools, m, got);
+    if (__builtin_expect(p->capture != NULL, 0))
+        sl_capture_packets(p->capture, 0, m, got, false);
     for (unsigned i = 0; i < got; i++)
         rte_prefetch0(rte_pktmbuf_mtod(m[i], void *));
     uint64_t bytes = 0;
@@ -152,6 +154,8 @@ unsigned sl_dpdk_queue_tx(struct sl_queue *q, struct sl_dgram *d, unsigned n)
     }
     if (ready == 0)
         return 0;
+    if (__builtin_expect(p->capture != NULL, 0))
+        sl_capture_packets(p->capture, 0, m, ready, true);
     sent = rte_eth_tx_burst(p->id, 0, m, (uint16_t)ready);
     for (unsigned i = sent; i < ready; i++) {
         bytes -= m[i]->data_len - (uint64_t)SL_UDP4_BYTES;

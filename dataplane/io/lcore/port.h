@@ -39,6 +39,7 @@ struct sl_port_stats {
     uint64_t drops[SL_PORT_DROP_COUNT];
     uint64_t reconnects; /* times the link came up again */
     bool link_up;
+    uint64_t captured, capture_missed; /* packets in the capture's file; that should be and are not */
     uint64_t passes, pass_ns,
         pass_max_ns; /* of the interrupt thread, while the port rests (io/dpdk/gate.h) */
 };
