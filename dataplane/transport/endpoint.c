@@ -7,7 +7,12 @@
 #include <errno.h>
 #include <string.h>
 
-enum { ALIGN = 64, HANDLE_BITS = 24 };
+enum {
+    ALIGN = 64,
+    HANDLE_BITS = 24,
+    DEFAULT_ACTIVE = 1024,   /* 13 MiB of outboxes and rings with the default window */
+    DEFAULT_SCHEDULES = 512, /* 512 KiB: half of a core's second-level cache */
+};
 
 static const struct sl_addr unknown_addr;
 
@@ -27,71 +32,110 @@ static void *piece(uint8_t *base, size_t *used, size_t bytes)
     return p;
 }
 
+/* What the caller left open. */
+static struct sl_endpoint_config filled_in(const struct sl_endpoint_config *given)
+{
+    struct sl_endpoint_config c = *given;
+    if (c.window_packets == 0)
+        c.window_packets = SL_CC_DEFAULT_WINDOW_PACKETS;
+    if (c.max_active == 0)
+        c.max_active = DEFAULT_ACTIVE;
+    if (c.max_active > c.max_sessions)
+        c.max_active = c.max_sessions;
+    if (c.key_schedules == 0)
+        c.key_schedules = DEFAULT_SCHEDULES;
+    if (c.key_schedules > SL_SCHEDULE_ROLES * c.max_sessions)
+        c.key_schedules = SL_SCHEDULE_ROLES * c.max_sessions;
+    return c;
+}
+
+/* twice the window: probes are exempt from it (RFC 9002 7.5) */
+static uint32_t ring_capacity(const struct sl_endpoint_config *c)
+{
+    return power_of_two(2 * c->window_packets);
+}
+
 /* Lays the endpoint out in `base`, or counts what it takes. */
 static size_t lay_out(uint8_t *base, const struct sl_endpoint_config *c)
 {
     size_t used = 0;
-    uint32_t n = c->max_sessions;
-    size_t key_stride = (sl_aead_key_size() + ALIGN - 1) / ALIGN * ALIGN;
-    /* twice the window: probes are exempt from it (RFC 9002 7.5) */
-    uint32_t ring = power_of_two(2 * (c->window_packets ? c->window_packets : SL_CC_DEFAULT_WINDOW_PACKETS));
-    uint32_t ready = power_of_two(n);
+    uint32_t n = c->max_sessions, ring = ring_capacity(c), queue = power_of_two(n);
 
     struct sl_endpoint *ep = piece(base, &used, sizeof(*ep));
     struct sl_session *sessions = piece(base, &used, n * sizeof(*sessions));
-    uint8_t *keys = piece(base, &used, 2 * n * key_stride);
-    struct sl_outbox *outboxes = piece(base, &used, n * sizeof(*outboxes));
-    void *sends = piece(base, &used, sl_sends_bytes(c->max_sends, c->max_message_units));
-    struct sl_sent **rings = piece(base, &used, n * sizeof(*rings));
-    struct sl_sent *records = piece(base, &used, (size_t)n * ring * sizeof(*records));
-    uint32_t *ready_queue = piece(base, &used, ready * sizeof(*ready_queue));
     struct sl_wheel_timer *timers = piece(base, &used, n * sizeof(*timers));
+    uint32_t *ready = piece(base, &used, queue * sizeof(*ready));
+    uint32_t *waiting = piece(base, &used, queue * sizeof(*waiting));
+    void *sends = piece(base, &used, sl_sends_bytes(c->max_sends, c->max_message_units));
+    void *schedules = piece(base, &used, sl_schedules_bytes(c->key_schedules));
+    struct sl_sent **rings = piece(base, &used, c->max_active * sizeof(*rings));
+    struct sl_outbox **outboxes = piece(base, &used, c->max_active * sizeof(*outboxes));
+    struct sl_outbox *outbox = piece(base, &used, c->max_active * sizeof(*outbox));
+    struct sl_sent *records = piece(base, &used, (size_t)c->max_active * ring * sizeof(*records));
     if (base == NULL)
         return used;
 
     ep->sessions = sessions;
-    ep->keys = keys;
-    ep->key_stride = key_stride;
-    ep->outboxes = outboxes;
+    ep->ready = ready;
+    ep->waiting = waiting;
+    ep->queue_mask = queue - 1;
     ep->rings = rings;
-    ep->n_rings = n;
+    ep->outboxes = outboxes;
+    ep->n_rings = ep->n_outboxes = ep->max_active = c->max_active;
     ep->ring_capacity = ring;
-    for (uint32_t i = 0; i < n; i++)
-        rings[n - 1 - i] = records + (size_t)i * ring;
-    ep->ready = ready_queue;
-    ep->ready_mask = ready - 1;
+    for (uint32_t i = 0; i < c->max_active; i++) {
+        rings[c->max_active - 1 - i] = records + (size_t)i * ring;
+        outboxes[c->max_active - 1 - i] = outbox + i;
+    }
+    sl_schedules_init(&ep->schedules, NULL, c->key_schedules, schedules);
     sl_sends_init(&ep->sends, c->max_sends, c->max_message_units, sends);
     sl_wheel_init(&ep->wheel, timers);
     return used;
 }
 
-int sl_endpoint_create(
-    const struct sl_endpoint_config *c, const struct sl_sink_ops *ops, void *sink, struct sl_endpoint **out)
+int sl_endpoint_create(const struct sl_endpoint_config *given, const struct sl_sink_ops *ops, void *sink,
+    struct sl_endpoint **out)
 {
-    if (c->max_sessions == 0 || c->max_sessions > 1u << HANDLE_BITS || c->max_sends == 0 ||
-        c->max_message_units == 0 || c->max_message_units > 1u << 31 || c->window_packets > 1u << 20)
+    if (given->max_sessions == 0 || given->max_sessions > 1u << HANDLE_BITS || given->max_sends == 0 ||
+        given->max_message_units == 0 || given->max_message_units > 1u << 31 ||
+        given->window_packets > 1u << 20 || given->key_schedules > SL_SCHEDULES_MAX)
         return -EINVAL;
-    size_t bytes = lay_out(NULL, c);
+    const struct sl_endpoint_config c = filled_in(given);
+    size_t bytes = lay_out(NULL, &c);
     uint8_t *base = sl_secure_map(bytes);
     if (base == NULL)
         return -ENOMEM;
-    lay_out(base, c);
+    lay_out(base, &c);
     struct sl_endpoint *ep = (struct sl_endpoint *)(void *)base;
     ep->aead = sl_aead_create();
     if (ep->aead == NULL) {
         sl_secure_unmap(base, bytes);
         return -ENOMEM;
     }
+    ep->schedules.aead = ep->aead;
     ep->mapped_bytes = bytes;
     ep->sink_ops = ops;
     ep->sink = sink;
-    ep->max_sessions = c->max_sessions;
-    ep->max_message_units = c->max_message_units;
-    ep->window_packets = c->window_packets ? c->window_packets : SL_CC_DEFAULT_WINDOW_PACKETS;
-    ep->lcore = c->lcore;
-    ep->is_edge = c->is_edge;
+    ep->max_sessions = c.max_sessions;
+    ep->max_message_units = c.max_message_units;
+    ep->window_packets = c.window_packets;
+    ep->lcore = c.lcore;
+    ep->is_edge = c.is_edge;
     *out = ep;
     return 0;
+}
+
+void sl_endpoint_memory(const struct sl_endpoint *ep, struct sl_endpoint_memory *out)
+{
+    const size_t queues = 2 * sizeof(uint32_t) * (ep->queue_mask + (size_t)1);
+    *out = (struct sl_endpoint_memory){
+        .idle_session_bytes =
+            sizeof(struct sl_session) + sizeof(struct sl_wheel_timer) + queues / ep->max_sessions,
+        .hot_session_bytes = offsetof(struct sl_session, older),
+        .active_session_bytes = sizeof(struct sl_outbox) + ep->ring_capacity * sizeof(struct sl_sent) +
+                                SL_SCHEDULE_ROLES * ep->schedules.stride,
+        .total_bytes = ep->mapped_bytes,
+    };
 }
 
 void sl_endpoint_free(struct sl_endpoint *ep)
@@ -109,21 +153,29 @@ uint64_t sl_session_id(uint8_t lcore, uint32_t handle, uint32_t random)
     return (uint64_t)lcore << 56 | (uint64_t)(handle & 0xffffff) << 32 | random;
 }
 
-static int install_keys(struct sl_endpoint *ep, uint32_t session, const uint8_t *secret)
+static int install_keys(struct sl_endpoint *ep, struct sl_session *s, const uint8_t *secret)
 {
     struct sl_packet_keys k;
     int err = sl_packet_keys_derive(secret, &k);
     if (err == 0) {
-        struct sl_session *s = &ep->sessions[session];
         const struct sl_direction_keys *rx = ep->is_edge ? &k.device_to_edge : &k.edge_to_device;
         const struct sl_direction_keys *tx = ep->is_edge ? &k.edge_to_device : &k.device_to_edge;
-        sl_aead_key_init(ep->aead, sl_session_rx_key(ep, session), rx->key);
-        sl_aead_key_init(ep->aead, sl_session_tx_key(ep, session), tx->key);
+        memcpy(s->rx_key, rx->key, sizeof(s->rx_key));
+        memcpy(s->tx_key, tx->key, sizeof(s->tx_key));
         memcpy(s->rx_iv, rx->iv, sizeof(s->rx_iv));
         memcpy(s->tx_iv, tx->iv, sizeof(s->tx_iv));
     }
     explicit_bzero(&k, sizeof(k));
     return err;
+}
+
+/* All of it but its places in the endpoint's queues, from which it cannot be taken. */
+static void wipe_session(struct sl_session *s)
+{
+    bool queued = s->queued, waiting = s->waiting;
+    explicit_bzero(s, sizeof(*s));
+    s->queued = queued;
+    s->waiting = waiting;
 }
 
 int sl_endpoint_open(struct sl_endpoint *ep, const struct sl_session_config *c, uint64_t now_ns)
@@ -136,10 +188,8 @@ int sl_endpoint_open(struct sl_endpoint *ep, const struct sl_session_config *c, 
     struct sl_session *s = &ep->sessions[session];
     if (s->open)
         return -EEXIST;
-    bool queued = s->queued;
-    memset(s, 0, sizeof(*s));
-    s->queued = queued;
-    int err = install_keys(ep, session, c->secret);
+    wipe_session(s);
+    int err = install_keys(ep, s, c->secret);
     if (err != 0)
         return err;
     s->local_id = c->local_id;
@@ -150,7 +200,6 @@ int sl_endpoint_open(struct sl_endpoint *ep, const struct sl_session_config *c, 
     s->remote_known = memcmp(&c->remote, &unknown_addr, sizeof(unknown_addr)) != 0;
     s->timer_ns = UINT64_MAX;
     sl_ack_state_init(&s->ack);
-    sl_outbox_init(&ep->outboxes[session]);
     sl_send_head_init(&s->sends);
     sl_recovery_init(&s->recovery, c->initial_rtt_ns ? c->initial_rtt_ns : SL_INITIAL_RTT_NS);
     sl_cc_init(&s->cc, ep->window_packets);
@@ -167,13 +216,13 @@ void sl_endpoint_close(struct sl_endpoint *ep, uint32_t session)
     sl_wheel_cancel(&ep->wheel, session);
     while (s->sends.first[SL_SENDS_ALL] != SL_SEND_NONE)
         sl_session_finish_send(ep, session, s->sends.first[SL_SENDS_ALL], SL_DONE_SESSION_GONE);
+    if (s->outbox != NULL)
+        sl_session_give_outbox(ep, s);
     if (s->recovery.ring != NULL)
-        ep->rings[ep->n_rings++] = s->recovery.ring;
-    sl_aead_key_clear(sl_session_rx_key(ep, session));
-    sl_aead_key_clear(sl_session_tx_key(ep, session));
-    bool queued = s->queued;
-    explicit_bzero(s, sizeof(*s));
-    s->queued = queued;
+        sl_session_give_ring(ep, s);
+    sl_schedule_forget(&ep->schedules, session * SL_SCHEDULE_ROLES + SL_SCHEDULE_RX, s->rx_schedule);
+    sl_schedule_forget(&ep->schedules, session * SL_SCHEDULE_ROLES + SL_SCHEDULE_TX, s->tx_schedule);
+    wipe_session(s);
 }
 
 bool sl_endpoint_is_open(const struct sl_endpoint *ep, uint32_t session)
@@ -217,15 +266,29 @@ int sl_endpoint_frame(struct sl_endpoint *ep, uint32_t session, const struct sl_
 {
     if (!sl_session_live(ep, session))
         return -ENOENT;
-    int err = sl_outbox_add(&ep->outboxes[session], frame);
+    struct sl_session *s = &ep->sessions[session];
+    bool had = s->outbox != NULL;
+    if (!had) {
+        if (ep->n_outboxes == 0) {
+            ep->stats.outbox_waits++;
+            return -ENOBUFS;
+        }
+        s->outbox = ep->outboxes[--ep->n_outboxes];
+        sl_outbox_init(s->outbox);
+    }
+    int err = sl_outbox_add(s->outbox, frame);
     if (err == 0)
         sl_session_update(ep, session, now_ns);
+    else if (!had)
+        sl_session_give_outbox(ep, s);
     return err;
 }
 
 void sl_endpoint_stats(const struct sl_endpoint *ep, struct sl_endpoint_stats *out)
 {
     *out = ep->stats;
+    out->active_free = ep->n_rings < ep->n_outboxes ? ep->n_rings : ep->n_outboxes;
+    out->schedules_made = ep->schedules.made;
 }
 
 int sl_session_stats(const struct sl_endpoint *ep, uint32_t session, struct sl_session_stats *out)
@@ -243,8 +306,11 @@ int sl_session_stats(const struct sl_endpoint *ep, uint32_t session, struct sl_s
         .ptos = s->ptos,
         .smoothed_rtt_ns = s->recovery.rtt.smoothed_ns,
         .min_rtt_ns = s->recovery.rtt.min_ns,
-        .last_rx_ns = s->last_rx_ns,
+        .last_rx_ns = s->ack.largest_ns,
         .last_ack_ns = s->last_ack_ns,
+        .in_flight_packets = s->cc.in_flight_packets,
+        .window_packets = s->cc.window_packets,
+        .in_flight_bytes = s->cc.in_flight_bytes,
     };
     return 0;
 }

@@ -69,7 +69,10 @@ struct sl_endpoint_config {
     uint32_t max_sessions;
     uint32_t max_sends;          /* outgoing messages at a time, all sessions together */
     uint32_t max_message_units;
-    uint32_t window_packets;     /* in flight per session: the simple window of this version (default 256) */
+    uint32_t window_packets;     /* in flight per session: the simple window of this version (0: 128) */
+    uint32_t max_active;         /* sessions that may have something unacknowledged at a time (0: 1,024). The others' frames are refused with
+                                    -ENOBUFS, their messages wait, both are counted; ACKs need no place */
+    uint32_t key_schedules;      /* expanded keys kept (0: 512); others are expanded again when wanted */
     uint8_t lcore;               /* that of its sessions' ids (rules T7) */
     bool is_edge;
 };
@@ -87,16 +90,29 @@ struct sl_session_stats {
     uint64_t retransmits;                                /* DATA packets sent again */
     uint64_t duplicates, ptos;
     uint64_t smoothed_rtt_ns, min_rtt_ns;
-    uint64_t last_rx_ns, last_ack_ns;
+    uint64_t last_rx_ns, last_ack_ns;                    /* last_rx: of the highest number so far */
+    uint32_t in_flight_packets, window_packets;
+    uint64_t in_flight_bytes;
 };
 struct sl_endpoint_stats {
     uint64_t packets_rx, packets_tx, bytes_rx, bytes_tx, retransmits;
     uint64_t delivered_data, delivered_frames, scratch; /* packets_rx = delivered_data + delivered_frames + scratch + sum of drops */
     uint64_t drops[SL_DROP_COUNT];
+    uint64_t outbox_waits, record_waits;   /* times that max_active refused a frame, or kept a session's data waiting */
+    uint64_t schedules_made;               /* keys expanded */
+    uint64_t active_free;                  /* sessions more that could become active now */
+};
+/* Where an endpoint's memory goes. */
+struct sl_endpoint_memory {
+    size_t idle_session_bytes;   /* of a session with nothing outstanding: all of it */
+    size_t hot_session_bytes;    /* of these, what a DATA packet in order touches, beside its key's schedule */
+    size_t active_session_bytes; /* that it draws from the pools while it has something outstanding */
+    size_t total_bytes;          /* the mapping: sessions, pools, messages being sent */
 };
 
 int sl_endpoint_create(const struct sl_endpoint_config *, const struct sl_sink_ops *, void *sink, struct sl_endpoint **);
 void sl_endpoint_free(struct sl_endpoint *);
+void sl_endpoint_memory(const struct sl_endpoint *, struct sl_endpoint_memory *);
 
 /* Session ids: lcore (8 bits), handle (24 bits), random (32 bits). Made by whoever will own the handle: `handle` below
  * max_sessions, chosen by the caller (the control side), so that Welcome can be built before the lcore installs the session. */

@@ -26,14 +26,14 @@ int sl_outbox_add(struct sl_outbox *o, const struct sl_frame *f)
     if (len == 0)
         return -EINVAL;
     o->slot[i].len = (uint8_t)len;
-    o->slot[i].first_pn = UINT32_MAX;
+    o->slot[i].first_pn = UINT64_MAX;
     o->used |= UINT32_C(1) << i;
     o->due |= UINT32_C(1) << i;
     o->oldest = (i + 1) % SL_OUTBOX_SLOTS;
     return 0;
 }
 
-size_t sl_outbox_take(struct sl_outbox *o, uint32_t pn, uint8_t *out, size_t cap, uint32_t *slots)
+size_t sl_outbox_take(struct sl_outbox *o, uint64_t pn, uint8_t *out, size_t cap, uint32_t *slots)
 {
     size_t len = 0;
     uint32_t left = rotate_down(o->due, o->oldest);
@@ -44,7 +44,7 @@ size_t sl_outbox_take(struct sl_outbox *o, uint32_t pn, uint8_t *out, size_t cap
             break;
         memcpy(out + len, o->slot[i].bytes, o->slot[i].len);
         len += o->slot[i].len;
-        if (o->slot[i].first_pn == UINT32_MAX)
+        if (o->slot[i].first_pn == UINT64_MAX)
             o->slot[i].first_pn = pn;
         o->slot[i].last_pn = pn;
         *slots |= UINT32_C(1) << i;
@@ -54,7 +54,7 @@ size_t sl_outbox_take(struct sl_outbox *o, uint32_t pn, uint8_t *out, size_t cap
 }
 
 /* Those of `slots` whose present frame packet `pn` carried. */
-static uint32_t still_of(const struct sl_outbox *o, uint32_t pn, uint32_t slots)
+static uint32_t still_of(const struct sl_outbox *o, uint64_t pn, uint32_t slots)
 {
     uint32_t of = 0;
     for (slots &= o->used; slots != 0; slots &= slots - 1) {
@@ -65,14 +65,14 @@ static uint32_t still_of(const struct sl_outbox *o, uint32_t pn, uint32_t slots)
     return of;
 }
 
-void sl_outbox_acked(struct sl_outbox *o, uint32_t pn, uint32_t slots)
+void sl_outbox_acked(struct sl_outbox *o, uint64_t pn, uint32_t slots)
 {
     slots = still_of(o, pn, slots);
     o->used &= ~slots;
     o->due &= ~slots;
 }
 
-void sl_outbox_lost(struct sl_outbox *o, uint32_t pn, uint32_t slots)
+void sl_outbox_lost(struct sl_outbox *o, uint64_t pn, uint32_t slots)
 {
     for (slots = still_of(o, pn, slots); slots != 0; slots &= slots - 1) {
         uint32_t i = (uint32_t)__builtin_ctz(slots);
@@ -81,7 +81,7 @@ void sl_outbox_lost(struct sl_outbox *o, uint32_t pn, uint32_t slots)
     }
 }
 
-bool sl_outbox_repeat(struct sl_outbox *o, uint32_t pn, uint32_t slots)
+bool sl_outbox_repeat(struct sl_outbox *o, uint64_t pn, uint32_t slots)
 {
     slots = still_of(o, pn, slots);
     o->due |= slots;

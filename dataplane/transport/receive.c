@@ -37,7 +37,7 @@ static inline enum sl_drop check_session(struct sl_endpoint *ep, struct sl_rx *r
         return SL_DROP_UNKNOWN_SESSION;
     if (h->pn >= SL_PN_RECEIVE_LIMIT)
         return SL_DROP_KEY_EXHAUSTED;
-    if (!sl_pn_window_fresh(&s->window, h->pn))
+    if (!sl_pn_window_fresh(&s->window, s->older, h->pn))
         return SL_DROP_REPLAYED;
     if (h->unit0 > UINT32_MAX - h->n_units)
         return SL_DROP_OFF_GRID;
@@ -80,10 +80,11 @@ static inline bool open_packet(struct sl_endpoint *ep, const struct sl_rx *rx, u
 /* The tag was right: the number is spent. */
 static inline void count_authentic(struct sl_session *s, const struct sl_rx *rx, uint64_t now_ns)
 {
-    sl_pn_window_mark(&s->window, rx->pn);
+    if (rx->pn >= s->window.next)
+        s->ack.largest_ns = now_ns;
+    sl_pn_window_mark(&s->window, s->older, rx->pn);
     s->packets_rx++;
     s->bytes_rx += rx->len;
-    s->last_rx_ns = now_ns;
 }
 
 /* Only the packet with the highest number so far moves a session (rules T9); a device's peer does not move.
@@ -109,13 +110,11 @@ static inline void accept_packet(
     uint64_t expected = s->window.next;
     bool knew_remote = s->remote_known;
     count_authentic(s, rx, now_ns);
-    if (rx->pn >= expected) {
-        s->ack.largest_ns = now_ns;
+    if (rx->pn >= expected)
         follow_address(ep, s, rx);
-    }
     if (ack_eliciting)
         sl_ack_owed(&s->ack, rx->pn == expected, now_ns);
-    if (!knew_remote || (s->ack.now ? !s->queued : s->ack.deadline_ns < s->timer_ns))
+    if (!knew_remote || (sl_ack_now(&s->ack) ? !s->queued : s->ack.deadline_ns < s->timer_ns))
         sl_session_update(ep, rx->session, now_ns);
 }
 

@@ -45,7 +45,7 @@ void sl_recovery_init(struct sl_recovery *r, uint64_t initial_rtt_ns)
     sl_rtt_init(&r->rtt, initial_rtt_ns);
 }
 
-struct sl_sent *sl_recovery_push(struct sl_recovery *r, uint32_t pn, uint16_t bytes, uint64_t now_ns)
+struct sl_sent *sl_recovery_push(struct sl_recovery *r, uint64_t pn, uint16_t bytes, uint64_t now_ns)
 {
     struct sl_sent *s = &r->ring[r->tail++ & r->mask];
     s->time_ns = now_ns;
@@ -120,7 +120,7 @@ struct sl_recovery_result sl_recovery_on_ack(struct sl_recovery *r, const struct
         ops->acked(owner, s);
     }
     if (largest + 1 > r->next_above_acked)
-        r->next_above_acked = (uint32_t)(largest + 1);
+        r->next_above_acked = largest + 1;
     if (sample != UINT64_MAX)
         sl_rtt_sample(&r->rtt, sample, UINT64_C(1000) * ack->delay_us, SL_MAX_ACK_DELAY_NS);
     if (out.acked_packets != 0)

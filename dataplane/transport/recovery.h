@@ -8,8 +8,9 @@
 
 #define SL_INITIAL_RTT_NS UINT64_C(333000000) /* RFC 9002 6.2.2 */
 #define SL_GRANULARITY_NS UINT64_C(1000000)   /* 6.1.2 */
-#define SL_PTO_MAX_NS UINT64_C(8000000000) /* ours: a phone that comes out of a tunnel is found within 8 s   \
-                                            */
+#define SL_PTO_MAX_NS                                                                                        \
+    UINT64_C(8000000000) /* ours: a phone that comes out of a tunnel is found within 8 s                     \
+                          */
 enum {
     SL_PACKET_THRESHOLD = 3, /* 6.1.1; the time threshold is 9/8 (6.1.2) */
     SL_PTO_PROBES = 2,       /* 6.2.4: one or two */
@@ -25,8 +26,7 @@ void sl_rtt_sample(struct sl_rtt *, uint64_t latest_ns, uint64_t ack_delay_ns, u
 /* One ack-eliciting packet. Packets with nothing but an ACK leave no record: nothing of them is ever sent
  * again. */
 struct sl_sent {
-    uint64_t time_ns;
-    uint32_t pn;
+    uint64_t time_ns, pn;
     uint16_t bytes;
     uint8_t is_data, settled; /* settled: acknowledged or lost */
     union {
@@ -45,10 +45,10 @@ struct sl_recovery {
     uint32_t mask;        /* capacity - 1 */
     uint32_t head, tail;  /* free-running; tail - head records */
     uint32_t in_flight;
-    uint32_t next_above_acked; /* highest acknowledged pn + 1; 0: none yet */
     uint32_t pto_count;
-    uint64_t last_sent_ns; /* of the newest record */
-    uint64_t loss_ns;      /* when the time threshold next finds a loss; UINT64_MAX: never */
+    uint64_t next_above_acked; /* highest acknowledged pn + 1; 0: none yet */
+    uint64_t last_sent_ns;     /* of the newest record */
+    uint64_t loss_ns;          /* when the time threshold next finds a loss; UINT64_MAX: never */
     struct sl_rtt rtt;
 };
 
@@ -70,7 +70,7 @@ static inline bool sl_recovery_full(const struct sl_recovery *r)
 }
 /* Adds a record and returns it, for its owner to say what the packet carried. A ring must be attached, and
  * not full. */
-struct sl_sent *sl_recovery_push(struct sl_recovery *, uint32_t pn, uint16_t bytes, uint64_t now_ns);
+struct sl_sent *sl_recovery_push(struct sl_recovery *, uint64_t pn, uint16_t bytes, uint64_t now_ns);
 /* OnAckReceived of RFC 9002 A.7. No range may lie above what was sent. */
 struct sl_recovery_result sl_recovery_on_ack(struct sl_recovery *, const struct sl_ack *, uint64_t now_ns,
     const struct sl_recovery_ops *, void *owner);

@@ -1,14 +1,22 @@
 #include "dataplane/transport/session.h"
 
+static bool may_send(const struct sl_session *s)
+{
+    return s->open && !s->spent && s->remote_known;
+}
+
+/* Whether it has something for the peer to acknowledge. */
+static bool has_content(const struct sl_session *s)
+{
+    return s->challenged || s->probes != 0 ||
+           ((sl_session_frames_due(s) || s->sends.first[SL_SENDS_DUE] != SL_SEND_NONE) &&
+               sl_cc_can_send(&s->cc));
+}
+
 bool sl_session_wants(const struct sl_endpoint *ep, uint32_t session)
 {
     const struct sl_session *s = &ep->sessions[session];
-    if (!s->open || s->spent || !s->remote_known)
-        return false;
-    if (s->ack.now || s->challenged || s->probes != 0)
-        return true;
-    return (ep->outboxes[session].due != 0 || s->sends.first[SL_SENDS_DUE] != SL_SEND_NONE) &&
-           sl_cc_can_send(&s->cc);
+    return may_send(s) && (sl_ack_now(&s->ack) || (sl_session_can_track(ep, s) && has_content(s)));
 }
 
 static uint64_t recovery_deadline(const struct sl_session *s)
@@ -18,22 +26,57 @@ static uint64_t recovery_deadline(const struct sl_session *s)
     return sl_recovery_deadline_ns(&s->recovery);
 }
 
+/* Into the ready queue, or where a ring is lacking into the one for that; out of either it comes by itself.
+ */
+static void queue_up(struct sl_endpoint *ep, uint32_t session)
+{
+    struct sl_session *s = &ep->sessions[session];
+    if (s->queued)
+        return;
+    if (sl_session_wants(ep, session)) {
+        ep->ready[ep->ready_tail++ & ep->queue_mask] = session;
+        s->queued = true;
+    } else if (!s->waiting && !sl_session_can_track(ep, s) && may_send(s) && has_content(s)) {
+        ep->waiting[ep->waiting_tail++ & ep->queue_mask] = session;
+        s->waiting = true;
+        ep->stats.record_waits++;
+    }
+}
+
 void sl_session_update(struct sl_endpoint *ep, uint32_t session, uint64_t now_ns)
 {
     struct sl_session *s = &ep->sessions[session];
-    if (!s->queued && sl_session_wants(ep, session)) {
-        ep->ready[ep->ready_tail++ & ep->ready_mask] = session;
-        s->queued = true;
-    }
+    queue_up(ep, session);
     if (s->spent)
         return;
     uint64_t deadline = recovery_deadline(s);
-    if (!s->ack.now && s->ack.deadline_ns < deadline)
+    if (!sl_ack_now(&s->ack) && s->ack.deadline_ns < deadline)
         deadline = s->ack.deadline_ns;
     if (deadline < s->timer_ns) { /* a later one is found when the earlier fires: sending moves nothing */
         s->timer_ns = deadline;
         sl_wheel_arm(&ep->wheel, session, deadline, now_ns);
     }
+}
+
+/* ---- what only a session at work has ---- */
+
+void sl_session_give_ring(struct sl_endpoint *ep, struct sl_session *s)
+{
+    ep->rings[ep->n_rings++] = s->recovery.ring;
+    s->recovery.ring = NULL;
+    while (ep->waiting_head != ep->waiting_tail) { /* the first that still wants it */
+        uint32_t next = ep->waiting[ep->waiting_head++ & ep->queue_mask];
+        ep->sessions[next].waiting = false;
+        queue_up(ep, next);
+        if (ep->sessions[next].queued)
+            break;
+    }
+}
+
+void sl_session_give_outbox(struct sl_endpoint *ep, struct sl_session *s)
+{
+    ep->outboxes[ep->n_outboxes++] = s->outbox;
+    s->outbox = NULL;
 }
 
 /* ---- what becomes of packets ---- */
@@ -55,7 +98,12 @@ static void on_acked(void *arg, const struct sl_sent *r)
     struct owner *o = arg;
     struct sl_endpoint *ep = o->ep;
     if (!r->is_data) {
-        sl_outbox_acked(&ep->outboxes[o->session], r->pn, r->frames);
+        struct sl_session *s = &ep->sessions[o->session];
+        if (s->outbox != NULL) {
+            sl_outbox_acked(s->outbox, r->pn, r->frames);
+            if (s->outbox->used == 0)
+                sl_session_give_outbox(ep, s);
+        }
         return;
     }
     if (ep->sends.sends[r->send].generation != r->generation)
@@ -68,10 +116,13 @@ static void on_lost(void *arg, const struct sl_sent *r)
 {
     struct owner *o = arg;
     struct sl_endpoint *ep = o->ep;
-    if (!r->is_data)
-        sl_outbox_lost(&ep->outboxes[o->session], r->pn, r->frames);
-    else if (ep->sends.sends[r->send].generation == r->generation)
-        sl_send_mark_lost(&ep->sends, &ep->sessions[o->session].sends, r->send, r->fragment);
+    struct sl_session *s = &ep->sessions[o->session];
+    if (!r->is_data) {
+        if (s->outbox != NULL)
+            sl_outbox_lost(s->outbox, r->pn, r->frames);
+    } else if (ep->sends.sends[r->send].generation == r->generation) {
+        sl_send_mark_lost(&ep->sends, &s->sends, r->send, r->fragment);
+    }
 }
 
 static const struct sl_recovery_ops recovery_ops = {.acked = on_acked, .lost = on_lost};
@@ -86,10 +137,8 @@ static void after_recovery(
     }
     if (r->lost_packets != 0)
         sl_cc_on_loss(&s->cc, r->lost_packets, r->lost_bytes, r->lost_last_sent_ns, now_ns);
-    if (s->recovery.ring != NULL && s->recovery.head == s->recovery.tail) {
-        ep->rings[ep->n_rings++] = s->recovery.ring;
-        s->recovery.ring = NULL;
-    }
+    if (s->recovery.ring != NULL && s->recovery.head == s->recovery.tail)
+        sl_session_give_ring(ep, s);
 }
 
 void sl_session_on_ack(struct sl_endpoint *ep, uint32_t session, const struct sl_ack *ack, uint64_t now_ns)
@@ -102,10 +151,10 @@ void sl_session_on_ack(struct sl_endpoint *ep, uint32_t session, const struct sl
 }
 
 struct sl_sent *sl_session_track(
-    struct sl_endpoint *ep, uint32_t session, uint32_t pn, uint16_t bytes, uint64_t now_ns)
+    struct sl_endpoint *ep, uint32_t session, uint64_t pn, uint16_t bytes, uint64_t now_ns)
 {
     struct sl_session *s = &ep->sessions[session];
-    if (s->recovery.ring == NULL) { /* there is a ring for every session */
+    if (s->recovery.ring == NULL) { /* sl_session_can_track has said that there is one */
         s->recovery.ring = ep->rings[--ep->n_rings];
         s->recovery.mask = ep->ring_capacity - 1;
         s->recovery.head = s->recovery.tail = 0;
@@ -125,7 +174,7 @@ void sl_session_on_timer(struct sl_endpoint *ep, uint32_t session, uint64_t now_
     struct sl_session *s = &ep->sessions[session];
     s->timer_ns = UINT64_MAX;
     if (s->ack.deadline_ns <= now_ns)
-        s->ack.now = true;
+        s->ack.deadline_ns = 0;
     if (recovery_deadline(s) <= now_ns) {
         if (s->recovery.loss_ns != UINT64_MAX) {
             struct owner o = {ep, session};

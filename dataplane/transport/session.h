@@ -8,8 +8,11 @@
 #include "dataplane/transport/endpoint.h"
 #include "dataplane/transport/outbox.h"
 #include "dataplane/transport/recovery.h"
+#include "dataplane/transport/schedules.h"
 #include "dataplane/transport/send.h"
 #include "dataplane/transport/timing_wheel.h"
+
+#include <stddef.h>
 
 enum {
     SL_BURST = 64,
@@ -21,33 +24,48 @@ enum {
 #define SL_PN_SEND_LIMIT (UINT64_C(1) << 22)    /* rules T8: then the session joins again */
 #define SL_PN_RECEIVE_LIMIT (UINT64_C(1) << 23) /* RFC 9001 6.6 */
 
+enum {
+    SL_SCHEDULE_RX, /* whose key a schedule is: session * 2 + one of these */
+    SL_SCHEDULE_TX,
+    SL_SCHEDULE_ROLES,
+};
+
 struct sl_session {
-    /* what every received packet touches */
-    uint64_t local_id;
-    uint8_t rx_iv[SL_AEAD_IV_BYTES];
-    bool open;
-    bool queued; /* in the endpoint's ready queue; outlives the session */
-    bool spent;
-    bool challenged; /* a PATH_RESPONSE is owed */
-    struct sl_ack_state ack;
-    uint64_t packets_rx, bytes_rx, last_rx_ns;
-    uint64_t timer_ns; /* what the wheel is armed for; UINT64_MAX: nothing */
+    /* The first cache line: what is asked before a packet is opened, and whether an ACK is owed after it. */
+    _Alignas(64) uint64_t local_id;
     struct sl_pn_window window;
+    uint8_t rx_iv[SL_AEAD_IV_BYTES];
+    bool open : 1;
+    bool queued : 1;  /* in the endpoint's ready queue; outlives the session */
+    bool waiting : 1; /* in the endpoint's queue for a ring of sent records; outlives the session */
+    bool spent : 1;
+    bool challenged : 1; /* a PATH_RESPONSE is owed */
+    bool remote_known : 1;
+    uint16_t rx_schedule; /* place of the receive key's schedule */
+    struct sl_ack_state ack;
+    uint64_t timer_ns; /* what the wheel is armed for; UINT64_MAX: nothing */
+    /* The second: who it was from, and that it came. */
+    _Alignas(64) uint64_t packets_rx;
+    uint64_t bytes_rx;
     struct sl_addr local, remote;
-    bool remote_known;
-    /* sending */
-    uint8_t tx_iv[SL_AEAD_IV_BYTES];
+
+    /* The rest: a received packet touches it only where it is late, or an ACK, or the first of its burst. */
+    _Alignas(64) uint64_t older[SL_PN_WINDOW_WORDS]; /* of the window */
     uint64_t peer_id;
-    uint32_t next_pn;
+    uint64_t next_pn;
+    uint8_t rx_key[SL_AEAD_KEY_BYTES], tx_key[SL_AEAD_KEY_BYTES], tx_iv[SL_AEAD_IV_BYTES];
+    uint16_t tx_schedule;
     uint16_t fragment_units;
     uint8_t probes; /* ack-eliciting packets still to be sent for the last PTO, the window notwithstanding */
-    uint32_t probe_at; /* record that the next probe repeats */
+    uint32_t probe_at;        /* record that the next probe repeats */
+    struct sl_outbox *outbox; /* NULL while no frame is outstanding */
     struct sl_send_head sends;
     struct sl_recovery recovery;
     struct sl_cc cc;
     uint64_t challenge;
     uint64_t packets_tx, bytes_tx, retransmits, duplicates, ptos, last_ack_ns;
 };
+_Static_assert(offsetof(struct sl_session, older) == 2 * 64, "the hot part of a session: two cache lines");
 
 /* Scratch of sl_rx_burst. */
 struct sl_rx_work {
@@ -62,17 +80,19 @@ struct sl_endpoint {
     void *sink;
     struct sl_aead *aead;
     struct sl_session *sessions;
-    uint8_t *keys; /* for each session: receive key, send key */
-    size_t key_stride;
-    struct sl_outbox *outboxes;
+    struct sl_schedules schedules;
     uint32_t max_sessions, max_message_units, window_packets;
     uint8_t lcore;
     bool is_edge;
     struct sl_sends sends;
-    struct sl_sent **rings; /* free rings of sent records, last in first out */
-    uint32_t n_rings, ring_capacity;
-    uint32_t *ready; /* sessions with something to send, first in first out; each at most once */
-    uint32_t ready_mask, ready_head, ready_tail;
+    /* What only a session at work has, last in first out: rings of sent records and outboxes. */
+    struct sl_sent **rings;
+    struct sl_outbox **outboxes;
+    uint32_t n_rings, n_outboxes, max_active, ring_capacity;
+    /* Sessions with something to send, and those that wait for a ring: first in first out, each at most once.
+     */
+    uint32_t *ready, *waiting;
+    uint32_t queue_mask, ready_head, ready_tail, waiting_head, waiting_tail;
     struct sl_wheel wheel;
     struct sl_endpoint_stats stats;
     struct sl_rx_work work;
@@ -82,18 +102,36 @@ struct sl_endpoint {
         __attribute__((aligned(64))); /* plaintext that nobody wants (rules T4) */
 };
 
-static inline struct sl_aead_key *sl_session_rx_key(struct sl_endpoint *ep, uint32_t session)
+static inline const struct sl_aead_key *sl_session_rx_key(struct sl_endpoint *ep, uint32_t session)
 {
-    return (struct sl_aead_key *)(void *)(ep->keys + 2 * ep->key_stride * session);
+    struct sl_session *s = &ep->sessions[session];
+    return sl_schedule_get(
+        &ep->schedules, session * SL_SCHEDULE_ROLES + SL_SCHEDULE_RX, s->rx_key, &s->rx_schedule);
 }
-static inline struct sl_aead_key *sl_session_tx_key(struct sl_endpoint *ep, uint32_t session)
+static inline const struct sl_aead_key *sl_session_tx_key(struct sl_endpoint *ep, uint32_t session)
 {
-    return (struct sl_aead_key *)(void *)(ep->keys + (2 * session + 1) * ep->key_stride);
+    struct sl_session *s = &ep->sessions[session];
+    return sl_schedule_get(
+        &ep->schedules, session * SL_SCHEDULE_ROLES + SL_SCHEDULE_TX, s->tx_key, &s->tx_schedule);
 }
 static inline bool sl_session_live(const struct sl_endpoint *ep, uint32_t session)
 {
     return session < ep->max_sessions && ep->sessions[session].open;
 }
+
+/* Whether there is, or could be had, a place to record an ack-eliciting packet. */
+static inline bool sl_session_can_track(const struct sl_endpoint *ep, const struct sl_session *s)
+{
+    return s->recovery.ring != NULL || ep->n_rings != 0;
+}
+static inline bool sl_session_frames_due(const struct sl_session *s)
+{
+    return s->outbox != NULL && s->outbox->due != 0;
+}
+/* Gives back what a session at work had: a ring with nothing in flight, an outbox with nothing outstanding.
+ */
+void sl_session_give_ring(struct sl_endpoint *, struct sl_session *);
+void sl_session_give_outbox(struct sl_endpoint *, struct sl_session *);
 
 /* Whether the session has something that may leave now. */
 bool sl_session_wants(const struct sl_endpoint *, uint32_t session);
@@ -105,6 +143,6 @@ void sl_session_on_timer(struct sl_endpoint *, uint32_t session, uint64_t now_ns
 void sl_session_on_ack(struct sl_endpoint *, uint32_t session, const struct sl_ack *, uint64_t now_ns);
 /* Records an ack-eliciting packet about to leave. */
 struct sl_sent *sl_session_track(
-    struct sl_endpoint *, uint32_t session, uint32_t pn, uint16_t bytes, uint64_t now_ns);
+    struct sl_endpoint *, uint32_t session, uint64_t pn, uint16_t bytes, uint64_t now_ns);
 /* Takes a message off and tells the sink. */
 void sl_session_finish_send(struct sl_endpoint *, uint32_t session, uint32_t send, enum sl_done why);

@@ -30,9 +30,9 @@ static void seal(struct sl_endpoint *ep, uint32_t session, const struct packet *
 }
 
 /* No number is used twice, whatever becomes of the packet. */
-static uint32_t take_number(struct sl_session *s)
+static uint64_t take_number(struct sl_session *s)
 {
-    uint32_t pn = s->next_pn++;
+    uint64_t pn = s->next_pn++;
     if (s->next_pn >= SL_PN_SEND_LIMIT)
         s->spent = true;
     return pn;
@@ -46,7 +46,7 @@ static size_t append_frame(uint8_t *out, size_t len, size_t cap, const struct sl
 static size_t append_ack(struct sl_session *s, uint8_t *out, size_t len, size_t cap, uint64_t now_ns)
 {
     struct sl_frame f = {.type = SL_FRAME_ACK};
-    if (sl_pn_window_ranges(&s->window, &f.ack) == 0)
+    if (sl_pn_window_ranges(&s->window, s->older, &f.ack) == 0)
         return len;
     uint64_t delay_us = (now_ns - s->ack.largest_ns) / 1000;
     f.ack.delay_us = delay_us > UINT32_MAX ? UINT32_MAX : (uint32_t)delay_us;
@@ -60,14 +60,15 @@ static void send_frames(
     struct sl_session *s = &ep->sessions[session];
     const size_t cap = SL_FRAMES_MAX_DATAGRAM - SL_HEADER_FRAMES_BYTES - SL_TAG_BYTES;
     size_t len = 0;
-    uint32_t pn = take_number(s), slots = 0;
+    uint64_t pn = take_number(s);
+    uint32_t slots = 0;
     bool ack_eliciting = ping;
 
     if (sl_ack_pending(&s->ack)) {
         len = append_ack(s, ep->frames, len, cap, now_ns);
         sl_ack_sent(&s->ack);
     }
-    if (s->challenged) {
+    if (s->challenged && sl_session_can_track(ep, s)) {
         len = append_frame(ep->frames, len, cap,
             &(struct sl_frame){.type = SL_FRAME_PATH_RESPONSE, .challenge = s->challenge});
         s->challenged = false;
@@ -76,7 +77,7 @@ static void send_frames(
     if (ping)
         len = append_frame(ep->frames, len, cap, &(struct sl_frame){.type = SL_FRAME_PING});
     if (with_outbox) {
-        len += sl_outbox_take(&ep->outboxes[session], pn, ep->frames + len, cap - len, &slots);
+        len += sl_outbox_take(s->outbox, pn, ep->frames + len, cap - len, &slots);
         ack_eliciting |= slots != 0;
     }
     struct packet p = {
@@ -106,7 +107,7 @@ static bool send_fragment(struct sl_endpoint *ep, uint32_t session, uint32_t sen
         sl_session_finish_send(ep, session, send, SL_DONE_CANCELLED);
         return false;
     }
-    uint32_t pn = take_number(s);
+    uint64_t pn = take_number(s);
     struct packet p = {
         .header = {.type = SL_PACKET_DATA,
             .grant = m->grant,
@@ -144,7 +145,7 @@ static bool send_probe(struct sl_endpoint *ep, uint32_t session, struct sl_tx *t
         if (old->settled)
             continue;
         if (!old->is_data) {
-            if (!sl_outbox_repeat(&ep->outboxes[session], old->pn, old->frames))
+            if (s->outbox == NULL || !sl_outbox_repeat(s->outbox, old->pn, old->frames))
                 continue;
             s->probe_at++;
             send_frames(ep, session, tx, true, false, now_ns);
@@ -165,9 +166,9 @@ static bool next_packet(struct sl_endpoint *ep, uint32_t session, struct sl_tx *
 {
     struct sl_session *s = &ep->sessions[session];
     while (sl_session_wants(ep, session)) {
-        bool may_send = s->probes != 0 || sl_cc_can_send(&s->cc);
-        bool outbox = may_send && ep->outboxes[session].due != 0;
-        if (s->ack.now || s->challenged || outbox) {
+        bool can_track = sl_session_can_track(ep, s);
+        bool outbox = can_track && sl_session_frames_due(s) && (s->probes != 0 || sl_cc_can_send(&s->cc));
+        if (sl_ack_now(&s->ack) || (can_track && s->challenged) || outbox) {
             send_frames(ep, session, tx, outbox, false, now_ns);
             return true;
         }
@@ -203,7 +204,7 @@ unsigned sl_tx_burst(struct sl_endpoint *ep, struct sl_tx *tx, unsigned n, uint6
     unsigned filled = 0;
     run_timers(ep, now_ns);
     while (filled < n && ep->ready_head != ep->ready_tail) {
-        uint32_t session = ep->ready[ep->ready_head++ & ep->ready_mask];
+        uint32_t session = ep->ready[ep->ready_head++ & ep->queue_mask];
         struct sl_session *s = &ep->sessions[session];
         unsigned sent = 0;
         bool room = true;

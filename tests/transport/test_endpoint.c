@@ -69,6 +69,108 @@ static void sl_endpoint_create__refuses(void **state)
     sl_endpoint_free(NULL);
 }
 
+/* Issue: at most 4 KiB of data-plane state for an idle session, of which the transport may take 3, and two
+ * cache lines for a packet in order. */
+static void sl_endpoint_memory__bounds(void **state)
+{
+    struct sl_endpoint *ep;
+    struct sl_endpoint_memory m, more;
+    struct sl_endpoint_config c = {.max_sessions = 10000, .max_sends = 64, .max_message_units = 4096};
+    assert_int_equal(sl_endpoint_create(&c, &model_sink, &model, &ep), 0);
+    sl_endpoint_memory(ep, &m);
+    sl_endpoint_free(ep);
+    assert_true(m.hot_session_bytes <= 2 * 64);
+    assert_true(m.idle_session_bytes <= 3 * 1024);
+    c.max_sessions = 20000; /* what a session more costs is what was said */
+    assert_int_equal(sl_endpoint_create(&c, &model_sink, &model, &ep), 0);
+    sl_endpoint_memory(ep, &more);
+    sl_endpoint_free(ep);
+    assert_true(more.total_bytes - m.total_bytes <= 10000 * (m.idle_session_bytes + 8));
+    print_message("%zu bytes an idle session, %zu of them hot; %zu more while active\n", m.idle_session_bytes,
+        m.hot_session_bytes, m.active_session_bytes);
+}
+
+/* Three sessions, room for one to be active. */
+static void sl_endpoint_frame__refused_while_too_many_are_active(void **state)
+{
+    struct sl_endpoint *ep;
+    struct sealer edge;
+    struct sl_endpoint_stats s;
+    const struct sl_endpoint_config c = {
+        .max_sessions = 4, .max_sends = 8, .max_message_units = 100, .max_active = 1};
+    struct sl_frame f = {.type = SL_FRAME_REQUEST, .request = {.n_seqs = 1, .len = {1}}};
+    model_init(&model);
+    assert_int_equal(sl_endpoint_create(&c, &model_sink, &model, &ep), 0);
+    for (uint32_t h = 1; h < 4; h++) {
+        struct sl_session_config sc = config_of(h);
+        memcpy(sc.secret, test_secret, sizeof(sc.secret));
+        sc.fragment_units = MODEL_UNITS;
+        assert_int_equal(sl_endpoint_open(ep, &sc, 0), 0);
+    }
+    sealer_init(&edge, false, config_of(1).local_id);
+    assert_int_equal(sl_endpoint_frame(ep, 1, &f, 0), 0);
+    assert_int_equal(sl_endpoint_frame(ep, 1, &f, 0), 0);
+    assert_int_equal(sl_endpoint_frame(ep, 2, &f, 0), -ENOBUFS);
+    sl_endpoint_stats(ep, &s);
+    assert_int_equal(s.outbox_waits, 1);
+    assert_int_equal(s.active_free, 0);
+    assert_int_equal(drain(ep, 0), 1);
+    acknowledge(ep, &edge, 0, 0, 0, MS); /* nothing outstanding any more */
+    assert_int_equal(sl_endpoint_frame(ep, 2, &f, MS), 0);
+    sl_endpoint_close(ep, 2);
+    assert_int_equal(sl_endpoint_frame(ep, 3, &f, MS), 0);
+    sl_endpoint_free(ep);
+    sealer_free(&edge);
+}
+
+/* Data of a session without a place for records waits, in turn; its ACKs do not. */
+static void sl_tx_burst__waits_for_a_place_among_the_active(void **state)
+{
+    struct sl_endpoint *ep;
+    struct sealer edge[4];
+    struct sl_endpoint_stats s;
+    const struct sl_endpoint_config c = {
+        .max_sessions = 4, .max_sends = 8, .max_message_units = 100, .max_active = 1};
+    model_init(&model);
+    assert_int_equal(sl_endpoint_create(&c, &model_sink, &model, &ep), 0);
+    for (uint32_t h = 1; h < 4; h++) {
+        struct sl_session_config sc = config_of(h);
+        memcpy(sc.secret, test_secret, sizeof(sc.secret));
+        sc.fragment_units = MODEL_UNITS;
+        assert_int_equal(sl_endpoint_open(ep, &sc, 0), 0);
+        sealer_init(&edge[h], false, sc.local_id);
+        model_offer(&model, h, 1, 8, h);
+        assert_int_equal(sl_endpoint_send(ep, h, 1, 8, 0), 0);
+    }
+    assert_int_equal(drain(ep, 0), 2); /* the first one's message */
+    assert_int_equal(tx[0].session, 1);
+    sl_endpoint_stats(ep, &s);
+    assert_int_equal(s.record_waits, 2);
+    struct sl_frame ping = {.type = SL_FRAME_PING};
+    uint8_t p[512];
+    struct sl_rx r = rx_of(p, seal_frame(&edge[3], 7, &ping, p));
+    assert_int_equal(sl_rx_burst(ep, &r, 1, MS), 1); /* not 0: told at once */
+    assert_int_equal(drain(ep, MS), 1);
+    assert_int_equal(tx[0].session, 3);
+    assert_int_equal(header_of(0).type, SL_PACKET_FRAMES);
+    acknowledge(ep, &edge[1], 0, 0, 1, 2 * MS);
+    assert_int_equal(drain(ep, 2 * MS), 2);
+    assert_int_equal(tx[0].session, 2);
+    sl_endpoint_close(ep, 2);
+    assert_int_equal(drain(ep, 3 * MS), 2);
+    assert_int_equal(tx[0].session, 3);
+    assert_int_equal(drain(ep, 3 * MS), 0);
+    acknowledge(ep, &edge[3], 8, 1, 2, 4 * MS); /* 0 was the ACK */
+    for (unsigned h = 0; h < 3; h++)
+        assert_int_equal(model.out[h].done[h == 1 ? SL_DONE_SESSION_GONE : SL_DONE_ACKED], 1);
+    sl_endpoint_stats(ep, &s);
+    assert_int_equal(s.active_free, 1);
+    sl_endpoint_free(ep);
+    model_free(&model);
+    for (uint32_t h = 1; h < 4; h++)
+        sealer_free(&edge[h]);
+}
+
 static void sl_endpoint_open__refuses(void **state)
 {
     struct sl_endpoint *ep = open_one(false, &model, 8);
@@ -413,6 +515,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sl_endpoint_create__refuses),
+        cmocka_unit_test(sl_endpoint_memory__bounds),
+        cmocka_unit_test(sl_endpoint_frame__refused_while_too_many_are_active),
+        cmocka_unit_test(sl_tx_burst__waits_for_a_place_among_the_active),
         cmocka_unit_test(sl_session_id__parts),
         cmocka_unit_test(sl_endpoint_open__refuses),
         cmocka_unit_test(sl_endpoint_close__in_the_middle_of_a_message),
