@@ -3,8 +3,8 @@
 --   wireshark -X lua_script:scripts/wireshark/sluice.lua run.pcapng
 --   tshark -X lua_script:scripts/wireshark/sluice.lua -r run.pcapng -O sluice
 --
--- Found by the look of a datagram (version, type, reserved bits, exact length) on any UDP port. What is sealed is
--- shown as such; a capture that scripts/decrypt-capture has written in the clear is dissected down to its frames.
+-- Found by the edge's UDP ports (a preference), and on others by the look of a datagram: version, type, reserved
+-- bits, exact length. What is sealed is shown as such; a capture that scripts/decrypt-capture has written in the clear is dissected down to its frames.
 
 local sluice = Proto("sluice", "Sluice data connection")
 
@@ -248,8 +248,21 @@ end
 
 local function heuristic(buffer, pinfo, tree)
     if not header_of(buffer:range()) then return false end
-    sluice.dissector(buffer, pinfo, tree)
+    Dissector.get("sluice"):call(buffer, pinfo, tree)
     return true
 end
+
+-- ---- where it is asked ----
+
+-- By port first: other protocols' heuristics (TAPA's, for one) claim packets that begin like ours.
+local udp_ports = DissectorTable.get("udp.port")
+sluice.prefs.ports = Pref.range("Edge's UDP ports", "4433-4448", "One for each data lcore, from edge.data.address on", 65535)
+local registered = ""
+function sluice.prefs_changed()
+    if registered ~= "" then udp_ports:remove(registered, sluice) end
+    registered = sluice.prefs.ports
+    if registered ~= "" then udp_ports:add(registered, sluice) end
+end
+registered = sluice.prefs.ports
+udp_ports:add(registered, sluice)
 sluice:register_heuristic("udp", heuristic)
-DissectorTable.get("udp.port"):add_for_decode_as(sluice)
