@@ -397,6 +397,8 @@ static void command(struct sl_plane *pl, uint32_t phone, enum command kind)
     uint32_t handle = handle_of(phone, pl->phone[phone].cycle, (uint8_t)kind);
 
     sl_ring_spsc_push(pl->commands, &handle, 1); /* has room: a phone has at most a few under way */
+    if (pl->lcore)
+        sl_lcore_wake(pl->lcore);
 }
 
 void sl_plane_request(

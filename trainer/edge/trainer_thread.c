@@ -15,6 +15,7 @@ static void *run(void *arg)
     while (!__atomic_load_n(&e->trainer_stop, __ATOMIC_ACQUIRE)) {
         if (sl_trainer_turn(e->trainer)) {
             idle = 0;
+            sl_lcore_wake(e->lcore); /* a gradient may be on the return ring */
             continue;
         }
         idle++;

@@ -18,8 +18,9 @@ enum {
     TX_BURST = 32,
     TX_BURSTS_A_TURN = 4, /* so that a long queue does not keep the port from being read */
     COMMANDS_A_TURN = 4,
-    QUIET_NS = 50000,      /* adaptive: after so long without work ... */
-    SLEEP_MAX_NS = 100000, /* ... it sleeps at most so long */
+    QUIET_NS = 50000,    /* adaptive: after so long without work ... */
+    NAP_NS = 100000,     /* ... it sleeps at most so long, */
+    SLEEP_NS = 20000000, /* or so long where the port can wake it */
 };
 
 struct sl_lcore {
@@ -30,6 +31,7 @@ struct sl_lcore {
     unsigned n_room;
     struct sl_lcore_stats stats; /* atomic counters, written by the thread */
     uint32_t stop;               /* atomic */
+    uint32_t drowsy;             /* atomic: asleep, or about to be after one more turn */
 
     pthread_t thread;
     pthread_mutex_t lock;
@@ -196,11 +198,30 @@ static uint64_t earliest(struct sl_lcore *l)
 
 static void sleep_until(struct sl_lcore *l, uint64_t at, uint64_t now)
 {
+    uint64_t most = l->c.queue->wakeable ? SLEEP_NS : NAP_NS;
     if (at <= now)
         return;
-    uint64_t ns = at - now < SLEEP_MAX_NS ? at - now : SLEEP_MAX_NS;
-    sl_queue_sleep(l->c.queue, ns);
+    sl_queue_sleep(l->c.queue, at - now < most ? at - now : most);
     count(&l->stats.sleeps, 1);
+}
+
+/* After a quiet turn. What was put on a ring before its writer could see `drowsy` is found by the turn
+ * between setting it and sleeping; whoever comes later sees it and wakes the queue. */
+static void rest(struct sl_lcore *l, uint64_t now)
+{
+    if (__atomic_load_n(&l->drowsy, __ATOMIC_RELAXED) != 0) {
+        sleep_until(l, earliest(l), now);
+        return;
+    }
+    __atomic_store_n(&l->drowsy, 1, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+void sl_lcore_wake(struct sl_lcore *l)
+{
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&l->drowsy, __ATOMIC_RELAXED) != 0)
+        sl_queue_wake(l->c.queue);
 }
 
 static void loop(struct sl_lcore *l)
@@ -215,13 +236,14 @@ static void loop(struct sl_lcore *l)
         uint64_t cycles = sl_cycles();
         if (work > 0) {
             worked_ns = now;
+            __atomic_store_n(&l->drowsy, 0, __ATOMIC_RELAXED);
             count(&l->stats.polls_busy, 1);
             count(&l->stats.cycles_busy, cycles - then);
         } else {
             count(&l->stats.polls_empty, 1);
         }
         if (work == 0 && l->c.poll == SL_POLL_ADAPTIVE && now - worked_ns >= QUIET_NS)
-            sleep_until(l, earliest(l), now);
+            rest(l, now);
         uint64_t end = work == 0 ? sl_cycles() : cycles;
         count(&l->stats.cycles_total, end - then);
         then = end;
@@ -321,18 +343,23 @@ int sl_lcore_start(const struct sl_lcore_config *c, struct sl_lcore **out, char 
 void sl_lcore_stop(struct sl_lcore *l)
 {
     __atomic_store_n(&l->stop, 1, __ATOMIC_RELAXED);
+    sl_lcore_wake(l);
     pthread_join(l->thread, NULL);
     destroy(l);
 }
 
 int sl_lcore_open_session(struct sl_lcore *l, const struct sl_session_config *c, uint64_t user)
 {
-    return sl_commands_send(&l->commands, c, sl_session_id_handle(c->local_id), false, user);
+    int ret = sl_commands_send(&l->commands, c, sl_session_id_handle(c->local_id), false, user);
+    sl_lcore_wake(l);
+    return ret;
 }
 
 int sl_lcore_close_session(struct sl_lcore *l, uint32_t session)
 {
-    return sl_commands_send(&l->commands, NULL, session, true, 0);
+    int ret = sl_commands_send(&l->commands, NULL, session, true, 0);
+    sl_lcore_wake(l);
+    return ret;
 }
 
 bool sl_lcore_confirmed(struct sl_lcore *l, struct sl_lcore_confirm *out)

@@ -3,9 +3,10 @@
  *
  *   port rx -> [emulator down] -> sl_rx_burst -> app poll -> sl_tx_burst -> [emulator up] -> port tx
  *
- * No lock, no allocation and no syscall per packet or message; in `adaptive` poll mode it sleeps at most 100
- * us after 50 us without work: the one syscall. Sessions are installed and removed by commands from one
- * control thread (rules T13). */
+ * No lock, no allocation and no syscall per packet or message; in `adaptive` poll mode it sleeps after 50 us
+ * without work: the one syscall. Where the port can wake it, it does so for a datagram and for sl_lcore_wake;
+ * else it sleeps at most 100 us. Sessions are installed and removed by commands from one control thread
+ * (rules T13). */
 #pragma once
 
 #include "dataplane/io/lcore/port.h"
@@ -48,6 +49,9 @@ struct sl_lcore;
 /* Returns once the thread runs on its CPU (rules T17), or has failed to: err says why in one line. */
 int sl_lcore_start(const struct sl_lcore_config *, struct sl_lcore **, char *err, size_t err_cap);
 void sl_lcore_stop(struct sl_lcore *); /* joins the thread */
+/* Any thread, after it has put something on a ring that ops->poll reads: ends the lcore's sleep. Cheap while
+ * it is awake. Where the port's sleeps cannot be ended they are short (port.h, wakeable). */
+void sl_lcore_wake(struct sl_lcore *);
 /* From the control thread only. `user` comes back in ops->opened and in the confirmation. -EAGAIN: the ring
  * is full. */
 int sl_lcore_open_session(struct sl_lcore *, const struct sl_session_config *, uint64_t user);

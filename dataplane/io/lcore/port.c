@@ -8,6 +8,9 @@ static const char *const drop_names[SL_PORT_DROP_COUNT] = {
     [SL_PORT_TX_FULL] = "tx_full",
     [SL_PORT_LINK_DOWN] = "link_down",
     [SL_PORT_NO_BUFFER] = "no_buffer",
+    [SL_PORT_RX_FULL] = "rx_full",
+    [SL_PORT_TRUNCATED] = "truncated",
+    [SL_PORT_UNREACHABLE] = "unreachable",
 };
 
 const char *sl_port_drop_name(enum sl_port_drop d)

@@ -30,6 +30,9 @@ enum sl_port_drop {
     SL_PORT_TX_FULL,
     SL_PORT_LINK_DOWN,
     SL_PORT_NO_BUFFER,
+    SL_PORT_RX_FULL,     /* below us: nothing took it in time */
+    SL_PORT_TRUNCATED,   /* longer than the buffer that it came in */
+    SL_PORT_UNREACHABLE, /* no way to its address */
     SL_PORT_DROP_COUNT
 };
 const char *sl_port_drop_name(enum sl_port_drop); /* "tx_full", ...: the key in logs and JSON */
@@ -37,7 +40,8 @@ const char *sl_port_drop_name(enum sl_port_drop); /* "tx_full", ...: the key in 
 struct sl_port_stats {
     uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes; /* UDP payload bytes */
     uint64_t drops[SL_PORT_DROP_COUNT];
-    uint64_t reconnects; /* times the link came up again */
+    uint64_t reconnects;   /* times the link came up again */
+    uint64_t kernel_calls; /* system calls for datagrams; 0 where the port needs none */
     bool link_up;
     uint64_t captured, capture_missed; /* packets in the capture's file; that should be and are not */
     uint64_t passes, pass_ns,
@@ -61,6 +65,7 @@ struct sl_port_ops {
     void (*free)(struct sl_queue *, struct sl_dgram *, unsigned n);
     bool (*rests)(struct sl_queue *);
     void (*sleep)(struct sl_queue *, uint64_t ns);
+    void (*wake)(struct sl_queue *);
 };
 struct sl_port { /* first in the back end's own struct */
     const struct sl_port_ops *ops;
@@ -69,6 +74,7 @@ struct sl_port { /* first in the back end's own struct */
 };
 struct sl_queue { /* likewise */
     const struct sl_port_ops *ops;
+    bool wakeable; /* a datagram and sl_queue_wake end a sleep; else only its time does */
 };
 
 /* ---- the port: any thread ---- */
@@ -140,4 +146,10 @@ static inline bool sl_queue_rests(struct sl_queue *q)
 static inline void sl_queue_sleep(struct sl_queue *q, uint64_t ns)
 {
     q->ops->sleep(q, ns);
+}
+/* Any thread: ends a sleep, or the next one, if the queue is wakeable. */
+static inline void sl_queue_wake(struct sl_queue *q)
+{
+    if (q->wakeable)
+        q->ops->wake(q);
 }
