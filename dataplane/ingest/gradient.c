@@ -10,36 +10,45 @@ enum { POP_BURST = 32 };
 
 /* ---- what is owed ---- */
 
-static int say(struct sl_ingest *in, const struct sl_grant_record *g, uint8_t what)
+static int say(struct sl_ingest *in, struct sl_ingest_session *s, uint32_t grant, uint8_t what)
 {
+    const struct sl_grant_record *g = sl_grant_record(s, grant);
     struct sl_frame f;
     switch (what) {
     case SL_OWES_GRANT:
         f.type = SL_FRAME_GRANT;
-        f.grant = (struct sl_grant){.index = g->index,
+        f.grant = (struct sl_grant){.index = grant,
             .step = g->step,
-            .cumulative = g->index,
+            .cumulative = grant,
             .expiry_ms = (uint32_t)(in->config.grant_expiry_ns / 1000000)};
         break;
     case SL_OWES_LOST:
         f.type = SL_FRAME_STEP_LOST;
         f.step_lost = (struct sl_step_lost){
-            .grant = g->unheard_of ? 0 : g->index, .step = g->step, .reason = g->lost_reason};
+            .grant = g->unheard_of ? 0 : grant, .step = g->step, .reason = g->lost_reason};
         break;
     default:
         f.type = SL_FRAME_RESULT;
-        f.result = g->result;
+        f.result = (struct sl_result){.grant = grant,
+            .step = g->step,
+            .global_step = g->global_step,
+            .status = g->status,
+            .flags = g->flags,
+            .tokens = g->tokens,
+            .nll = g->nll};
     }
-    return sl_endpoint_frame(in->endpoint, g->session, &f, in->now_ns);
+    return sl_endpoint_frame(in->endpoint, sl_ingest_handle(in, s), &f, in->now_ns);
 }
 
-static void lose_gradient(struct sl_ingest *in, struct sl_grant_record *g, uint64_t *counter)
+static void lose_gradient(
+    struct sl_ingest *in, struct sl_ingest_session *s, uint32_t grant, uint64_t *counter)
 {
     SL_COUNT(*counter, 1);
-    g->owes = 0;
-    sl_ingest_release_gradient(in, g, SL_GRANT_LOST);
-    sl_endpoint_cancel(in->endpoint, g->session, g->index); /* its done() finds the grant LOST */
-    sl_ingest_tell_lost(in, g, SL_LOST_PARK_FULL);
+    sl_grant_record(s, grant)->owes = 0;
+    sl_ingest_release_gradient(in, s, grant, SL_GRANT_LOST);
+    /* its done() finds the grant LOST */
+    sl_endpoint_cancel(in->endpoint, sl_ingest_handle(in, s), grant);
+    sl_ingest_tell_lost(in, s, grant, SL_LOST_PARK_FULL);
 }
 
 /* Full tables empty themselves as acknowledgements come; a session that the endpoint has closed is about to
@@ -49,62 +58,91 @@ static bool comes_later(int err)
     return err == -ENOBUFS || err == -ENOENT;
 }
 
-static void pay_one(struct sl_ingest *in, struct sl_grant_record *g)
+static uint32_t gradient_units(const struct sl_ingest *in, const struct sl_ingest_session *s, uint32_t grant)
 {
+    return sl_grant_state(s, grant) == SL_GRANT_PARKED
+               ? in->park_block[s->where[grant & SL_GRANT_RING_MASK]].units
+               : sl_grant_entry(in, s, grant)->slot.grid.tensor_units;
+}
+
+static void pay_grant(struct sl_ingest *in, struct sl_ingest_session *s, uint32_t grant)
+{
+    struct sl_grant_record *g = sl_grant_record(s, grant);
     if (g->owes & SL_OWES_LOST_AGAIN && in->now_ns - g->told_ns >= LOST_AGAIN_NS) {
         g->told_ns = in->now_ns;
         g->owes = (uint8_t)((g->owes & ~SL_OWES_LOST_AGAIN) | SL_OWES_LOST);
     }
     for (uint8_t what = SL_OWES_GRANT; what <= SL_OWES_RESULT; what = (uint8_t)(what << 1))
-        if (g->owes & what && !comes_later(say(in, g, what)))
+        if (g->owes & what && !comes_later(say(in, s, grant, what)))
             g->owes &= (uint8_t)~what;
     if (!(g->owes & SL_OWES_SEND))
         return;
-    int err = sl_endpoint_send(in->endpoint, g->session, g->index, g->source_units, in->now_ns);
+    int err = sl_endpoint_send(
+        in->endpoint, sl_ingest_handle(in, s), grant, gradient_units(in, s, grant), in->now_ns);
     if (comes_later(err))
         return;
     g->owes &= (uint8_t)~SL_OWES_SEND;
     if (err != 0)
-        lose_gradient(in, g, &in->stats.gradients_lost); /* larger than what the endpoint was made for */
-    else if (g->entry != NULL)
-        g->entry->slot.state = SL_SLOT_SENDING;
+        lose_gradient(
+            in, s, grant, &in->stats.gradients_lost); /* larger than what the endpoint was made for */
+    else if (sl_grant_state(s, grant) == SL_GRANT_SENDING)
+        sl_grant_entry(in, s, grant)->slot.state = SL_SLOT_SENDING;
 }
 
-static void queue_owing(struct sl_ingest *in, struct sl_grant_record *g)
+/* A session that is owed something waits its turn once, whatever it is and of which grants. */
+static void queue_owing(struct sl_ingest *in, struct sl_ingest_session *s)
 {
-    if (g->owes == 0 || g->queued)
-        return;
-    g->queued = true;
-    TAILQ_INSERT_TAIL(&in->owing, g, owing_link);
+    s->queued = true;
+    TAILQ_INSERT_TAIL(&in->owing, s, owing_link);
 }
 
-void sl_ingest_owe(struct sl_ingest *in, struct sl_grant_record *g, uint8_t what)
+void sl_ingest_owe(struct sl_ingest *in, struct sl_ingest_session *s, uint32_t grant, uint8_t what)
 {
+    struct sl_grant_record *g = sl_grant_record(s, grant);
     g->owes |= what;
-    if (!g->queued) /* else its turn comes: what was owed first is said first */
-        pay_one(in, g);
-    queue_owing(in, g);
+    if (s->queued) /* its turn comes: what was owed first is said first */
+        return;
+    pay_grant(in, s, grant);
+    if (g->owes != 0 && !s->queued)
+        queue_owing(in, s);
 }
 
-void sl_ingest_tell_lost(struct sl_ingest *in, struct sl_grant_record *g, enum sl_lost_reason reason)
+void sl_ingest_tell_lost(
+    struct sl_ingest *in, struct sl_ingest_session *s, uint32_t grant, enum sl_lost_reason reason)
 {
+    struct sl_grant_record *g = sl_grant_record(s, grant);
     g->lost_reason = (uint8_t)reason;
     g->told_ns = in->now_ns;
-    sl_ingest_owe(in, g, SL_OWES_LOST);
+    sl_ingest_owe(in, s, grant, SL_OWES_LOST);
+}
+
+/* All that the session is owed, the oldest grant first. */
+static void pay_session(struct sl_ingest *in, struct sl_ingest_session *s)
+{
+    bool owing = false, freed = false;
+    s->queued = false;
+    for (uint32_t grant = s->last_grant - SL_GRANT_RING + 1; grant != s->last_grant + 1; grant++) {
+        struct sl_grant_record *g = sl_grant_record(s, grant);
+        if (g->owes == 0)
+            continue;
+        pay_grant(in, s, grant);
+        owing |= g->owes != 0;
+        freed |= g->owes == 0;
+    }
+    if (owing && !s->queued)
+        queue_owing(in, s);
+    if (freed)
+        sl_ingest_unhold(in, s);
 }
 
 void sl_ingest_pay(struct sl_ingest *in)
 {
-    struct sl_grant_record *g, *last = TAILQ_LAST(&in->owing, sl_owing_list);
+    struct sl_ingest_session *s, *last = TAILQ_LAST(&in->owing, sl_owing_list);
     while (last != NULL) {
-        g = TAILQ_FIRST(&in->owing);
-        TAILQ_REMOVE(&in->owing, g, owing_link);
-        g->queued = false;
-        pay_one(in, g);
-        queue_owing(in, g);
-        if (g->owes == 0)
-            sl_ingest_unhold(in, &in->sessions[g->session]);
-        if (g == last)
+        s = TAILQ_FIRST(&in->owing);
+        TAILQ_REMOVE(&in->owing, s, owing_link);
+        pay_session(in, s);
+        if (s == last)
             break;
     }
 }
@@ -121,49 +159,46 @@ static void orphaned(struct sl_ingest *in, struct sl_slot_entry *e)
 static void returned(struct sl_ingest *in, struct sl_slot_entry *e)
 {
     const struct sl_slot *slot = &e->slot;
-    const struct sl_ingest_session *s = &in->sessions[slot->session];
+    const uint32_t grant = e->grant;
+    struct sl_ingest_session *s = &in->sessions[e->session];
     e->with_trainer = false;
     SL_COUNT(in->stats.with_trainer, (uint64_t)-1);
     if (!s->open || s->epoch != e->epoch) {
         orphaned(in, e);
         return;
     }
-    struct sl_grant_record *g = sl_ingest_grant(in, slot->session, slot->grant);
-    g->result = (struct sl_result){.grant = slot->grant,
-        .step = slot->request.step,
-        .global_step = slot->outcome.global_step,
-        .status = slot->outcome.status,
-        .flags = slot->outcome.flags,
-        .tokens = slot->grid.rows,
-        .nll = slot->outcome.nll};
+    struct sl_grant_record *g = sl_grant_record(s, grant);
+    g->global_step = slot->outcome.global_step;
+    g->status = slot->outcome.status & SL_RESULT_SKIPPED;
+    g->flags = slot->outcome.flags & SL_RESULT_BOUNDARY;
+    g->tokens = slot->grid.rows;
+    g->nll = slot->outcome.nll;
     switch (slot->outcome.status) {
     case SL_RESULT_GRADIENT:
         SL_COUNT(in->stats.returned_gradient, 1);
         SL_COUNT(in->stats.gradients_outstanding, 1);
-        g->state = SL_GRANT_SENDING;
-        g->source = slot->data;
-        g->source_units = slot->grid.tensor_units;
+        sl_grant_set(s, grant, SL_GRANT_SENDING);
         e->slot.state = SL_SLOT_GRADIENT;
         e->progress_ns = in->now_ns;
         TAILQ_INSERT_TAIL(&in->sending, e, link);
-        sl_ingest_owe(in, g, SL_OWES_RESULT | SL_OWES_SEND);
+        sl_ingest_owe(in, s, grant, SL_OWES_RESULT | SL_OWES_SEND);
         return;
     case SL_RESULT_REFUSED:
         SL_COUNT(in->stats.returned_refused, 1);
-        g->state = SL_GRANT_DONE;
-        sl_ingest_release_slot(in, g);
-        sl_ingest_tell_lost(in, g, SL_LOST_CONTENT);
+        sl_grant_set(s, grant, SL_GRANT_DONE);
+        sl_ingest_release_slot(in, s, grant);
+        sl_ingest_tell_lost(in, s, grant, SL_LOST_CONTENT);
         return;
     case SL_RESULT_EVAL:
         SL_COUNT(in->stats.returned_eval, 1);
         break;
     default:
-        g->result.status = SL_RESULT_SKIPPED;
+        g->status = SL_RESULT_SKIPPED;
         SL_COUNT(in->stats.returned_skipped, 1);
     }
-    g->state = SL_GRANT_DONE;
-    sl_ingest_release_slot(in, g);
-    sl_ingest_owe(in, g, SL_OWES_RESULT);
+    sl_grant_set(s, grant, SL_GRANT_DONE);
+    sl_ingest_release_slot(in, s, grant);
+    sl_ingest_owe(in, s, grant, SL_OWES_RESULT);
 }
 
 void sl_ingest_take_returned(struct sl_ingest *in)
@@ -184,69 +219,90 @@ void sl_ingest_take_returned(struct sl_ingest *in)
 /* ---- until it is acknowledged ---- */
 
 /* The end of a gradient that is in its slot or parked. */
-void sl_ingest_release_gradient(struct sl_ingest *in, struct sl_grant_record *g, enum sl_grant_state state)
+void sl_ingest_release_gradient(
+    struct sl_ingest *in, struct sl_ingest_session *s, uint32_t grant, enum sl_grant_state state)
 {
-    g->state = (uint8_t)state;
-    g->owes &= (uint8_t)~SL_OWES_SEND;
-    g->source = NULL;
+    const bool parked = sl_grant_state(s, grant) == SL_GRANT_PARKED;
+    const uint16_t where = s->where[grant & SL_GRANT_RING_MASK];
+    sl_grant_set(s, grant, state);
+    sl_grant_record(s, grant)->owes &= (uint8_t)~SL_OWES_SEND;
     SL_COUNT(in->stats.gradients_outstanding, (uint64_t)-1);
-    if (g->park != SL_PARK_NONE) {
-        TAILQ_REMOVE(&in->parked, g, park_link);
-        in->park_free[in->n_park_free++] = g->park;
-        g->park = SL_PARK_NONE;
-        SL_COUNT(in->stats.park_bytes, (uint64_t)0 - (uint64_t)g->source_units * SL_UNIT_BYTES);
-        sl_ingest_unhold(in, &in->sessions[g->session]);
+    if (parked) {
+        struct sl_parked *p = &in->park_block[where];
+        TAILQ_REMOVE(&in->parked, p, link);
+        in->park_free[in->n_park_free++] = where;
+        SL_COUNT(in->stats.park_bytes, (uint64_t)0 - (uint64_t)p->units * SL_UNIT_BYTES);
+        sl_ingest_unhold(in, s);
         return;
     }
-    TAILQ_REMOVE(&in->sending, g->entry, link);
-    sl_ingest_release_slot(in, g);
+    TAILQ_REMOVE(&in->sending, &in->entries[where], link);
+    sl_ingest_release_slot(in, s, grant);
+}
+
+static uint8_t *block_of(const struct sl_ingest *in, uint32_t i)
+{
+    return in->park + (size_t)i * sl_slots_bytes(in->slots);
 }
 
 const uint8_t *sl_ingest_source(void *sink, uint32_t session, uint32_t grant, uint32_t unit0, uint32_t n)
 {
-    const struct sl_grant_record *g = sl_ingest_grant(sink, session, grant);
-    if (g == NULL || g->source == NULL || unit0 > g->source_units || n > g->source_units - unit0)
+    struct sl_ingest *in = sink;
+    const struct sl_ingest_session *s = sl_ingest_session(in, session);
+    const enum sl_grant_state state = s == NULL ? SL_GRANT_NONE : sl_grant_state(s, grant);
+    if (state != SL_GRANT_SENDING && state != SL_GRANT_PARKED)
         return NULL;
-    return g->source + (size_t)unit0 * SL_UNIT_BYTES;
+    const uint32_t units = gradient_units(in, s, grant);
+    if (unit0 > units || n > units - unit0)
+        return NULL;
+    const uint8_t *from = state == SL_GRANT_PARKED ? block_of(in, s->where[grant & SL_GRANT_RING_MASK])
+                                                   : sl_grant_entry(in, s, grant)->data;
+    return from + (size_t)unit0 * SL_UNIT_BYTES;
 }
 
 void sl_ingest_done(void *sink, uint32_t session, uint32_t grant, enum sl_done why)
 {
     struct sl_ingest *in = sink;
-    struct sl_grant_record *g = sl_ingest_grant(in, session, grant);
-    if (g == NULL || g->state != SL_GRANT_SENDING)
+    struct sl_ingest_session *s = sl_ingest_session(in, session);
+    const enum sl_grant_state state = s == NULL ? SL_GRANT_NONE : sl_grant_state(s, grant);
+    if (state != SL_GRANT_SENDING && state != SL_GRANT_PARKED)
         return;
     switch (why) {
     case SL_DONE_ACKED:
         SL_COUNT(in->stats.gradients_acked, 1);
-        sl_ingest_release_gradient(in, g, SL_GRANT_DONE);
+        sl_ingest_release_gradient(in, s, grant, SL_GRANT_DONE);
         break;
     case SL_DONE_SESSION_GONE:
         SL_COUNT(in->stats.gradients_gone, 1);
-        sl_ingest_release_gradient(in, g, SL_GRANT_DONE);
+        sl_ingest_release_gradient(in, s, grant, SL_GRANT_DONE);
         break;
     case SL_DONE_CANCELLED:
-        lose_gradient(in, g, &in->stats.gradients_lost);
+        lose_gradient(in, s, grant, &in->stats.gradients_lost);
         break;
     }
 }
 
-static void park(struct sl_ingest *in, struct sl_grant_record *g)
+static void park(struct sl_ingest *in, struct sl_slot_entry *e)
 {
-    size_t bytes = (size_t)g->source_units * SL_UNIT_BYTES;
-    if (in->n_park_free == 0)
-        lose_gradient(in, in->n_park == 0 ? g : TAILQ_FIRST(&in->parked), &in->stats.park_dropped);
-    if (in->n_park_free == 0)
+    struct sl_ingest_session *s = &in->sessions[e->session];
+    const uint32_t grant = e->grant, units = e->slot.grid.tensor_units;
+    if (in->n_park == 0) {
+        lose_gradient(in, s, grant, &in->stats.park_dropped);
         return;
-    g->park = in->park_free[--in->n_park_free];
-    uint8_t *block = in->park + (size_t)g->park * sl_slots_bytes(in->slots);
-    memcpy(block, g->source, bytes);
-    g->source = block;
-    TAILQ_INSERT_TAIL(&in->parked, g, park_link);
-    TAILQ_REMOVE(&in->sending, g->entry, link);
-    sl_ingest_release_slot(in, g);
+    }
+    if (in->n_park_free == 0) {
+        const struct sl_parked *oldest = TAILQ_FIRST(&in->parked);
+        lose_gradient(in, &in->sessions[oldest->session], oldest->grant, &in->stats.park_dropped);
+    }
+    const uint16_t at = in->park_free[--in->n_park_free];
+    in->park_block[at] = (struct sl_parked){.session = e->session, .grant = grant, .units = units};
+    TAILQ_INSERT_TAIL(&in->parked, &in->park_block[at], link);
+    memcpy(block_of(in, at), e->data, (size_t)units * SL_UNIT_BYTES);
+    TAILQ_REMOVE(&in->sending, e, link);
+    sl_ingest_release_slot(in, s, grant);
+    s->where[grant & SL_GRANT_RING_MASK] = at;
+    sl_grant_set(s, grant, SL_GRANT_PARKED);
     SL_COUNT(in->stats.parked, 1);
-    SL_COUNT(in->stats.park_bytes, bytes);
+    SL_COUNT(in->stats.park_bytes, (uint64_t)units * SL_UNIT_BYTES);
 }
 
 void sl_ingest_park_late(struct sl_ingest *in)
@@ -254,5 +310,5 @@ void sl_ingest_park_late(struct sl_ingest *in)
     const uint64_t after = __atomic_load_n(&in->park_after_ns, __ATOMIC_RELAXED);
     struct sl_slot_entry *e;
     while ((e = TAILQ_FIRST(&in->sending)) != NULL && in->now_ns - e->progress_ns >= after)
-        park(in, sl_ingest_grant(in, e->slot.session, e->slot.grant));
+        park(in, e);
 }

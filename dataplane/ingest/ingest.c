@@ -5,7 +5,13 @@
 #include <errno.h>
 #include <string.h>
 
-enum { ALIGN = 64, DEFAULT_GRANTS = 2, FRAGMENT_UNITS_MAX = SL_DATAGRAM_MAX_BYTES / SL_UNIT_BYTES };
+enum {
+    ALIGN = 64,
+    DEFAULT_GRANTS = 2,
+    FRAGMENT_UNITS_MAX = SL_DATAGRAM_MAX_BYTES / SL_UNIT_BYTES,
+    SPARE_WAITING = 64, /* requests that wait beyond one for each session */
+    PARK_MAX = UINT16_MAX,
+};
 #define RETRY_NS UINT64_C(1000000) /* until a full table of the endpoint, or a full ring, is tried again */
 
 /* Cuts an aligned piece off the mapping; with base NULL only counts. */
@@ -16,28 +22,36 @@ static void *piece(uint8_t *base, size_t *used, size_t bytes)
     return p;
 }
 
+static uint32_t waiting_of(const struct sl_ingest_config *c)
+{
+    return c->waiting_requests != 0 ? c->waiting_requests : c->max_sessions + SPARE_WAITING;
+}
+
 static size_t lay_out(uint8_t *base, const struct sl_ingest_config *c, uint32_t n_park)
 {
     size_t used = 0;
     struct sl_ingest *in = piece(base, &used, sizeof(*in));
+    size_t before = used;
     struct sl_ingest_session *sessions = piece(base, &used, c->max_sessions * sizeof(*sessions));
+    struct sl_waiting *waiting = piece(base, &used, waiting_of(c) * sizeof(*waiting));
+    size_t for_sessions = used - before;
     uint8_t *overlap = piece(base, &used, SL_DATAGRAM_MAX_BYTES);
-    int32_t *park_free = piece(base, &used, n_park * sizeof(*park_free));
+    uint16_t *park_free = piece(base, &used, n_park * sizeof(*park_free));
+    struct sl_parked *park_block = piece(base, &used, n_park * sizeof(*park_block));
     uint32_t *backlog = piece(base, &used, sl_slots_count(c->slots) * sizeof(*backlog));
     if (base == NULL)
         return used;
     in->sessions = sessions;
+    in->session_bytes = for_sessions / c->max_sessions;
     in->overlap = overlap;
     in->park_free = park_free;
+    in->park_block = park_block;
     in->backlog = backlog;
+    TAILQ_INIT(&in->waiting_free);
+    in->n_waiting_free = waiting_of(c);
+    for (uint32_t i = 0; i < in->n_waiting_free; i++)
+        TAILQ_INSERT_TAIL(&in->waiting_free, &waiting[i], link);
     return used;
-}
-
-static void init_session(struct sl_ingest_session *s)
-{
-    TAILQ_INIT(&s->held);
-    for (unsigned i = 0; i < SL_GRANT_RING; i++)
-        s->ring[i].park = SL_PARK_NONE;
 }
 
 int sl_ingest_create(const struct sl_ingest_config *c, struct sl_ingest **out)
@@ -47,6 +61,7 @@ int sl_ingest_create(const struct sl_ingest_config *c, struct sl_ingest **out)
         c->grant_expiry_ns == 0)
         return -EINVAL;
     size_t blocks = c->park_bytes / sl_slots_bytes(c->slots), most = (size_t)c->max_sessions * SL_GRANT_RING;
+    most = most < PARK_MAX ? most : PARK_MAX;
     uint32_t n_park = (uint32_t)(blocks < most ? blocks : most);
     size_t bytes = lay_out(NULL, c, n_park), park_bytes = n_park * sl_slots_bytes(c->slots);
     uint8_t *base = sl_secure_map(bytes);
@@ -62,6 +77,7 @@ int sl_ingest_create(const struct sl_ingest_config *c, struct sl_ingest **out)
     if (in->config.grants_per_session == 0)
         in->config.grants_per_session = DEFAULT_GRANTS;
     in->slots = c->slots;
+    in->entries = sl_slots_entries(c->slots);
     in->max_sessions = c->max_sessions;
     in->park_after_ns = c->park_after_ns;
     in->mapped_bytes = bytes;
@@ -69,14 +85,14 @@ int sl_ingest_create(const struct sl_ingest_config *c, struct sl_ingest **out)
     in->park_mapped = park_bytes;
     in->n_park = in->n_park_free = n_park;
     for (uint32_t i = 0; i < n_park; i++)
-        in->park_free[n_park - 1 - i] = (int32_t)i;
+        in->park_free[n_park - 1 - i] = (uint16_t)i;
     TAILQ_INIT(&in->queue);
     TAILQ_INIT(&in->expiring);
     TAILQ_INIT(&in->sending);
     TAILQ_INIT(&in->parked);
     TAILQ_INIT(&in->owing);
     for (uint32_t i = 0; i < c->max_sessions; i++)
-        init_session(&in->sessions[i]);
+        TAILQ_INIT(&in->sessions[i].waiting);
     sl_ingest_note_use(in);
     *out = in;
     return 0;
@@ -104,49 +120,50 @@ void sl_ingest_note_use(struct sl_ingest *in)
         __atomic_store_n(&in->stats.slots_in_use_max, used, __ATOMIC_RELAXED);
 }
 
-/* The grant's slot is free again; where it is on a list it has been taken off. */
-void sl_ingest_release_slot(struct sl_ingest *in, struct sl_grant_record *g)
+size_t sl_ingest_session_bytes(const struct sl_ingest *in)
 {
-    struct sl_ingest_session *s = &in->sessions[g->session];
-    sl_slots_give(in->slots, g->entry);
+    return in->session_bytes;
+}
+
+void sl_ingest_release_slot(struct sl_ingest *in, struct sl_ingest_session *s, uint32_t grant)
+{
+    sl_slots_give(in->slots, sl_grant_entry(in, s, grant));
     sl_ingest_note_use(in);
-    g->entry = NULL;
     s->n_slots--;
     sl_ingest_unhold(in, s);
 }
 
 /* ---- sessions ---- */
 
-static void close_grant(struct sl_ingest *in, struct sl_grant_record *g)
+static void close_grant(struct sl_ingest *in, struct sl_ingest_session *s, uint32_t grant)
 {
-    switch (g->state) {
+    switch (sl_grant_state(s, grant)) {
     case SL_GRANT_OPEN:
         SL_COUNT(in->stats.grants_cancelled, 1);
-        sl_ingest_end_grant(in, g, SL_GRANT_NONE);
+        sl_ingest_end_grant(in, s, grant, SL_GRANT_NONE);
         break;
     case SL_GRANT_SENDING:
+    case SL_GRANT_PARKED:
         SL_COUNT(in->stats.gradients_gone, 1);
-        sl_ingest_release_gradient(in, g, SL_GRANT_NONE);
+        sl_ingest_release_gradient(in, s, grant, SL_GRANT_NONE);
         break;
     default: /* READY: the trainer has it, and the session's next epoch tells when it comes back */
         break;
     }
-    g->index = 0;
-    g->state = SL_GRANT_NONE;
-    g->owes = 0;
-    g->entry = NULL;
-    g->step = 0;
 }
 
 void sl_ingest_session_closed(struct sl_ingest *in, uint32_t session)
 {
-    if (session >= in->max_sessions || !in->sessions[session].open)
+    struct sl_ingest_session *s = sl_ingest_session(in, session);
+    if (s == NULL)
         return;
-    struct sl_ingest_session *s = &in->sessions[session];
     sl_ingest_drop_waiting(in, s);
-    for (unsigned i = 0; i < SL_GRANT_RING; i++)
-        close_grant(in, &s->ring[i]);
-    s->open = false;
+    for (uint32_t back = 0; back < SL_GRANT_RING && back < s->last_grant; back++)
+        close_grant(in, s, s->last_grant - back);
+    if (s->queued)
+        TAILQ_REMOVE(&in->owing, s, owing_link);
+    s->open = s->queued = false;
+    in->n_open--;
 }
 
 void sl_ingest_session_opened(struct sl_ingest *in, uint32_t session, uint64_t device)
@@ -156,11 +173,15 @@ void sl_ingest_session_opened(struct sl_ingest *in, uint32_t session, uint64_t d
     sl_ingest_session_closed(in, session);
     struct sl_ingest_session *s = &in->sessions[session];
     s->open = true;
+    in->n_open++;
     s->epoch++;
     s->device = device;
-    s->last_grant = s->n_slots = 0;
+    s->last_grant = 0;
+    s->n_slots = 0;
     s->fragment_units = in->config.fragment_units;
     s->divisor = sl_grid_divisor(s->fragment_units);
+    memset(s->state, SL_GRANT_NONE, sizeof(s->state));
+    memset(s->ring, 0, sizeof(s->ring));
 }
 
 int sl_ingest_set_fragment_units(struct sl_ingest *in, uint32_t session, uint16_t units)
@@ -180,8 +201,9 @@ static void frame(void *sink, uint32_t session, const struct sl_frame *f, uint64
 {
     struct sl_ingest *in = sink;
     in->now_ns = now_ns;
-    if (f->type == SL_FRAME_REQUEST && session < in->max_sessions && in->sessions[session].open)
-        sl_ingest_on_request(in, session, &f->request);
+    struct sl_ingest_session *s = sl_ingest_session(in, session);
+    if (f->type == SL_FRAME_REQUEST && s != NULL)
+        sl_ingest_on_request(in, s, &f->request);
 }
 
 const struct sl_sink_ops sl_ingest_sink = {.place = sl_ingest_place,
@@ -234,6 +256,7 @@ void sl_ingest_stats(const struct sl_ingest *in, struct sl_ingest_stats *out)
     LOAD(requests);
     LOAD(requests_repeated);
     LOAD(requests_refused);
+    LOAD(requests_no_room);
     LOAD(requests_gone);
     LOAD(requests_waiting);
     LOAD(granted);

@@ -16,6 +16,7 @@ struct sl_ingest_config {
     uint32_t d_model;
     enum sl_codec codec;
     uint16_t fragment_units;     /* of what devices send */
+    uint32_t waiting_requests;   /* that all sessions together may let wait; 0: one each and 64 more */
     uint32_t grants_per_session; /* slots that a session may hold at a time, at most 8; 0: 2 */
     uint64_t grant_expiry_ns; /* without a good fragment for so long a grant is reclaimed, counted, its device
                                  told */
@@ -24,14 +25,15 @@ struct sl_ingest_config {
 };
 
 /* Conserved at every moment between two calls on the lcore:
- *   requests = repeated + refused + gone + waiting + granted
+ *   requests = repeated + refused + no_room + gone + waiting + granted
  *   granted  = ready + expired + cancelled + grants_outstanding
  *   ready    = returned_gradient + _eval + _refused + _skipped + _session_gone + with_trainer
  *   returned_gradient = acked + gone + lost + park_dropped + gradients_outstanding (in slots or parked)
  * The names without a verb in them are gauges: waiting, outstanding, with_trainer, park_bytes, slots. */
 struct sl_ingest_stats {
-    uint64_t requests, requests_repeated, requests_refused, requests_gone,
-        requests_waiting; /* gone: with their session or phase */
+    uint64_t requests, requests_repeated, requests_refused; /* refused: their shape */
+    uint64_t requests_no_room; /* more than may wait: the device is told STEP_LOST expired, and asks again */
+    uint64_t requests_gone, requests_waiting; /* gone: with their session or phase */
     uint64_t granted, ready, grants_expired, grants_cancelled, grants_outstanding;
     uint64_t with_trainer; /* READY and not yet returned */
     uint64_t returned_gradient, returned_eval, returned_refused, returned_skipped, returned_session_gone;
@@ -61,6 +63,9 @@ int sl_ingest_set_fragment_units(struct sl_ingest *, uint32_t session, uint16_t 
  * waits. */
 void sl_ingest_poll(struct sl_ingest *, uint64_t now_ns);
 uint64_t sl_ingest_deadline(const struct sl_ingest *);
+/* What a session takes while it does nothing: its record and its place among those that wait, in bytes. What
+ * active ones need beyond that (slots, parked gradients) is not of a number of sessions. */
+size_t sl_ingest_session_bytes(const struct sl_ingest *);
 void sl_ingest_set_park_after(struct sl_ingest *, uint64_t ns); /* from any thread */
 void sl_ingest_stats(
     const struct sl_ingest *, struct sl_ingest_stats *); /* from any thread: counters may be one turn apart */

@@ -18,38 +18,44 @@ static inline uint64_t mask_of(uint32_t word, uint32_t first, uint32_t n)
     return mask;
 }
 
-static inline bool any_set(const uint64_t *bits, uint32_t first, uint32_t n)
+enum { HAVE_NONE = 0, HAVE_ANY = 1, HAVE_ALL = 2, CLAIMED = 4 };
+
+/* What of [first, first + n) is there already, and whether any of it is claimed. */
+static inline unsigned look(const struct sl_slot_bits *bits, uint32_t first, uint32_t n)
 {
-    uint64_t any = 0;
-    for (uint32_t w = first >> 6; w <= (first + n - 1) >> 6; w++)
-        any |= bits[w] & mask_of(w, first, n);
-    return any != 0;
+    uint64_t have = 0, lacking = 0, claimed = 0;
+    for (uint32_t w = first >> 6; w <= (first + n - 1) >> 6; w++) {
+        uint64_t mask = mask_of(w, first, n);
+        have |= bits[w].have & mask;
+        lacking |= ~bits[w].have & mask;
+        claimed |= bits[w].claimed & mask;
+    }
+    return (have != 0 ? HAVE_ANY : 0) | (lacking == 0 ? HAVE_ALL : 0) | (claimed != 0 ? CLAIMED : 0);
 }
 
-static inline bool all_set(const uint64_t *bits, uint32_t first, uint32_t n)
+static inline void claim(struct sl_slot_bits *bits, uint32_t first, uint32_t n)
 {
-    uint64_t lacking = 0;
     for (uint32_t w = first >> 6; w <= (first + n - 1) >> 6; w++)
-        lacking |= ~bits[w] & mask_of(w, first, n);
-    return lacking == 0;
+        bits[w].claimed |= mask_of(w, first, n);
 }
 
-/* Returns how many were not set before. */
-static inline uint32_t set(uint64_t *bits, uint32_t first, uint32_t n)
+static inline void release(struct sl_slot_bits *bits, uint32_t first, uint32_t n)
+{
+    for (uint32_t w = first >> 6; w <= (first + n - 1) >> 6; w++)
+        bits[w].claimed &= ~mask_of(w, first, n);
+}
+
+/* From claimed to received. Returns how many had not been received before. */
+static inline uint32_t mark(struct sl_slot_bits *bits, uint32_t first, uint32_t n)
 {
     uint32_t fresh = 0;
     for (uint32_t w = first >> 6; w <= (first + n - 1) >> 6; w++) {
         uint64_t mask = mask_of(w, first, n);
-        fresh += (uint32_t)__builtin_popcountll(mask & ~bits[w]);
-        bits[w] |= mask;
+        fresh += (uint32_t)__builtin_popcountll(mask & ~bits[w].have);
+        bits[w].have |= mask;
+        bits[w].claimed &= ~mask;
     }
     return fresh;
-}
-
-static inline void clear(uint64_t *bits, uint32_t first, uint32_t n)
-{
-    for (uint32_t w = first >> 6; w <= (first + n - 1) >> 6; w++)
-        bits[w] &= ~mask_of(w, first, n);
 }
 
 /* ---- place ---- */
@@ -66,11 +72,11 @@ static inline bool fits_grid(
 /* The grid is the grant's; after a change of the session's fragment size its new one is as good (rules T5).
  */
 static inline bool on_grid(
-    const struct sl_ingest_session *s, const struct sl_grant_record *g, const struct sl_rx *rx)
+    const struct sl_ingest_session *s, const struct sl_slot_entry *e, const struct sl_rx *rx)
 {
-    return fits_grid(rx->unit0, rx->n_units, g->n_units, g->fragment_units, g->divisor) ||
-           (s->fragment_units != g->fragment_units &&
-               fits_grid(rx->unit0, rx->n_units, g->n_units, s->fragment_units, s->divisor));
+    return fits_grid(rx->unit0, rx->n_units, e->n_units, e->fragment_units, e->divisor) ||
+           (s->fragment_units != e->fragment_units &&
+               fits_grid(rx->unit0, rx->n_units, e->n_units, s->fragment_units, s->divisor));
 }
 
 static inline void refuse(struct sl_rx *rx, enum sl_drop why)
@@ -81,38 +87,68 @@ static inline void refuse(struct sl_rx *rx, enum sl_drop why)
 
 static inline void place_one(struct sl_ingest *in, struct sl_rx *rx)
 {
-    const struct sl_ingest_session *s = rx->session < in->max_sessions ? &in->sessions[rx->session] : NULL;
-    if (s == NULL || !s->open || rx->grant == 0 || rx->grant > s->last_grant) {
+    const struct sl_ingest_session *s = sl_ingest_session(in, rx->session);
+    if (s == NULL || rx->grant == 0 || rx->grant > s->last_grant) {
         refuse(rx, SL_DROP_NO_GRANT);
         return;
     }
-    const struct sl_grant_record *g = &s->ring[rx->grant & SL_GRANT_RING_MASK];
-    if (g->index == rx->grant && !on_grid(s, g, rx)) {
-        refuse(rx, SL_DROP_OFF_GRID);
-        return;
-    }
-    struct sl_slot_entry *e = g->entry;
-    if (g->index != rx->grant || g->state != SL_GRANT_OPEN || all_set(e->have, rx->unit0, rx->n_units)) {
+    const enum sl_grant_state state = sl_grant_state(s, rx->grant);
+    if (!sl_grant_has_slot(state)) { /* over: nothing of it is wanted, wherever it would lie */
         rx->how = SL_SCRATCH;
         return;
     }
-    bool overlaps = any_set(e->have, rx->unit0, rx->n_units);
-    if (any_set(e->claimed, rx->unit0, rx->n_units) || (overlaps && in->overlap_busy)) {
+    struct sl_slot_entry *e = sl_grant_entry(in, s, rx->grant);
+    if (!on_grid(s, e, rx)) {
+        refuse(rx, SL_DROP_OFF_GRID);
+        return;
+    }
+    const unsigned found = look(e->bits, rx->unit0, rx->n_units);
+    if (state != SL_GRANT_OPEN || found & HAVE_ALL) {
+        rx->how = SL_SCRATCH;
+        return;
+    }
+    const bool overlaps = found & HAVE_ANY;
+    if (found & CLAIMED || (overlaps && in->overlap_busy)) {
         rx->how = SL_DEFER;
         return;
     }
     in->overlap_busy |= overlaps;
-    set(e->claimed, rx->unit0, rx->n_units);
+    claim(e->bits, rx->unit0, rx->n_units);
     rx->how = SL_PLACE;
-    rx->dst = overlaps ? in->overlap : e->slot.data + (size_t)rx->unit0 * SL_UNIT_BYTES;
+    rx->dst = overlaps ? in->overlap : e->data + (size_t)rx->unit0 * SL_UNIT_BYTES;
+}
+
+/* The entry of a packet's slot, before anything of the packet was checked; NULL: it has none. */
+static inline struct sl_slot_entry *likely_entry(const struct sl_ingest *in, const struct sl_rx *rx)
+{
+    if (rx->session >= in->max_sessions)
+        return NULL;
+    const struct sl_ingest_session *s = &in->sessions[rx->session];
+    return sl_grant_has_slot((enum sl_grant_state)s->state[rx->grant & SL_GRANT_RING_MASK])
+               ? sl_grant_entry(in, s, rx->grant)
+               : NULL;
+}
+
+/* What a packet needs is three lines, each named by the one before: its session's, its slot's, its bits'.
+ * Each is asked for over the whole burst before the next is looked at. */
+static inline void prefetch(const struct sl_ingest *in, struct sl_rx *const *rx, unsigned n)
+{
+    const struct sl_slot_entry *e;
+    for (unsigned i = 0; i < n; i++)
+        if (rx[i]->session < in->max_sessions)
+            __builtin_prefetch(&in->sessions[rx[i]->session]);
+    for (unsigned i = 0; i < n; i++)
+        if ((e = likely_entry(in, rx[i])) != NULL)
+            __builtin_prefetch(e, 1);
+    for (unsigned i = 0; i < n; i++)
+        if ((e = likely_entry(in, rx[i])) != NULL && rx[i]->unit0 < e->n_units)
+            __builtin_prefetch(&e->bits[rx[i]->unit0 >> 6], 1);
 }
 
 void sl_ingest_place(void *sink, struct sl_rx *const *rx, unsigned n)
 {
     struct sl_ingest *in = sink;
-    for (unsigned i = 0; i < n; i++)
-        if (rx[i]->session < in->max_sessions)
-            __builtin_prefetch(&in->sessions[rx[i]->session].ring[rx[i]->grant & SL_GRANT_RING_MASK]);
+    prefetch(in, rx, n);
     for (unsigned i = 0; i < n; i++)
         place_one(in, rx[i]);
 }
@@ -131,11 +167,10 @@ void sl_ingest_push_backlog(struct sl_ingest *in)
 
 /* The last unit came. From the push on the slot is the trainer's; where the ring is full it waits its turn
  * here. */
-static void complete(struct sl_ingest *in, struct sl_grant_record *g)
+static void complete(struct sl_ingest *in, struct sl_slot_entry *e)
 {
-    struct sl_slot_entry *e = g->entry;
     const uint32_t handle = e->slot.handle, n_slots = sl_slots_count(in->slots);
-    g->state = SL_GRANT_READY;
+    sl_grant_set(&in->sessions[e->session], e->grant, SL_GRANT_READY);
     TAILQ_REMOVE(&in->expiring, e, link);
     e->slot.state = SL_SLOT_READY;
     e->slot.ready_ns = in->now_ns;
@@ -154,55 +189,64 @@ static void copy_missing(struct sl_ingest *in, const struct sl_slot_entry *e, ui
 {
     for (uint32_t u = 0; u < n; u++) {
         size_t at = (size_t)u * SL_UNIT_BYTES, unit = (size_t)unit0 + u;
-        if (!(e->have[unit >> 6] >> (unit & 63) & 1))
-            memcpy(e->slot.data + unit * SL_UNIT_BYTES, in->overlap + at, SL_UNIT_BYTES);
+        if (!(e->bits[unit >> 6].have >> (unit & 63) & 1))
+            memcpy(e->data + unit * SL_UNIT_BYTES, in->overlap + at, SL_UNIT_BYTES);
     }
 }
 
-static inline void commit_placed(struct sl_ingest *in, const struct sl_rx *rx, bool ok)
+/* Units of a burst, until they are counted. */
+struct tally {
+    uint32_t placed, scratch, released;
+};
+
+static inline void commit_placed(struct sl_ingest *in, const struct sl_rx *rx, bool ok, struct tally *t)
 {
-    struct sl_grant_record *g = &in->sessions[rx->session].ring[rx->grant & SL_GRANT_RING_MASK];
-    struct sl_slot_entry *e = g->entry;
-    bool overlaps = rx->dst == in->overlap;
-    clear(e->claimed, rx->unit0, rx->n_units);
+    struct sl_slot_entry *e = sl_grant_entry(in, &in->sessions[rx->session], rx->grant);
+    const bool overlaps = rx->dst == in->overlap;
     if (overlaps)
         in->overlap_busy = false;
     if (!ok) {
-        SL_COUNT(in->stats.units_released, rx->n_units);
+        release(e->bits, rx->unit0, rx->n_units);
+        t->released += rx->n_units;
         return;
     }
     if (overlaps)
         copy_missing(in, e, rx->unit0, rx->n_units);
-    if (e->slot.state == SL_SLOT_GRANTED) {
+    if (e->missing == e->n_units) {
         e->slot.state = SL_SLOT_FILLING;
         e->slot.first_ns = in->now_ns;
     }
-    uint32_t fresh = set(e->have, rx->unit0, rx->n_units);
+    const uint32_t fresh = mark(e->bits, rx->unit0, rx->n_units);
     e->missing -= fresh;
     e->progress_ns = in->now_ns;
-    SL_COUNT(in->stats.units_placed, fresh);
-    SL_COUNT(in->stats.units_scratch, rx->n_units - fresh);
+    t->placed += fresh;
+    t->scratch += rx->n_units - fresh;
     if (e->missing == 0)
-        complete(in, g);
+        complete(in, e);
 }
 
 /* A device that sends a message that was given up has not understood: STEP_LOST can overtake its GRANT. */
-static inline void commit_scratch(struct sl_ingest *in, const struct sl_rx *rx)
+static inline void commit_scratch(struct sl_ingest *in, const struct sl_rx *rx, struct tally *t)
 {
-    SL_COUNT(in->stats.units_scratch, rx->n_units);
-    struct sl_grant_record *g = sl_ingest_grant(in, rx->session, rx->grant);
-    if (g != NULL && g->state == SL_GRANT_LOST && g->lost_reason != 0)
-        sl_ingest_owe(in, g, SL_OWES_LOST_AGAIN);
+    t->scratch += rx->n_units;
+    struct sl_ingest_session *s = sl_ingest_session(in, rx->session);
+    if (s != NULL && sl_grant_state(s, rx->grant) == SL_GRANT_LOST &&
+        sl_grant_record(s, rx->grant)->lost_reason != 0)
+        sl_ingest_owe(in, s, rx->grant, SL_OWES_LOST_AGAIN);
 }
 
 void sl_ingest_commit(void *sink, struct sl_rx *const *rx, unsigned n, uint64_t ok_mask)
 {
     struct sl_ingest *in = sink;
+    struct tally t = {0};
     for (unsigned i = 0; i < n; i++) {
-        bool ok = ok_mask >> i & 1;
+        const bool ok = ok_mask >> i & 1;
         if (rx[i]->how == SL_PLACE)
-            commit_placed(in, rx[i], ok);
+            commit_placed(in, rx[i], ok, &t);
         else if (ok)
-            commit_scratch(in, rx[i]);
+            commit_scratch(in, rx[i], &t);
     }
+    SL_COUNT(in->stats.units_placed, t.placed);
+    SL_COUNT(in->stats.units_scratch, t.scratch);
+    SL_COUNT(in->stats.units_released, t.released);
 }

@@ -34,26 +34,24 @@ static void refuse(struct sl_ingest *in, uint32_t session, uint64_t step, enum s
 {
     const struct sl_frame f = {
         .type = SL_FRAME_STEP_LOST, .step_lost = {.step = step, .reason = (uint8_t)reason}};
-    SL_COUNT(in->stats.requests_refused, 1);
     sl_endpoint_frame(in->endpoint, session, &f, in->now_ns);
 }
 
-/* The latest grant of a step among those remembered. */
-static struct sl_grant_record *grant_of_step(struct sl_ingest_session *s, uint64_t step)
+/* The latest grant of a step among those remembered; 0: none. */
+static uint32_t grant_of_step(struct sl_ingest_session *s, uint64_t step)
 {
-    for (uint32_t back = 0; back < SL_GRANT_RING && back < s->last_grant; back++) {
-        struct sl_grant_record *g = &s->ring[(s->last_grant - back) & SL_GRANT_RING_MASK];
-        if (g->step == step)
-            return g;
-    }
-    return NULL;
+    for (uint32_t back = 0; back < SL_GRANT_RING && back < s->last_grant; back++)
+        if (sl_grant_record(s, s->last_grant - back)->step == step)
+            return s->last_grant - back;
+    return 0;
 }
 
 static struct sl_waiting *waiting_of_step(struct sl_ingest_session *s, uint64_t step)
 {
-    for (unsigned i = 0; i < SL_WAITING_PER_SESSION; i++)
-        if (s->waiting[i].used && s->waiting[i].request.step == step)
-            return &s->waiting[i];
+    struct sl_waiting *w;
+    TAILQ_FOREACH(w, &s->waiting, own)
+    if (w->request.step == step)
+        return w;
     return NULL;
 }
 
@@ -61,18 +59,21 @@ static struct sl_waiting *waiting_of_step(struct sl_ingest_session *s, uint64_t 
  * slot is untouched may have missed which grant it has, so that is said again. */
 static bool repeats(struct sl_ingest *in, struct sl_ingest_session *s, const struct sl_request *r)
 {
-    struct sl_grant_record *g = grant_of_step(s, r->step);
-    if (g == NULL)
+    const uint32_t grant = grant_of_step(s, r->step);
+    if (grant == 0)
         return false;
-    switch (g->state) {
+    struct sl_grant_record *g = sl_grant_record(s, grant);
+    const struct sl_slot *slot;
+    switch (sl_grant_state(s, grant)) {
     case SL_GRANT_OPEN:
-        if (!same_shape(&g->entry->slot.request, r)) {
+        slot = &sl_grant_entry(in, s, grant)->slot;
+        if (!same_shape(&slot->request, r)) {
             SL_COUNT(in->stats.grants_cancelled, 1);
-            sl_ingest_end_grant(in, g, SL_GRANT_LOST);
+            sl_ingest_end_grant(in, s, grant, SL_GRANT_LOST);
             return false;
         }
-        if (g->entry->slot.state == SL_SLOT_GRANTED)
-            sl_ingest_owe(in, g, SL_OWES_GRANT);
+        if (slot->state == SL_SLOT_GRANTED)
+            sl_ingest_owe(in, s, grant, SL_OWES_GRANT);
         return true;
     case SL_GRANT_LOST: /* whom the news has yet to reach does not ask again for what was lost */
         g->owes &= (uint8_t)~SL_OWES_LOST_AGAIN;
@@ -82,10 +83,32 @@ static bool repeats(struct sl_ingest *in, struct sl_ingest_session *s, const str
     }
 }
 
+/* ---- who waits ---- */
+
+/* Every session can have one request wait; a further one only where that leaves a place for each of the
+ * others. */
+static struct sl_waiting *take_place(struct sl_ingest *in, struct sl_ingest_session *s)
+{
+    const uint32_t kept = in->n_open - in->n_open_waiting;
+    if (s->n_waiting == SL_WAITING_PER_SESSION || in->n_waiting_free == 0 ||
+        (s->n_waiting != 0 && in->n_waiting_free <= kept))
+        return NULL;
+    struct sl_waiting *w = TAILQ_FIRST(&in->waiting_free);
+    TAILQ_REMOVE(&in->waiting_free, w, link);
+    in->n_waiting_free--;
+    in->n_open_waiting += s->n_waiting++ == 0;
+    return w;
+}
+
 static void stop_waiting(struct sl_ingest *in, struct sl_waiting *w)
 {
-    TAILQ_REMOVE(w->held ? &in->sessions[w->session].held : &in->queue, w, link);
-    w->used = w->held = false;
+    struct sl_ingest_session *s = &in->sessions[w->session];
+    if (!w->held)
+        TAILQ_REMOVE(&in->queue, w, link);
+    TAILQ_REMOVE(&s->waiting, w, own);
+    TAILQ_INSERT_HEAD(&in->waiting_free, w, link); /* what was used last is in cache */
+    in->n_waiting_free++;
+    in->n_open_waiting -= --s->n_waiting == 0;
     SL_COUNT(in->stats.requests_waiting, (uint64_t)-1);
 }
 
@@ -94,63 +117,61 @@ static void stop_waiting(struct sl_ingest *in, struct sl_waiting *w)
  * session's newer ones. */
 static void end_given_up(struct sl_ingest *in, struct sl_ingest_session *s, const struct sl_request *r)
 {
-    for (unsigned i = 0; i < SL_WAITING_PER_SESSION; i++) {
-        struct sl_waiting *w = &s->waiting[i];
-        if (!w->used || w->request.step >= r->step || w->request.kind == r->kind)
+    for (struct sl_waiting *w = TAILQ_FIRST(&s->waiting), *next; w != NULL; w = next) {
+        next = TAILQ_NEXT(w, own);
+        if (w->request.step >= r->step || w->request.kind == r->kind)
             continue;
         stop_waiting(in, w);
         SL_COUNT(in->stats.requests_gone, 1);
     }
-    for (unsigned i = 0; i < SL_GRANT_RING; i++) {
-        struct sl_grant_record *g = &s->ring[i];
-        if (g->state != SL_GRANT_OPEN || g->step >= r->step || g->entry->slot.request.kind == r->kind)
+    for (uint32_t back = 0; back < SL_GRANT_RING && back < s->last_grant; back++) {
+        const uint32_t grant = s->last_grant - back;
+        if (sl_grant_state(s, grant) != SL_GRANT_OPEN || sl_grant_record(s, grant)->step >= r->step ||
+            sl_grant_entry(in, s, grant)->slot.request.kind == r->kind)
             continue;
         SL_COUNT(in->stats.grants_cancelled, 1);
-        sl_ingest_end_grant(in, g, SL_GRANT_LOST);
+        sl_ingest_end_grant(in, s, grant, SL_GRANT_LOST);
     }
 }
 
-void sl_ingest_on_request(struct sl_ingest *in, uint32_t session, const struct sl_request *r)
+void sl_ingest_on_request(struct sl_ingest *in, struct sl_ingest_session *s, const struct sl_request *r)
 {
-    struct sl_ingest_session *s = &in->sessions[session];
+    const uint32_t session = sl_ingest_handle(in, s);
     struct sl_grid grid;
     SL_COUNT(in->stats.requests, 1);
     if (!shape_of(in, s, r, &grid)) {
+        SL_COUNT(in->stats.requests_refused, 1);
         refuse(in, session, r->step, SL_LOST_REFUSED_SHAPE);
         return;
     }
     struct sl_waiting *w = waiting_of_step(s, r->step);
     if (w != NULL || repeats(in, s, r)) {
         SL_COUNT(in->stats.requests_repeated, 1);
-        if (w != NULL) {
+        if (w != NULL)
             w->request = *r;
-            w->grid = grid;
-        }
         return;
     }
     end_given_up(in, s, r);
-    for (w = s->waiting; w < s->waiting + SL_WAITING_PER_SESSION && w->used; w++)
-        ;
-    if (w == s->waiting + SL_WAITING_PER_SESSION) {
+    w = take_place(in, s);
+    if (w == NULL) {
+        SL_COUNT(in->stats.requests_no_room, 1);
         refuse(in, session, r->step, SL_LOST_EXPIRED);
         return;
     }
-    w->used = true;
     w->held = false;
     w->session = session;
     w->request = *r;
-    w->grid = grid;
     TAILQ_INSERT_TAIL(&in->queue, w, link);
+    TAILQ_INSERT_TAIL(&s->waiting, w, own);
     SL_COUNT(in->stats.requests_waiting, 1);
     sl_ingest_grant_waiting(in);
 }
 
 void sl_ingest_drop_waiting(struct sl_ingest *in, struct sl_ingest_session *s)
 {
-    for (unsigned i = 0; i < SL_WAITING_PER_SESSION; i++) {
-        if (!s->waiting[i].used)
-            continue;
-        stop_waiting(in, &s->waiting[i]);
+    struct sl_waiting *w;
+    while ((w = TAILQ_FIRST(&s->waiting)) != NULL) {
+        stop_waiting(in, w);
         SL_COUNT(in->stats.requests_gone, 1);
     }
 }
@@ -159,18 +180,23 @@ void sl_ingest_drop_waiting(struct sl_ingest *in, struct sl_ingest_session *s)
 void sl_ingest_unhold(struct sl_ingest *in, struct sl_ingest_session *s)
 {
     struct sl_waiting *w;
-    while ((w = TAILQ_FIRST(&s->held)) != NULL) {
-        TAILQ_REMOVE(&s->held, w, link);
+    TAILQ_FOREACH(w, &s->waiting, own)
+    {
+        if (!w->held)
+            continue;
         w->held = false;
         TAILQ_INSERT_TAIL(&in->queue, w, link);
     }
 }
 
-static bool may_have_another(const struct sl_ingest *in, const struct sl_ingest_session *s)
+/* ---- grants ---- */
+
+static bool may_have_another(const struct sl_ingest *in, struct sl_ingest_session *s)
 {
-    const struct sl_grant_record *next = &s->ring[(s->last_grant + 1) & SL_GRANT_RING_MASK];
-    return s->n_slots < in->config.grants_per_session && next->entry == NULL && next->park == SL_PARK_NONE &&
-           next->owes == 0;
+    const uint32_t i = (s->last_grant + 1) & SL_GRANT_RING_MASK;
+    return s->n_slots < in->config.grants_per_session &&
+           !sl_grant_has_slot((enum sl_grant_state)s->state[i]) && s->state[i] != SL_GRANT_PARKED &&
+           s->ring[i].owes == 0;
 }
 
 /* Into the list of those that may expire, by time: nearly always its end. */
@@ -186,37 +212,33 @@ static void watch(struct sl_ingest *in, struct sl_slot_entry *e)
         TAILQ_INSERT_AFTER(&in->expiring, before, e, link);
 }
 
-static void grant(struct sl_ingest *in, const struct sl_waiting *w)
+static void grant_slot(struct sl_ingest *in, struct sl_ingest_session *s, const struct sl_request *r)
 {
-    struct sl_ingest_session *s = &in->sessions[w->session];
-    struct sl_slot_entry *e = sl_slots_take(in->slots, w->grid.n_units);
+    struct sl_grid grid;
+    shape_of(in, s, r, &grid); /* it was good when it was asked for, and no limit changes */
+    struct sl_slot_entry *e = sl_slots_take(in->slots, grid.n_units);
     sl_ingest_note_use(in);
-    uint32_t index = ++s->last_grant;
-    struct sl_grant_record *g = &s->ring[index & SL_GRANT_RING_MASK];
-    g->index = index;
-    g->state = SL_GRANT_OPEN;
-    g->lost_reason = 0;
-    g->unheard_of = false;
-    g->fragment_units = w->grid.fragment_units;
-    g->divisor = sl_grid_divisor(w->grid.fragment_units);
-    g->n_units = w->grid.n_units;
-    g->entry = e;
-    g->source = NULL;
-    g->session = w->session;
-    g->step = w->request.step;
+    const uint32_t index = ++s->last_grant;
+    *sl_grant_record(s, index) = (struct sl_grant_record){.step = r->step};
+    sl_grant_set(s, index, SL_GRANT_OPEN);
+    s->where[index & SL_GRANT_RING_MASK] = (uint16_t)(e - in->entries);
+    s->n_slots++;
+    e->fragment_units = grid.fragment_units;
+    e->divisor = sl_grid_divisor(grid.fragment_units);
+    e->session = sl_ingest_handle(in, s);
+    e->grant = index;
     e->epoch = s->epoch;
     e->progress_ns = in->now_ns;
-    e->slot.session = w->session;
+    e->slot.session = e->session;
     e->slot.device = s->device;
     e->slot.grant = index;
-    e->slot.request = w->request;
-    e->slot.grid = w->grid;
+    e->slot.request = *r;
+    e->slot.grid = grid;
     e->slot.granted_ns = in->now_ns;
-    s->n_slots++;
     watch(in, e);
     SL_COUNT(in->stats.granted, 1);
     SL_COUNT(in->stats.grants_outstanding, 1);
-    sl_ingest_owe(in, g, SL_OWES_GRANT);
+    sl_ingest_owe(in, s, index, SL_OWES_GRANT);
 }
 
 void sl_ingest_grant_waiting(struct sl_ingest *in)
@@ -226,23 +248,24 @@ void sl_ingest_grant_waiting(struct sl_ingest *in)
         struct sl_ingest_session *s = &in->sessions[w->session];
         if (may_have_another(in, s)) {
             stop_waiting(in, w);
-            grant(in, w);
+            grant_slot(in, s, &w->request);
         } else {
             TAILQ_REMOVE(&in->queue, w, link);
             w->held = true;
-            TAILQ_INSERT_TAIL(&s->held, w, link);
         }
     }
 }
 
-void sl_ingest_end_grant(struct sl_ingest *in, struct sl_grant_record *g, enum sl_grant_state state)
+void sl_ingest_end_grant(
+    struct sl_ingest *in, struct sl_ingest_session *s, uint32_t grant, enum sl_grant_state state)
 {
-    g->state = (uint8_t)state;
-    g->unheard_of = g->owes & SL_OWES_GRANT;
+    struct sl_grant_record *g = sl_grant_record(s, grant);
+    sl_grant_set(s, grant, state);
+    g->unheard_of = (g->owes & SL_OWES_GRANT) != 0;
     g->owes = 0;
     SL_COUNT(in->stats.grants_outstanding, (uint64_t)-1);
-    TAILQ_REMOVE(&in->expiring, g->entry, link);
-    sl_ingest_release_slot(in, g);
+    TAILQ_REMOVE(&in->expiring, sl_grant_entry(in, s, grant), link);
+    sl_ingest_release_slot(in, s, grant);
 }
 
 /* A message that makes progress is left to itself: its time runs from the last good fragment. */
@@ -255,9 +278,10 @@ void sl_ingest_expire(struct sl_ingest *in)
             watch(in, e);
             continue;
         }
-        struct sl_grant_record *g = sl_ingest_grant(in, e->slot.session, e->slot.grant);
+        struct sl_ingest_session *s = &in->sessions[e->session];
+        const uint32_t grant = e->grant;
         SL_COUNT(in->stats.grants_expired, 1);
-        sl_ingest_end_grant(in, g, SL_GRANT_LOST);
-        sl_ingest_tell_lost(in, g, SL_LOST_EXPIRED);
+        sl_ingest_end_grant(in, s, grant, SL_GRANT_LOST);
+        sl_ingest_tell_lost(in, s, grant, SL_LOST_EXPIRED);
     }
 }

@@ -68,15 +68,14 @@ static void lay_out(struct sl_slots *s, uint8_t *tables)
 {
     size_t words = words_of(s->slot_bytes);
     s->entries = (struct sl_slot_entry *)(void *)tables;
-    uint64_t *bits = (uint64_t *)(void *)(s->entries + s->n);
-    s->free = (uint32_t *)(void *)(bits + 2 * words * s->n);
+    struct sl_slot_bits *bits = (struct sl_slot_bits *)(void *)(s->entries + s->n);
+    s->free = (uint32_t *)(void *)(bits + words * s->n);
     size_t before = GUARDED ? s->stride - s->page - s->slot_bytes : 0; /* the slot's end touches its guard */
-    for (uint32_t i = 0; i < s->n; i++, bits += 2 * words) {
+    for (uint32_t i = 0; i < s->n; i++, bits += words) {
         struct sl_slot_entry *e = &s->entries[i];
-        e->claimed = bits;
-        e->have = bits + words;
+        e->bits = bits;
         e->slot.handle = UINT32_C(1) << INDEX_BITS | i;
-        e->slot.data = s->arena + i * s->stride + before;
+        e->data = e->slot.data = s->arena + i * s->stride + before;
         s->free[s->n - 1 - i] = i;
     }
     s->n_free = s->n;
@@ -89,8 +88,8 @@ int sl_slots_create(uint32_t n, size_t slot_bytes, struct sl_slots **out)
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     slot_bytes = round_up(slot_bytes, SL_UNIT_BYTES);
     size_t head = round_up(sizeof(struct sl_slots), ALIGN);
-    size_t tables =
-        n * (sizeof(struct sl_slot_entry) + 2 * words_of(slot_bytes) * sizeof(uint64_t) + sizeof(uint32_t));
+    size_t tables = n * (sizeof(struct sl_slot_entry) + words_of(slot_bytes) * sizeof(struct sl_slot_bits) +
+                            sizeof(uint32_t));
     size_t stride = GUARDED ? round_up(slot_bytes, page) + page : slot_bytes + GAP_BYTES;
     size_t before_arena = round_up(head + tables, page);
     size_t mapped = before_arena + n * stride;
@@ -130,6 +129,11 @@ struct sl_slot_entry *sl_slots_entry(struct sl_slots *s, uint32_t handle)
     return &s->entries[index];
 }
 
+struct sl_slot_entry *sl_slots_entries(struct sl_slots *s)
+{
+    return s->entries;
+}
+
 struct sl_slot *sl_slot_get(struct sl_slots *s, uint32_t handle)
 {
     struct sl_slot_entry *e = sl_slots_entry(s, handle);
@@ -156,10 +160,8 @@ struct sl_slot_entry *sl_slots_take(struct sl_slots *s, uint32_t n_units)
     if (s->n_free == 0)
         return NULL;
     struct sl_slot_entry *e = &s->entries[s->free[--s->n_free]];
-    size_t bytes = words_of((size_t)n_units * SL_UNIT_BYTES) * sizeof(uint64_t);
-    memset(e->claimed, 0, bytes);
-    memset(e->have, 0, bytes);
-    e->missing = n_units;
+    memset(e->bits, 0, words_of((size_t)n_units * SL_UNIT_BYTES) * sizeof(*e->bits));
+    e->n_units = e->missing = n_units;
     e->with_trainer = false;
     e->slot.state = SL_SLOT_GRANTED;
     e->slot.first_ns = e->slot.ready_ns = 0;

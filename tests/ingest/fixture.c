@@ -21,6 +21,7 @@ void edge_init(struct edge *e, const struct edge_options *o)
         .d_model = D_MODEL,
         .codec = SL_CODEC_BF16,
         .fragment_units = FRAGMENT,
+        .waiting_requests = o->waiting_requests,
         .grants_per_session = o->grants_per_session,
         .grant_expiry_ns = 1000 * MS,
         .park_after_ns = 500 * MS,
@@ -255,8 +256,8 @@ struct sl_ingest_stats stats_of(const struct edge *e)
 void assert_conserved(const struct edge *e)
 {
     struct sl_ingest_stats s = stats_of(e);
-    assert_int_equal(s.requests,
-        s.requests_repeated + s.requests_refused + s.requests_gone + s.requests_waiting + s.granted);
+    assert_int_equal(s.requests, s.requests_repeated + s.requests_refused + s.requests_no_room +
+                                     s.requests_gone + s.requests_waiting + s.granted);
     assert_int_equal(s.granted, s.ready + s.grants_expired + s.grants_cancelled + s.grants_outstanding);
     assert_int_equal(s.ready, s.returned_gradient + s.returned_eval + s.returned_refused +
                                   s.returned_skipped + s.returned_session_gone + s.with_trainer);

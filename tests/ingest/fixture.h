@@ -35,7 +35,7 @@ struct edge {
 };
 
 struct edge_options {
-    uint32_t n_slots, grants_per_session, ring_capacity, max_sends, max_message_units;
+    uint32_t n_slots, grants_per_session, waiting_requests, ring_capacity, max_sends, max_message_units;
     size_t park_bytes;
 };
 void edge_init(struct edge *, const struct edge_options *);

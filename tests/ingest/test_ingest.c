@@ -26,6 +26,20 @@ static void ingest_create__bad_configurations(void **state)
     edge_free(&e);
 }
 
+/* At most 4 KiB for an idle session in the whole data plane; ingestion's part is a quarter at most. */
+static void session_bytes__of_ten_thousand(void **state)
+{
+    struct sl_ingest *in;
+    edge_init(&e, &(struct edge_options){.n_slots = 2});
+    struct sl_ingest_config c = e.config;
+    c.max_sessions = 10000;
+    assert_int_equal(sl_ingest_create(&c, &in), 0);
+    size_t many = sl_ingest_session_bytes(in);
+    assert_in_range(many, 64, 1024);
+    sl_ingest_free(in);
+    edge_free(&e);
+}
+
 static void message__goes_up_and_its_gradient_down(void **state)
 {
     edge_init(&e, &(struct edge_options){.n_slots = 2});
@@ -380,8 +394,11 @@ static void one_event(uint64_t *random)
 static void model(uint64_t seed)
 {
     uint64_t random = seed;
-    edge_init(&e, &(struct edge_options){
-                      .n_slots = 6, .ring_capacity = 4, .max_sends = 3, .park_bytes = 2 * SLOT_BYTES});
+    edge_init(&e, &(struct edge_options){.n_slots = 6,
+                      .waiting_requests = SESSIONS + (uint32_t)(seed % 3),
+                      .ring_capacity = 4,
+                      .max_sends = 3,
+                      .park_bytes = 2 * SLOT_BYTES});
     memset(phone, 0, sizeof(phone));
     n_taken = 0;
     for (unsigned i = 0; i < TURNS; i++) {
@@ -425,6 +442,7 @@ int main(int argc, char **argv)
         n_seeds = strtoull(argv[1], NULL, 10);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ingest_create__bad_configurations),
+        cmocka_unit_test(session_bytes__of_ten_thousand),
         cmocka_unit_test(message__goes_up_and_its_gradient_down),
         cmocka_unit_test(session_closed__waiting),
         cmocka_unit_test(session_closed__granted),

@@ -191,6 +191,58 @@ static void requests__too_many_waiting(void **state)
     edge_free(&e);
 }
 
+/* The pool of requests that wait keeps a place for each session's first: one that asks for much is refused by
+ * name before it takes another's. */
+static void requests__pool_is_empty(void **state)
+{
+    edge_init(
+        &e, &(struct edge_options){.n_slots = 1, .grants_per_session = 1, .waiting_requests = SESSIONS + 1});
+    for (uint32_t s = 0; s < SESSIONS; s++)
+        edge_open(&e, s, s);
+    struct sl_slot *slot = make_ready(&e, 0, 1);
+    ask(&e, 0, 2);
+    ask(&e, 0, 3); /* the one place to spare */
+    ask(&e, 0, 4);
+    turn(&e);
+    assert_lost(&e, 0, 0, 4, SL_LOST_EXPIRED);
+    assert_int_equal(stats_of(&e).requests_no_room, 1);
+    for (uint32_t s = 1; s < SESSIONS; s++)
+        ask(&e, s, 1);
+    assert_int_equal(stats_of(&e).requests_waiting, SESSIONS + 1);
+    assert_int_equal(stats_of(&e).requests_no_room, 1);
+    edge_close(&e, 0); /* its places, and its slot, are another's */
+    trainer_returns(&e, slot, SL_RESULT_EVAL);
+    turn(&e);
+    assert_int_equal(granted_step(1), 1);
+    ask(&e, 2, 2);
+    assert_int_equal(stats_of(&e).requests_no_room, 1);
+    assert_int_equal(stats_of(&e).requests_waiting, SESSIONS - 1);
+    assert_conserved(&e);
+    edge_free(&e);
+}
+
+/* A pool smaller than the number of sessions: who finds no place is told, and finds one later. */
+static void requests__pool_smaller_than_the_sessions(void **state)
+{
+    edge_init(&e, &(struct edge_options){.n_slots = 1, .grants_per_session = 1, .waiting_requests = 1});
+    for (uint32_t s = 0; s < SESSIONS; s++)
+        edge_open(&e, s, s);
+    struct sl_slot *slot = make_ready(&e, 0, 1);
+    ask(&e, 1, 1);
+    ask(&e, 2, 1);
+    turn(&e);
+    assert_lost(&e, 2, 0, 1, SL_LOST_EXPIRED);
+    trainer_returns(&e, slot, SL_RESULT_EVAL);
+    turn(&e);
+    assert_int_equal(granted_step(1), 1);
+    ask(&e, 2, 1);
+    turn(&e);
+    assert_null(next_frame(&e, 2, SL_FRAME_STEP_LOST));
+    assert_int_equal(stats_of(&e).requests_waiting, 1);
+    assert_conserved(&e);
+    edge_free(&e);
+}
+
 /* Every last grant of a session that is still in use keeps its place: the ring of the last eight is not
  * overrun. */
 static void grants__ring_is_not_overrun(void **state)
@@ -314,6 +366,8 @@ int main(void)
         cmocka_unit_test(grants__first_in_first_out),
         cmocka_unit_test(grants__no_more_than_a_session_may_have),
         cmocka_unit_test(requests__too_many_waiting),
+        cmocka_unit_test(requests__pool_is_empty),
+        cmocka_unit_test(requests__pool_smaller_than_the_sessions),
         cmocka_unit_test(grants__ring_is_not_overrun),
         cmocka_unit_test(grant__expires_unused_and_is_given_anew),
         cmocka_unit_test(grant__expires_half_filled),

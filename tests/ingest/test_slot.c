@@ -71,13 +71,12 @@ static void slots_take__clears_what_was_received(void **state)
     struct sl_slots *s;
     assert_int_equal(sl_slots_create(1, 100 * 64, &s), 0);
     struct sl_slot_entry *e = sl_slots_take(s, 100);
-    memset(e->have, 0xff, 2 * sizeof(uint64_t));
-    memset(e->claimed, 0xff, 2 * sizeof(uint64_t));
+    memset(e->bits, 0xff, 2 * sizeof(*e->bits));
     e->missing = 0;
     sl_slots_give(s, e);
     assert_ptr_equal(sl_slots_take(s, 100), e);
     for (int w = 0; w < 2; w++)
-        assert_int_equal(e->have[w] | e->claimed[w], 0);
+        assert_int_equal(e->bits[w].have | e->bits[w].claimed, 0);
     assert_int_equal(e->missing, 100);
     sl_slots_free(s);
 }

@@ -271,14 +271,14 @@ static cJSON *ingest_numbers(struct edge *e)
         const char *name;
         uint64_t value;
     } rows[] = {{"requests", s.requests}, {"requests_repeated", s.requests_repeated},
-        {"requests_refused", s.requests_refused}, {"granted", s.granted}, {"ready", s.ready},
-        {"grants_expired", s.grants_expired}, {"grants_cancelled", s.grants_cancelled},
-        {"returned_gradient", s.returned_gradient}, {"returned_eval", s.returned_eval},
-        {"returned_refused", s.returned_refused}, {"returned_session_gone", s.returned_session_gone},
-        {"gradients_acked", s.gradients_acked}, {"parked", s.parked}, {"park_dropped", s.park_dropped},
-        {"units_placed", s.units_placed}, {"units_scratch", s.units_scratch},
-        {"units_released", s.units_released}, {"slots_in_use", s.slots_in_use},
-        {"slots_in_use_max", s.slots_in_use_max}};
+        {"requests_refused", s.requests_refused}, {"requests_no_room", s.requests_no_room},
+        {"granted", s.granted}, {"ready", s.ready}, {"grants_expired", s.grants_expired},
+        {"grants_cancelled", s.grants_cancelled}, {"returned_gradient", s.returned_gradient},
+        {"returned_eval", s.returned_eval}, {"returned_refused", s.returned_refused},
+        {"returned_session_gone", s.returned_session_gone}, {"gradients_acked", s.gradients_acked},
+        {"parked", s.parked}, {"park_dropped", s.park_dropped}, {"units_placed", s.units_placed},
+        {"units_scratch", s.units_scratch}, {"units_released", s.units_released},
+        {"slots_in_use", s.slots_in_use}, {"slots_in_use_max", s.slots_in_use_max}};
     for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++)
         cJSON_AddNumberToObject(o, rows[i].name, (double)rows[i].value);
     return o;
