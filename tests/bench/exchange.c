@@ -81,14 +81,14 @@ static void hand_over(struct bench_exchange *x)
     uint32_t handle = e->slot.handle, back;
     e->slot.state = SL_SLOT_READY;
     e->with_trainer = true;
-    uint64_t t0 = e->slot.ready_ns = bench_cycles();
+    uint64_t t0 = e->slot.ready_ns = sl_cycles();
     sl_ring_spsc_push(x->ready, &handle, 1);
     while (sl_ring_spsc_pop(x->returned, &back, 1) == 0)
         if (stopped(x))
             return;
-    uint64_t popped = bench_cycles();
+    uint64_t popped = sl_cycles();
     struct sl_slot_entry *b = sl_slots_entry(x->slots, back);
-    uint64_t t1 = b != NULL ? b->slot.outcome.global_step : 0, t2 = bench_cycles();
+    uint64_t t1 = b != NULL ? b->slot.outcome.global_step : 0, t2 = sl_cycles();
     if (b != e) {
         x->wrong++;
         return;
@@ -134,11 +134,11 @@ double bench_exchange_line_ns(int cpu_a, int cpu_b)
         return 0;
     }
     for (uint64_t i = 0; i < 2 * TURNS; i += 2) {
-        uint64_t t0 = bench_cycles();
+        uint64_t t0 = sl_cycles();
         __atomic_store_n(&l.turn, i + 1, __ATOMIC_RELEASE);
         while (__atomic_load_n(&l.turn, __ATOMIC_ACQUIRE) != i + 2)
             __builtin_ia32_pause();
-        bench_sample_add(&trips, (double)(bench_cycles() - t0));
+        bench_sample_add(&trips, (double)(sl_cycles() - t0));
     }
     pthread_join(other, NULL);
     sched_setaffinity(0, sizeof(before), &before);
@@ -153,11 +153,11 @@ void *bench_exchange_lcore(void *arg)
 {
     struct bench_exchange *x = arg;
     if (enter(x, x->cpu[0])) {
-        uint64_t next = bench_cycles();
+        uint64_t next = sl_cycles();
         while ((x->n == 0 || x->done < x->n) && !stopped(x)) {
-            while (bench_cycles() < next && !stopped(x))
+            while (sl_cycles() < next && !stopped(x))
                 __builtin_ia32_pause();
-            next = bench_cycles() + x->interval_cycles;
+            next = sl_cycles() + x->interval_cycles;
             hand_over(x);
         }
     }
@@ -173,11 +173,11 @@ void *bench_exchange_trainer(void *arg)
         uint32_t handle;
         if (sl_ring_spsc_pop(x->ready, &handle, 1) == 0)
             continue;
-        uint64_t popped = bench_cycles();
+        uint64_t popped = sl_cycles();
         struct sl_slot *s = sl_slot_get(x->slots, handle);
-        uint64_t sent = s->ready_ns, now = bench_cycles();
+        uint64_t sent = s->ready_ns, now = sl_cycles();
         s->outcome = (struct sl_slot_outcome){.status = SL_RESULT_EVAL};
-        s->outcome.global_step = bench_cycles();
+        s->outcome.global_step = sl_cycles();
         sl_ring_spsc_push(x->returned, &handle, 1);
         sl_histogram_record(&x->to_trainer, ns_of(x, popped > sent ? popped - sent : 0));
         sl_histogram_record(&x->to_trainer_read, ns_of(x, now > sent ? now - sent : 0));

@@ -87,10 +87,10 @@ uint64_t bench_tsc_hz(void)
     static uint64_t hz;
     if (hz != 0)
         return hz;
-    uint64_t t0 = bench_now_ns(), c0 = bench_cycles(), t1;
+    uint64_t t0 = bench_now_ns(), c0 = sl_cycles(), t1;
     while ((t1 = bench_now_ns()) - t0 < CALIBRATE_NS)
         continue;
-    hz = (uint64_t)((double)(bench_cycles() - c0) * 1e9 / (double)(t1 - t0));
+    hz = (uint64_t)((double)(sl_cycles() - c0) * 1e9 / (double)(t1 - t0));
     return hz;
 }
 

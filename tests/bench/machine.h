@@ -1,6 +1,8 @@
 /* The machine's facts, as a result quotes them, and what on it spoils a measurement. */
 #pragma once
 
+#include "dataplane/io/lcore/cycles.h"
+
 #include <cjson/cJSON.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -26,10 +28,6 @@ int bench_cpu(unsigned n);
 /* Pins the calling thread; -errno. */
 int bench_pin(int cpu);
 
-static inline uint64_t bench_cycles(void)
-{
-    return __builtin_ia32_rdtsc();
-}
 uint64_t bench_now_ns(void); /* CLOCK_MONOTONIC */
 
 /* What others took from this process between two looks: its involuntary switches, and CPU time of the host

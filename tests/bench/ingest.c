@@ -1,0 +1,289 @@
+/* sluice-bench ingest: activations off the wire into their slots, against the bare loop over the same
+ * packets. */
+#include "tests/bench/machine.h"
+#include "tests/bench/receiver.h"
+#include "tests/bench/sample.h"
+#include "tests/bench/sender.h"
+#include "tests/bench/verb.h"
+#include "tests/bench/watch.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Targets of issue 3, as ratios within one run. */
+static const double full_over_bare_most = 1.25, bare_over_sum_most = 1.15;
+
+static const char *backend = "memif", *codec = "bf16";
+static uint64_t payload = 1400, sessions = 16, slots = 8, rounds = 5;
+static double seconds = 5;
+static const char *const codecs[] = {"bf16", "f32", NULL};
+
+static const struct bench_option options[] = {
+    {"backend", BENCH_TEXT, &backend, "NAME", "what carries the packets", 0, 0, bench_backends},
+    {"payload", BENCH_NUMBER, &payload, "BYTES",
+        "tensor bytes in a packet, to the nearest 64; 8900: jumbo frames", 64, 8896 + 31, NULL},
+    {"sessions", BENCH_NUMBER, &sessions, "N", "devices", 1, 65536, NULL},
+    {"slots", BENCH_NUMBER, &slots, "N", "messages of 192 KiB under way at a time", 1, 4096, NULL},
+    {"codec", BENCH_TEXT, &codec, "NAME", "how the tensor travels", 0, 0, codecs},
+    {"seconds", BENCH_REAL, &seconds, "S", "how long, all rounds together", 0.05, 3600, NULL},
+    {"rounds", BENCH_NUMBER, &rounds, "N", "times that full and bare alternate", 1, 1000, NULL},
+    {0},
+};
+
+struct series {
+    struct bench_sample cycles, raw, gbps, mpps, burst;
+};
+
+static int series_init(struct series *s)
+{
+    int ret = bench_sample_init(&s->cycles, rounds);
+    ret = ret != 0 ? ret : bench_sample_init(&s->raw, rounds);
+    ret = ret != 0 ? ret : bench_sample_init(&s->gbps, rounds);
+    ret = ret != 0 ? ret : bench_sample_init(&s->mpps, rounds);
+    return ret != 0 ? ret : bench_sample_init(&s->burst, rounds);
+}
+
+static void series_add(struct series *s, const struct bench_round *r)
+{
+    if (r->seconds <= 0 || r->turns.turns == 0)
+        return;
+    bench_sample_add(&s->cycles, r->cycles_per_packet);
+    bench_sample_add(&s->raw, r->cycles_per_packet_raw);
+    bench_sample_add(&s->gbps, (double)r->bytes * 8e-9 / r->seconds);
+    bench_sample_add(&s->mpps, (double)r->packets * 1e-6 / r->seconds);
+    bench_sample_add(&s->burst, (double)r->turns.packets_rx / (double)r->turns.turns);
+}
+
+static void series_free(struct series *s)
+{
+    bench_sample_free(&s->cycles);
+    bench_sample_free(&s->raw);
+    bench_sample_free(&s->gbps);
+    bench_sample_free(&s->mpps);
+    bench_sample_free(&s->burst);
+}
+
+static void series_json(cJSON *to, const char *name, struct series *s)
+{
+    cJSON *j = cJSON_AddObjectToObject(to, name);
+    cJSON_AddItemToObject(j, "cycles_per_packet", bench_sample_json(&s->cycles));
+    cJSON_AddNumberToObject(j, "cycles_per_packet_with_interrupted_turns", bench_sample_median(&s->raw));
+    cJSON_AddNumberToObject(j, "gbps", bench_sample_median(&s->gbps));
+    cJSON_AddNumberToObject(j, "mpps", bench_sample_median(&s->mpps));
+    cJSON_AddNumberToObject(j, "packets_per_turn", bench_sample_median(&s->burst));
+}
+
+struct measured {
+    struct series full, bare, receive;
+    struct bench_sample aead;
+    uint64_t stage[BENCH_STAGES], stage_packets;
+    uint64_t interrupted, turns;
+};
+
+static int one_round(struct bench_receiver *r, struct measured *m, double each, char *err, size_t cap)
+{
+    struct bench_round full, bare, receive, staged;
+    int ret = bench_receiver_full(r, each, false, &full, err, cap);
+    if (ret == 0)
+        ret = bench_receiver_bare(r, each, true, &bare, err, cap);
+    if (ret == 0)
+        ret = bench_receiver_bare(r, each / 2, false, &receive, err, cap);
+    if (ret == 0)
+        ret = bench_receiver_full(r, each / 2, true, &staged, err, cap);
+    if (ret != 0)
+        return ret;
+    bench_sample_add(&m->aead, bench_receiver_aead(r, each / 4));
+    series_add(&m->full, &full);
+    series_add(&m->bare, &bare);
+    series_add(&m->receive, &receive);
+    for (unsigned i = 0; i < BENCH_STAGES; i++)
+        m->stage[i] += staged.turns.stage[i];
+    m->stage_packets += staged.turns.packets_rx;
+    m->turns += full.turns.turns + bare.turns.turns;
+    m->interrupted += full.turns.interrupted + bare.turns.interrupted;
+    return 0;
+}
+
+static double part(double a, double b)
+{
+    return b > 0 ? a / b : 0;
+}
+
+/* Every packet that the sender made is delivered, or lost under a name. Returns what is not. */
+static uint64_t account(cJSON *result, const struct bench_receiver *r)
+{
+    const struct bench_shared *s = r->pair->shared;
+    struct sl_port_stats p;
+    struct sl_endpoint_stats e;
+    sl_port_stats(r->port, &p);
+    sl_endpoint_stats(r->endpoint, &e);
+    cJSON *drops = cJSON_CreateObject();
+    uint64_t dropped = 0,
+             delivered = r->bare_taken - r->bare_wrong + e.delivered_data + e.delivered_frames + e.scratch;
+#define DROP(name, n)                                                                                        \
+    if ((n) != 0) {                                                                                          \
+        cJSON_AddNumberToObject(drops, name, (double)(n));                                                   \
+        dropped += (n);                                                                                      \
+    }
+    DROP("sender_tx_full", s->tx_full)
+    DROP("sender_tx_other", s->tx_other)
+    DROP("bare_bad_tag", r->bare_wrong)
+    for (unsigned i = 0; i < SL_PORT_DROP_COUNT; i++) {
+        if (i == SL_PORT_TX_FULL || i == SL_PORT_LINK_DOWN || i == SL_PORT_NO_BUFFER)
+            continue; /* of what the receiver itself sends */
+        DROP(sl_port_drop_name(i), p.drops[i])
+    }
+    for (unsigned i = 0; i < SL_DROP_COUNT; i++)
+        DROP(sl_drop_name(i), e.drops[i])
+#undef DROP
+    uint64_t accounted = delivered + dropped,
+             uncounted = s->offered > accounted ? s->offered - accounted : accounted - s->offered;
+    cJSON_AddNumberToObject(result, "offered", (double)s->offered);
+    cJSON_AddNumberToObject(result, "delivered", (double)delivered);
+    cJSON_AddNumberToObject(result, "lost", (double)dropped);
+    cJSON_AddItemToObject(result, "drops", drops);
+    cJSON_AddNumberToObject(result, "uncounted", (double)uncounted);
+    cJSON_AddNumberToObject(result, "retransmitted", (double)s->retransmits);
+    cJSON_AddNumberToObject(result, "messages", (double)s->messages);
+    cJSON_AddNumberToObject(result, "messages_lost", (double)s->steps_lost);
+    cJSON_AddNumberToObject(result, "messages_wrong", (double)r->wrong);
+    return uncounted + r->wrong;
+}
+
+static void target(cJSON *to, const char *name, double is, double bound, bool at_most)
+{
+    cJSON *j = cJSON_AddObjectToObject(to, name);
+    cJSON_AddNumberToObject(j, "is", is);
+    cJSON_AddNumberToObject(j, at_most ? "at_most" : "at_least", bound);
+    cJSON_AddBoolToObject(j, "met", is > 0 && (at_most ? is <= bound : is >= bound));
+}
+
+static void describe(
+    cJSON *result, const struct bench_load *l, struct measured *m, const struct bench_shared *s)
+{
+    const double hz = (double)bench_tsc_hz(), bits = (double)l->fragment_units * SL_UNIT_BYTES * 8;
+    double full = bench_sample_median(&m->full.cycles), bare = bench_sample_median(&m->bare.cycles);
+    double receive = bench_sample_median(&m->receive.cycles), aead = bench_sample_median(&m->aead);
+    cJSON_AddNumberToObject(result, "gbps", bench_sample_median(&m->full.gbps));
+    cJSON_AddNumberToObject(result, "mpps", bench_sample_median(&m->full.mpps));
+    cJSON_AddNumberToObject(result, "cycles_per_packet", full);
+    cJSON *stages = cJSON_AddObjectToObject(result, "stages");
+    for (unsigned i = 0; i < BENCH_STAGES; i++)
+        cJSON_AddNumberToObject(
+            stages, bench_stage_name(i), part((double)m->stage[i], (double)m->stage_packets));
+    cJSON_AddNumberToObject(result, "gbps_per_core", part(bits * hz * 1e-9, full));
+    cJSON_AddNumberToObject(result, "bare_loop_cycles_per_packet", bare);
+    cJSON_AddNumberToObject(result, "bare_loop_gbps", bench_sample_median(&m->bare.gbps));
+    cJSON_AddNumberToObject(result, "bare_loop_gbps_per_core", part(bits * hz * 1e-9, bare));
+    cJSON_AddNumberToObject(result, "receive_only_cycles_per_packet", receive);
+    cJSON_AddNumberToObject(result, "aead_only_cycles_per_packet", aead);
+    cJSON_AddNumberToObject(result, "aead_only_gbps", part(bits * hz * 1e-9, aead));
+    cJSON_AddNumberToObject(result, "full_over_bare", part(full, bare));
+    cJSON_AddNumberToObject(result, "bare_over_sum", part(bare, receive + aead));
+    cJSON *sender = cJSON_AddObjectToObject(result, "sender");
+    double each = part((double)s->cycles, (double)s->packets);
+    cJSON_AddNumberToObject(sender, "cycles_per_packet", each);
+    cJSON_AddBoolToObject(sender, "is_the_limit", each > full);
+    cJSON *rounds_json = cJSON_AddObjectToObject(result, "rounds");
+    series_json(rounds_json, "full", &m->full);
+    series_json(rounds_json, "bare", &m->bare);
+    series_json(rounds_json, "receive_only", &m->receive);
+    cJSON_AddItemToObject(rounds_json, "aead_only", bench_sample_json(&m->aead));
+    cJSON_AddNumberToObject(rounds_json, "turns", (double)m->turns);
+    cJSON_AddNumberToObject(rounds_json, "turns_interrupted", (double)m->interrupted);
+    cJSON *targets = cJSON_AddObjectToObject(result, "targets");
+    target(targets, "full_over_bare", part(full, bare), full_over_bare_most, true);
+    target(targets, "bare_over_sum_of_parts", part(bare, receive + aead), bare_over_sum_most, true);
+}
+
+static void describe_load(cJSON *result, const struct bench_load *l, const struct bench_receiver *r)
+{
+    cJSON *j = cJSON_AddObjectToObject(result, "load");
+    cJSON_AddStringToObject(j, "backend", l->link.backend);
+    cJSON_AddStringToObject(j, "codec", sl_codec_name(l->codec));
+    cJSON_AddNumberToObject(j, "payload_bytes", (double)l->fragment_units * SL_UNIT_BYTES);
+    cJSON_AddNumberToObject(j, "mtu", l->link.mtu);
+    cJSON_AddNumberToObject(j, "sessions", l->sessions);
+    cJSON_AddNumberToObject(j, "slots", l->slots);
+    cJSON_AddNumberToObject(j, "message_bytes", (double)l->grid.n_units * SL_UNIT_BYTES);
+    cJSON_AddNumberToObject(j, "window_packets", l->window);
+    cJSON_AddStringToObject(j, "aead", sl_aead_name(r->bare.aead));
+    cJSON_AddStringToObject(
+        j, "trainer", r->consumer_thread ? "thread of its own" : "on the data lcore's thread");
+    cJSON_AddNumberToObject(j, "receiver_cpu", l->cpu[BENCH_RECEIVER]);
+    cJSON_AddNumberToObject(j, "sender_cpu", l->cpu[BENCH_SENDER]);
+}
+
+static int measure(struct bench_receiver *r, cJSON *result, char *err, size_t cap)
+{
+    static struct measured m;
+    const double each = seconds / (2.25 * (double)rounds);
+    int ret = series_init(&m.full);
+    ret = ret != 0 ? ret : series_init(&m.bare);
+    ret = ret != 0 ? ret : series_init(&m.receive);
+    ret = ret != 0 ? ret : bench_sample_init(&m.aead, rounds);
+    if (ret != 0) {
+        snprintf(err, cap, "out of memory");
+        return BENCH_FAILED;
+    }
+    for (uint64_t i = 0; i < rounds && ret == 0 && !bench_stopping(); i++) {
+        bench_progress("ingest: round %llu of %llu", (unsigned long long)i + 1, (unsigned long long)rounds);
+        ret = one_round(r, &m, each, err, cap);
+    }
+    describe(result, r->load, &m, r->pair->shared);
+    describe_load(result, r->load, r);
+    uint64_t uncounted = account(result, r);
+    series_free(&m.full);
+    series_free(&m.bare);
+    series_free(&m.receive);
+    bench_sample_free(&m.aead);
+    if (bench_stopping())
+        return BENCH_STOPPED;
+    if (ret != 0)
+        return BENCH_FAILED;
+    if (uncounted != 0)
+        snprintf(err, cap, "%llu packets or messages", (unsigned long long)uncounted);
+    return uncounted != 0 ? BENCH_UNCOUNTED : BENCH_OK;
+}
+
+static int run(cJSON *result, char *err, size_t cap)
+{
+    static struct bench_receiver r;
+    static struct bench_load l;
+    struct bench_pair pair = {0};
+    int status = BENCH_FAILED;
+    l = (struct bench_load){
+        .link.backend = backend, .sessions = (uint32_t)sessions, .slots = (uint32_t)slots};
+    sl_codec_parse(codec, &l.codec);
+    if (bench_load_make(&l, payload, err, cap) != 0)
+        return BENCH_USAGE;
+    int ret = bench_link_prepare(&l.link, err, cap);
+    if (ret == -ENOTSUP || ret == -EPERM)
+        return BENCH_SKIPPED;
+    if (ret != 0)
+        return BENCH_FAILED;
+    ret = bench_pair_start(&pair, bench_sender, &l);
+    if (ret != 0)
+        snprintf(err, cap, "cannot start the sender: %s", strerror(-ret));
+    else if (bench_receiver_make(&r, &l, &pair, err, cap) == 0 && bench_receiver_open(&r, err, cap) == 0)
+        status = measure(&r, result, err, cap);
+    bench_pair_end(&pair);
+    bench_receiver_free(&r);
+    bench_link_remove(&l.link);
+    return status;
+}
+
+const struct bench_verb bench_ingest = {
+    .name = "ingest",
+    .summary = "packets into slots: all the receiver's work, against the bare loop",
+    .about = "A sender process with real sessions; the receiver does all its work (full), or receives and "
+             "opens into the\n"
+             "same slots and nothing else (bare). Both alternate. Cycles are those of the receiver's turns "
+             "that moved\n"
+             "a packet; stages{} splits them, measured in rounds of their own.\n",
+    .examples = "  sluice-bench ingest\n"
+                "  sluice-bench ingest --payload 8900 --sessions 64 --json\n",
+    .options = options,
+    .run = run,
+};

@@ -1,0 +1,49 @@
+/* The receiving process: the whole path on a real data lcore (full), or the bare loop over the same port,
+ * packets and slots. Each runs for a while with the sender in the phase that belongs to it. */
+#pragma once
+
+#include "dataplane/ingest/ingest.h"
+#include "dataplane/ingest/slot_table.h"
+#include "tests/bench/bare.h"
+#include "tests/bench/meter.h"
+#include "tests/bench/pair.h"
+
+struct bench_round {
+    struct bench_turns turns;
+    double seconds;               /* of the wall, within the phase */
+    uint64_t packets, bytes;      /* DATA packets and their tensor bytes that came in that time */
+    double cycles_per_packet;     /* of busy turns, a DATA packet */
+    double cycles_per_packet_raw; /* interrupted turns included */
+};
+
+struct bench_receiver {
+    struct bench_load *load;
+    struct bench_pair *pair;
+    struct sl_port *port;
+    struct bench_meter meter;
+    struct sl_endpoint *endpoint;
+    struct sl_ingest *ingest;
+    struct sl_slots *slots;
+    struct sl_ring_spsc *ready, *returned;
+    struct bench_bare bare;
+    uint8_t **slot_of_session; /* BARE */
+    uint8_t *tensor;
+    bool consumer_thread;            /* the trainer has a CPU of its own */
+    uint32_t consumer_stop;          /* atomic */
+    uint64_t consumed, wrong;        /* messages; those whose ends are not the tensor's */
+    uint64_t bare_taken, bare_wrong; /* packets in all; tags that were wrong */
+};
+
+/* Everything but the port. */
+int bench_receiver_make(
+    struct bench_receiver *, struct bench_load *, struct bench_pair *, char *err, size_t cap);
+int bench_receiver_open(struct bench_receiver *, char *err, size_t cap); /* the port; waits for the link */
+void bench_receiver_free(struct bench_receiver *);
+
+int bench_receiver_full(
+    struct bench_receiver *, double seconds, bool staged, struct bench_round *, char *err, size_t cap);
+/* open false: packets are received and given back unopened. */
+int bench_receiver_bare(
+    struct bench_receiver *, double seconds, bool open, struct bench_round *, char *err, size_t cap);
+/* Cycles a packet of opening alone, over as many buffers as a ring holds. */
+double bench_receiver_aead(struct bench_receiver *, double seconds);

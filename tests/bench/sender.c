@@ -1,0 +1,265 @@
+#include "tests/bench/sender.h"
+
+#include "dataplane/io/lcore/lcore.h"
+#include "tests/bench/bare.h"
+#include "tests/bench/machine.h"
+#include "tests/bench/meter.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum {
+    BURST = 32,
+    IN_FLIGHT_MOST = 384, /* BARE: three quarters of a ring */
+    AHEAD = 2,            /* steps that a session has asked for at a time */
+};
+
+struct session {
+    uint64_t step;
+    uint64_t open[AHEAD]; /* steps asked for and not yet over; 0: none */
+    uint32_t granted;     /* highest grant answered */
+};
+
+struct sender {
+    struct bench_shared *shared;
+    const struct bench_load *load;
+    struct sl_port *port;
+    struct bench_meter meter;
+    struct sl_endpoint *endpoint;
+    struct bench_bare bare;
+    struct session *sessions;
+    uint8_t *tensor;
+    uint64_t now, outstanding; /* steps of all sessions */
+    uint32_t *asking, n_asking;
+};
+
+/* ---- the devices' sink ---- */
+
+static const uint8_t *source(void *sink, uint32_t session, uint32_t grant, uint32_t unit0, uint32_t n)
+{
+    return ((struct sender *)sink)->tensor + (size_t)unit0 * SL_UNIT_BYTES;
+}
+
+static void done(void *sink, uint32_t session, uint32_t grant, enum sl_done why)
+{
+}
+
+/* Frames may come twice: only the first ends the step. */
+static bool over(struct sender *s, uint32_t session, uint64_t step)
+{
+    for (unsigned i = 0; i < AHEAD; i++) {
+        if (s->sessions[session].open[i] != step)
+            continue;
+        s->sessions[session].open[i] = 0;
+        s->outstanding--;
+        s->asking[s->n_asking++] = session;
+        return true;
+    }
+    return false;
+}
+
+static void frame(void *sink, uint32_t session, const struct sl_frame *f, uint64_t now)
+{
+    struct sender *s = sink;
+    switch (f->type) {
+    case SL_FRAME_GRANT:
+        if (f->grant.index <= s->sessions[session].granted)
+            return;
+        s->sessions[session].granted = f->grant.index;
+        sl_endpoint_send(s->endpoint, session, f->grant.index, s->load->grid.n_units, s->now);
+        return;
+    case SL_FRAME_RESULT:
+        s->shared->messages += over(s, session, f->result.step);
+        return;
+    case SL_FRAME_STEP_LOST:
+        s->shared->steps_lost += over(s, session, f->step_lost.step);
+        return;
+    default:
+        return;
+    }
+}
+
+static const struct sl_sink_ops sink_ops = {.source = source, .done = done, .frame = frame};
+
+/* ---- FULL: on the data lcore ---- */
+
+static bool ask(struct sender *s, uint32_t session)
+{
+    struct sl_frame f = {.type = SL_FRAME_REQUEST};
+    f.request = bench_load_request(s->load, s->sessions[session].step + 1);
+    if (sl_endpoint_frame(s->endpoint, session, &f, s->now) != 0)
+        return false;
+    s->sessions[session].open[s->sessions[session].open[0] == 0 ? 0 : 1] = f.request.step;
+    s->sessions[session].step++;
+    s->outstanding++;
+    return true;
+}
+
+static void poll(void *app, uint64_t now)
+{
+    struct sender *s = app;
+    s->now = now;
+    if (bench_phase(s->shared) != BENCH_FULL) {
+        if (s->outstanding == 0)
+            bench_phase_reached(s->shared, BENCH_DRAIN);
+        return;
+    }
+    while (s->n_asking != 0 && ask(s, s->asking[s->n_asking - 1]))
+        s->n_asking--;
+}
+
+static const struct sl_lcore_ops lcore_ops = {.poll = poll};
+
+static void nap(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+}
+
+static int run_full(struct sender *s)
+{
+    struct sl_lcore *lcore;
+    struct sl_lcore_config c = {.queue = &s->meter.queue,
+        .endpoint = s->endpoint,
+        .poll = SL_POLL_BUSY,
+        .ops = &lcore_ops,
+        .app = s,
+        .cpu = s->load->cpu[BENCH_SENDER]};
+    bench_meter_begin(&s->meter);
+    int ret = sl_lcore_start(&c, &lcore, s->shared->err, sizeof(s->shared->err));
+    if (ret != 0)
+        return ret;
+    bench_phase_reached(s->shared, BENCH_FULL);
+    while (bench_phase(s->shared) == BENCH_FULL)
+        nap();
+    while (__atomic_load_n(&s->shared->at, __ATOMIC_ACQUIRE) != BENCH_DRAIN &&
+           bench_phase(s->shared) != BENCH_QUIT)
+        nap();
+    /* the last acknowledgements leave within the delayed ACK's time */
+    nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+    sl_lcore_stop(lcore);
+    s->shared->cycles += s->meter.turns.cycles;
+    s->shared->packets += s->meter.turns.packets_tx;
+    return 0;
+}
+
+/* ---- BARE ---- */
+
+static int run_bare(struct sender *s)
+{
+    struct sl_queue *q = &s->meter.queue;
+    struct sl_dgram d[BURST];
+    uint64_t sent = 0;
+    int ret = sl_queue_enter(q, s->shared->err, sizeof(s->shared->err));
+    if (ret != 0)
+        return ret;
+    bench_pin(s->load->cpu[BENCH_SENDER]);
+    bench_phase_reached(s->shared, BENCH_BARE);
+    while (bench_phase(s->shared) == BENCH_BARE) {
+        unsigned n = sl_queue_rx(q, d, BURST); /* nobody answers; the port wants to be asked */
+        sl_queue_free(q, d, n);
+        if (sl_queue_rests(q) ||
+            sent - __atomic_load_n(&s->shared->taken, __ATOMIC_ACQUIRE) > IN_FLIGHT_MOST - BURST ||
+            sl_queue_alloc(q, d, BURST) != BURST)
+            continue;
+        for (unsigned i = 0; i < BURST; i++) {
+            d[i].len = bench_bare_seal(&s->bare, s->tensor, d[i].data);
+            d[i].ecn = 0;
+            d[i].src = bench_link_addr(&s->load->link, BENCH_SENDER);
+            d[i].dst = bench_link_addr(&s->load->link, BENCH_RECEIVER);
+        }
+        sent += sl_queue_tx(q, d, BURST);
+    }
+    sl_queue_leave(q);
+    return 0;
+}
+
+/* ---- */
+
+static void publish(struct sender *s)
+{
+    struct sl_port_stats p;
+    struct sl_endpoint_stats e;
+    sl_port_stats(s->port, &p);
+    sl_endpoint_stats(s->endpoint, &e);
+    uint64_t other = 0;
+    for (unsigned i = 0; i < SL_PORT_DROP_COUNT; i++)
+        if (i == SL_PORT_TX_FULL || i == SL_PORT_LINK_DOWN)
+            other += i == SL_PORT_LINK_DOWN ? p.drops[i] : 0;
+    s->shared->tx_packets = p.tx_packets;
+    s->shared->tx_full = p.drops[SL_PORT_TX_FULL];
+    s->shared->tx_other = other;
+    s->shared->offered = p.tx_packets + s->shared->tx_full + other;
+    s->shared->retransmits = e.retransmits;
+}
+
+static int serve(struct sender *s)
+{
+    for (;;) {
+        publish(s);
+        bench_phase_reached(s->shared, BENCH_IDLE);
+        int ret = 0;
+        switch (bench_phase(s->shared)) {
+        case BENCH_FULL:
+            ret = run_full(s);
+            break;
+        case BENCH_BARE:
+            ret = run_bare(s);
+            break;
+        case BENCH_QUIT:
+            return 0;
+        default:
+            nap();
+        }
+        if (ret != 0)
+            return ret;
+    }
+}
+
+static int make(struct sender *s)
+{
+    const struct bench_load *l = s->load;
+    char *err = s->shared->err;
+    size_t cap = sizeof(s->shared->err);
+    struct sl_endpoint_config c = {.max_sessions = l->sessions,
+        .max_sends = l->sessions * 4,
+        .max_message_units = l->grid.n_units,
+        .window_packets = l->window};
+    s->tensor = bench_load_tensor(l);
+    s->sessions = calloc(l->sessions, sizeof(*s->sessions));
+    s->asking = calloc((size_t)l->sessions * AHEAD, sizeof(*s->asking));
+    int ret = s->tensor == NULL || s->sessions == NULL || s->asking == NULL ? -ENOMEM
+                                                                            : bench_bare_init(&s->bare, l);
+    if (ret == 0)
+        ret = sl_endpoint_create(&c, &sink_ops, s, &s->endpoint);
+    for (uint32_t i = 0; i < l->sessions && ret == 0; i++) {
+        struct sl_session_config sc = bench_load_session(l, BENCH_SENDER, i);
+        ret = sl_endpoint_open(s->endpoint, &sc, bench_now_ns());
+        for (unsigned k = 0; k < AHEAD; k++)
+            s->asking[s->n_asking++] = i;
+    }
+    if (ret != 0) {
+        snprintf(err, cap, "sender's sessions: %s", strerror(-ret));
+        return ret;
+    }
+    ret = bench_link_open(&((struct bench_load *)(uintptr_t)l)->link, BENCH_SENDER, &s->port, err, cap);
+    if (ret == 0)
+        bench_meter_init(&s->meter, sl_port_queue(s->port, 0));
+    return ret;
+}
+
+int bench_sender(struct bench_shared *shared, void *load)
+{
+    static struct sender s;
+    s.shared = shared;
+    s.load = load;
+    int ret = make(&s);
+    if (ret == 0)
+        ret = serve(&s);
+    if (s.port != NULL)
+        bench_link_close(s.port);
+    sl_endpoint_free(s.endpoint);
+    return ret != 0;
+}
