@@ -25,6 +25,8 @@ struct sl_gate {
     bool (*work)(void *); /* on the interrupt thread, once a pass; returns whether the link is up */
     void (*end)(void *);
     void *ctx;
+    int watch_fd; /* set by `work`: the peer's connection, whose news end the parking early; -1: none */
+    int stop_fd;
     uint64_t pass_from_ns;                 /* when the running pass began; interrupt thread */
     uint64_t passes, pass_ns, pass_max_ns; /* atomic counters */
 };

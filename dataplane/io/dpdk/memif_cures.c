@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 static _Thread_local bool interrupt_thread;
+static _Thread_local int control_fd = -1;
 
 static void *next_of(const char *name, void **cache)
 {
@@ -34,6 +35,8 @@ ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
     ssize_t (*libc)(int, const struct msghdr *, int);
     *(void **)&libc = next_of("sendmsg", &cache);
     ssize_t n = libc(fd, m, flags);
+    if (interrupt_thread)
+        control_fd = fd;
     if (n < 0 && interrupt_thread && (errno == EPIPE || errno == ECONNRESET)) {
         n = 0;
         for (size_t i = 0; i < m->msg_iovlen; i++)
@@ -54,4 +57,9 @@ int sl_memif_cures_check(void)
 void sl_memif_cures_this_thread(void)
 {
     interrupt_thread = true;
+}
+
+int sl_memif_control_fd(void)
+{
+    return control_fd;
 }

@@ -19,3 +19,6 @@
 int sl_memif_cures_check(void);
 /* On EAL's interrupt thread: cure 2 is for it alone. */
 void sl_memif_cures_this_thread(void);
+/* On that thread: the socket of the last message that the driver sent, so that of its peer while the link is
+ * up; -1: none was sent. */
+int sl_memif_control_fd(void);

@@ -81,6 +81,7 @@ static bool watch_link(void *ctx)
         __atomic_store_n(&p->down_since_ns, now_ns(), __ATOMIC_RELAXED);
     }
     __atomic_store_n(&p->link_up, up, __ATOMIC_RELEASE);
+    p->gate.watch_fd = up ? sl_memif_control_fd() : -1;
     if (!up && p->memif && p->client)
         connect_client(p);
     return up;
