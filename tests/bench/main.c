@@ -8,7 +8,11 @@
 #include <string.h>
 #include <time.h>
 
-static const struct bench_verb *const verbs[] = {&bench_ingest, &bench_handoff};
+static const struct bench_verb *const verbs[] = {
+    &bench_ingest,
+    &bench_handoff,
+    &bench_latency,
+};
 enum { N_VERBS = sizeof(verbs) / sizeof(verbs[0]) };
 
 static void usage(FILE *f)

@@ -8,8 +8,9 @@
 #include <unistd.h>
 
 /* How long the interrupt thread stays parked. A pass takes 0.1 ms on an idle host: every 20 ms it was what
- * made the latency's p99. So it comes once a second, but as soon as 20 ms after the last one when the peer has
- * said something or is gone (gate->watch_fd). While the link is down it looks for a peer every DOWN_US. */
+ * made the latency's p99. So it comes once a second, but as soon as 20 ms after the last one when the peer
+ * has said something or is gone (gate->watch_fd). While the link is down it looks for a peer every DOWN_US.
+ */
 enum {
     PARKED_MIN_MS = 20,
     PARKED_MAX_MS = 1000,
@@ -17,6 +18,7 @@ enum {
     ANSWER_US = 50,
     AGAIN_US = 100,
     UNPARKED_US = 100000,
+    LAST_READ_US = 20000, /* for the peer to read what lies in its ring: `end` takes the memory away */
 };
 enum { STOP_WITHIN_MS = 2000 };
 
@@ -71,6 +73,8 @@ static void park(struct sl_gate *g)
 static void shut(struct sl_gate *g)
 {
     bool parks = g->parks;
+    if (parks)
+        sleep_us(LAST_READ_US);
     g->end(g->ctx);
     __atomic_store_n(&g->state, SL_GATE_SHUT, __ATOMIC_RELEASE);
     while (parks)
