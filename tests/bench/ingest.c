@@ -32,12 +32,13 @@ static const struct bench_option options[] = {
 };
 
 struct series {
-    struct bench_sample cycles, raw, gbps, mpps, burst;
+    struct bench_sample cycles, mean, raw, gbps, mpps, burst;
 };
 
 static int series_init(struct series *s)
 {
     int ret = bench_sample_init(&s->cycles, rounds);
+    ret = ret != 0 ? ret : bench_sample_init(&s->mean, rounds);
     ret = ret != 0 ? ret : bench_sample_init(&s->raw, rounds);
     ret = ret != 0 ? ret : bench_sample_init(&s->gbps, rounds);
     ret = ret != 0 ? ret : bench_sample_init(&s->mpps, rounds);
@@ -49,6 +50,7 @@ static void series_add(struct series *s, const struct bench_round *r)
     if (r->seconds <= 0 || r->turns.turns == 0)
         return;
     bench_sample_add(&s->cycles, r->cycles_per_packet);
+    bench_sample_add(&s->mean, r->cycles_per_packet_mean);
     bench_sample_add(&s->raw, r->cycles_per_packet_raw);
     bench_sample_add(&s->gbps, (double)r->bytes * 8e-9 / r->seconds);
     bench_sample_add(&s->mpps, (double)r->packets * 1e-6 / r->seconds);
@@ -58,6 +60,7 @@ static void series_add(struct series *s, const struct bench_round *r)
 static void series_free(struct series *s)
 {
     bench_sample_free(&s->cycles);
+    bench_sample_free(&s->mean);
     bench_sample_free(&s->raw);
     bench_sample_free(&s->gbps);
     bench_sample_free(&s->mpps);
@@ -68,6 +71,7 @@ static void series_json(cJSON *to, const char *name, struct series *s)
 {
     cJSON *j = cJSON_AddObjectToObject(to, name);
     cJSON_AddItemToObject(j, "cycles_per_packet", bench_sample_json(&s->cycles));
+    cJSON_AddNumberToObject(j, "cycles_per_packet_mean", bench_sample_median(&s->mean));
     cJSON_AddNumberToObject(j, "cycles_per_packet_with_interrupted_turns", bench_sample_median(&s->raw));
     cJSON_AddNumberToObject(j, "gbps", bench_sample_median(&s->gbps));
     cJSON_AddNumberToObject(j, "mpps", bench_sample_median(&s->mpps));

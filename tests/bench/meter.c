@@ -9,7 +9,8 @@ enum {
     INTERRUPTED_CYCLES_A_PACKET = 16384,
     INTERRUPTED_CYCLES = 100000,
     WAIT_LEAST = 64,
-    WAIT_MOST = 100000
+    WAIT_MOST = 100000,
+    WINDOWS = 1 << 15
 };
 
 static const char *const names[BENCH_STAGES] = {
@@ -55,6 +56,12 @@ static void close_turn(struct bench_meter *m, uint64_t now)
         t->cycles += took;
         t->packets_rx += m->rx;
         t->packets_tx += m->tx;
+        m->window_cycles += took;
+        m->window_packets += m->rx;
+        if (m->window_packets >= BENCH_WINDOW_PACKETS) {
+            bench_sample_add(&m->windows, (double)m->window_cycles / (double)m->window_packets);
+            m->window_cycles = m->window_packets = 0;
+        }
         for (unsigned i = 0; i < BENCH_STAGES; i++)
             t->stage[i] += m->stage[i];
     }
@@ -138,7 +145,7 @@ static void sleep_for(struct sl_queue *q, uint64_t ns)
     sl_queue_sleep(((struct bench_meter *)q)->inner, ns);
 }
 
-void bench_meter_init(struct bench_meter *m, struct sl_queue *inner)
+int bench_meter_init(struct bench_meter *m, struct sl_queue *inner)
 {
     static const struct sl_port_ops ops = {.enter = enter,
         .leave = leave,
@@ -149,11 +156,19 @@ void bench_meter_init(struct bench_meter *m, struct sl_queue *inner)
         .rests = rests,
         .sleep = sleep_for};
     *m = (struct bench_meter){.queue.ops = &ops, .inner = inner};
+    return bench_sample_init(&m->windows, WINDOWS);
+}
+
+void bench_meter_free(struct bench_meter *m)
+{
+    bench_sample_free(&m->windows);
 }
 
 void bench_meter_begin(struct bench_meter *m)
 {
     memset(&m->turns, 0, sizeof(m->turns));
+    bench_sample_clear(&m->windows);
+    m->window_cycles = m->window_packets = 0;
     m->began = 0;
     m->rx = m->tx = 0;
 }

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "dataplane/io/lcore/port.h"
+#include "tests/bench/sample.h"
 
 enum bench_stage {
     BENCH_RECEIVE,     /* the port's rx */
@@ -42,9 +43,15 @@ struct bench_meter {
     unsigned rx, tx; /* in this turn */
     uint64_t stage[BENCH_STAGES];
     struct bench_turns turns; /* read it while the lcore does not run */
+    /* Cycles a packet of successive windows of BENCH_WINDOW_PACKETS: long enough to hold whole messages and
+     * their acknowledgements, short enough that most are undisturbed on a busy host. */
+    struct bench_sample windows;
+    uint64_t window_cycles, window_packets;
 };
+enum { BENCH_WINDOW_PACKETS = 4096 };
 
-void bench_meter_init(struct bench_meter *, struct sl_queue *inner);
+int bench_meter_init(struct bench_meter *, struct sl_queue *inner); /* -ENOMEM */
+void bench_meter_free(struct bench_meter *);
 void bench_meter_begin(struct bench_meter *); /* counts from zero; on no turn */
 void bench_meter_end(struct bench_meter *);   /* closes the last turn */
 /* The time since the last mark belongs to `stage`. */

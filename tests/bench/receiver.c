@@ -12,7 +12,7 @@
 #include <string.h>
 
 enum { RING = 1024, POP = 32, GATHER = 32, BUFFERS = 512, LINK_WITHIN_S = 20 };
-static const uint64_t expiry_ns = 2000000000u;
+static const uint64_t expiry_ns = 2000000000u, rest_within_ns = 1000000000u;
 static const double settle_s = 0.02; /* of a phase that is not measured by the wall */
 
 /* ---- the trainer's place ---- */
@@ -119,12 +119,29 @@ static int fail(char *err, size_t cap, const struct bench_receiver *r, int ret, 
     return ret;
 }
 
-static void sum_up(struct bench_round *out, const struct bench_turns *t, double data_share)
+/* Until all that the sender's port took has come out of ours, or would have. */
+static void await_rest(struct bench_receiver *r)
 {
+    uint64_t until = bench_now_ns() + rest_within_ns, came = 0;
+    do {
+        struct sl_port_stats p;
+        sl_port_stats(r->port, &p);
+        came = p.rx_packets;
+        for (unsigned i = SL_PORT_NOT_IPV4_UDP; i <= SL_PORT_BAD_CHECKSUM; i++)
+            came += p.drops[i];
+    } while (came < r->pair->shared->tx_packets && bench_now_ns() < until && bench_sleep(0.0002));
+}
+
+static void sum_up(struct bench_round *out, struct bench_meter *m, double data_share)
+{
+    const struct bench_turns *t = &m->turns;
     out->turns = *t;
     double packets = (double)t->packets_rx * data_share,
            all = packets + (double)t->interrupted_packets * data_share;
-    out->cycles_per_packet = packets > 0 ? (double)t->cycles / packets : 0;
+    double mean = packets > 0 ? (double)t->cycles / packets : 0,
+           window = bench_sample_median(&m->windows) / data_share;
+    out->cycles_per_packet = window > 0 ? window : mean;
+    out->cycles_per_packet_mean = mean;
     out->cycles_per_packet_raw = all > 0 ? (double)(t->cycles + t->interrupted_cycles) / all : 0;
 }
 
@@ -159,6 +176,7 @@ int bench_receiver_full(
         out->packets = out->bytes / ((uint64_t)r->load->fragment_units * SL_UNIT_BYTES);
     }
     int drained = bench_pair_ask(r->pair, BENCH_DRAIN);
+    await_rest(r);
     sl_lcore_stop(lcore);
     __atomic_store_n(&r->consumer_stop, 1, __ATOMIC_RELEASE);
     if (r->consumer_thread)
@@ -166,7 +184,7 @@ int bench_receiver_full(
     bench_meter_end(&r->meter);
     sl_endpoint_stats(r->endpoint, &after);
     uint64_t all = after.packets_rx - before.packets_rx, data = after.delivered_data - before.delivered_data;
-    sum_up(out, &r->meter.turns, all != 0 ? (double)data / (double)all : 1);
+    sum_up(out, &r->meter, all != 0 ? (double)data / (double)all : 1);
     ret = ret != 0 ? ret : drained;
     return ret != 0 ? fail(err, cap, r, ret, "full") : 0;
 }
@@ -231,11 +249,11 @@ int bench_receiver_bare(
         out->bytes = out->packets * r->load->fragment_units * SL_UNIT_BYTES;
     }
     int idle = bench_pair_ask(r->pair, BENCH_IDLE);
-    bench_sleep(settle_s); /* what is still in the rings */
+    await_rest(r);
     __atomic_store_n(&b.stop, 1, __ATOMIC_RELEASE);
     pthread_join(thread, NULL);
     bench_meter_end(&r->meter);
-    sum_up(out, &r->meter.turns, 1);
+    sum_up(out, &r->meter, 1);
     r->bare_taken += b.taken;
     r->bare_wrong += b.taken - b.right;
     if (b.status != 0) {
@@ -395,7 +413,11 @@ int bench_receiver_open(struct bench_receiver *r, char *err, size_t cap)
     int ret = bench_link_open(&r->load->link, BENCH_RECEIVER, &r->port, err, cap);
     if (ret != 0)
         return ret;
-    bench_meter_init(&r->meter, sl_port_queue(r->port, 0));
+    ret = bench_meter_init(&r->meter, sl_port_queue(r->port, 0));
+    if (ret != 0) {
+        snprintf(err, cap, "out of memory");
+        return ret;
+    }
     r->meter.gather = GATHER;
     ret = await_link(r, err, cap);
     if (ret != 0)
@@ -413,6 +435,7 @@ void bench_receiver_free(struct bench_receiver *r)
     sl_slots_free(r->slots);
     sl_ring_spsc_free(r->ready);
     sl_ring_spsc_free(r->returned);
+    bench_meter_free(&r->meter);
     if (r->bare.keys != NULL)
         bench_bare_free(&r->bare);
     free(r->slot_of_session);

@@ -10,10 +10,11 @@
 
 struct bench_round {
     struct bench_turns turns;
-    double seconds;               /* of the wall, within the phase */
-    uint64_t packets, bytes;      /* DATA packets and their tensor bytes that came in that time */
-    double cycles_per_packet;     /* of busy turns, a DATA packet */
-    double cycles_per_packet_raw; /* interrupted turns included */
+    double seconds;          /* of the wall, within the phase */
+    uint64_t packets, bytes; /* DATA packets and their tensor bytes that came in that time */
+    /* Cycles of busy turns, a DATA packet: the median over windows of some thousand packets (bench_meter),
+     * which a short disturbance does not move; the mean; and that with the interrupted turns. */
+    double cycles_per_packet, cycles_per_packet_mean, cycles_per_packet_raw;
 };
 
 struct bench_receiver {

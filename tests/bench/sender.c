@@ -246,7 +246,7 @@ static int make(struct sender *s)
     }
     ret = bench_link_open(&((struct bench_load *)(uintptr_t)l)->link, BENCH_SENDER, &s->port, err, cap);
     if (ret == 0)
-        bench_meter_init(&s->meter, sl_port_queue(s->port, 0));
+        ret = bench_meter_init(&s->meter, sl_port_queue(s->port, 0));
     return ret;
 }
 
