@@ -15,6 +15,11 @@ const struct sl_class_config *sl_fleet_class(const struct sl_fleet *f, uint32_t 
     return &f->material.experiment->fleet[sl_experiment_class_of(f->material.experiment, phone)];
 }
 
+const char *sl_fleet_edge(const struct sl_fleet *f)
+{
+    return f->options.edge ? f->options.edge : f->material.experiment->edge.control;
+}
+
 static void set_fault(struct sl_fleet *f, uint32_t i, struct sl_phone_config *c)
 {
     for (unsigned k = 0; k < f->options.n_faults; k++) {

@@ -4,6 +4,7 @@
 #include "dataplane/io/uring/loop.h"
 #include "device-sim/device/energy.h"
 #include "device-sim/device/phone.h"
+#include "device-sim/fleet/clock_offset.h"
 #include "device-sim/fleet/compute.h"
 #include "device-sim/fleet/material.h"
 #include "device-sim/fleet/options.h"
@@ -42,6 +43,7 @@ struct sl_fleet {
     struct sl_compute *compute;
     struct sl_metrics *metrics;
     struct sl_histogram *excess;
+    struct sl_clock_offset clock_offset; /* the edge's against ours */
     struct sl_control_config control_config;
     uint64_t start_ns, stopping_ns;
     uint32_t n_over;
@@ -64,7 +66,7 @@ extern const struct sl_phone_ops sl_fleet_phone_ops; /* `app` is the fleet */
 int sl_fleet_start(struct sl_fleet *, char *err, size_t err_cap);
 int sl_fleet_run(struct sl_fleet *, const volatile sig_atomic_t *signals); /* exit status */
 void sl_fleet_free(struct sl_fleet *);
-struct sl_loop *sl_fleet_loop(struct sl_fleet *);
+const char *sl_fleet_edge(const struct sl_fleet *); /* where the edge's control connection listens */
 const struct sl_class_config *sl_fleet_class(const struct sl_fleet *, uint32_t phone);
 
 /* report.c */

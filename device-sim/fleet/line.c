@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 static const uint64_t ms_ns = 1000000, second_ns = 1000000000;
@@ -94,8 +95,21 @@ static void established(void *app, struct sl_control *c)
     sl_phone_established(p, sl_session_id(0, p->cfg.index, random));
 }
 
+static uint64_t real_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 static void message(void *app, struct sl_control *c, const Sluice__Envelope *e)
 {
+    struct sl_fleet *f = app;
+
+    if (e->body_case == SLUICE__ENVELOPE__BODY_HEARTBEAT_ACK)
+        sl_clock_offset_add(&f->clock_offset, e->heartbeat_ack->sent_ns, e->heartbeat_ack->received_ns,
+            e->heartbeat_ack->answered_ns, real_ns());
     sl_phone_message(sl_control_user(c), e, sl_loop_now_ns());
 }
 
@@ -115,14 +129,14 @@ static void schedule_retry(struct sl_fleet *f, uint32_t i, const char *text)
     if (now - l->lost_ns >= patience_s * second_ns) {
         snprintf(f->phone[i].reason, sizeof(f->phone[i].reason),
             "gave up after %llu s without the edge at %.120s; start sluice-edge with the same file and --run",
-            (unsigned long long)patience_s, f->material.experiment->edge.control);
+            (unsigned long long)patience_s, sl_fleet_edge(f));
         f->phone[i].state = SL_PHONE_ENDED;
         end_line(f, i);
         return;
     }
     if (!f->said_waiting && !f->interrupted)
         fprintf(stderr, "sluice-sim: waiting for the edge at %s (%s); gives up after %llu s\n",
-            f->material.experiment->edge.control, text, (unsigned long long)patience_s);
+            sl_fleet_edge(f), text, (unsigned long long)patience_s);
     f->said_waiting = true;
     l->backoff_ns = l->backoff_ns ? 2 * l->backoff_ns : BACKOFF_FIRST_MS * ms_ns;
     if (l->backoff_ns > BACKOFF_LAST_MS * ms_ns)
@@ -154,8 +168,8 @@ static const struct sl_control_ops control_ops = {
 static void connect_phone(struct sl_fleet *f, uint32_t i)
 {
     struct sl_line *l = &f->line[i];
-    int rc = sl_loop_connect(f->loop, f->material.experiment->edge.control, l->tls, &f->control_config,
-        &control_ops, f, &f->phone[i], &l->control);
+    int rc = sl_loop_connect(
+        f->loop, sl_fleet_edge(f), l->tls, &f->control_config, &control_ops, f, &f->phone[i], &l->control);
 
     l->retry_ns = 0;
     if (rc) {
@@ -191,6 +205,7 @@ static void heartbeat(struct sl_fleet *f, uint32_t i, uint64_t now_ns)
 
     sl_plane_phone(f->plane, i, &data);
     sl_report_energy(f, i, now_ns, &energy);
+    h.sent_ns = real_ns();
     h.battery = energy.battery;
     h.energy_j = energy.total_j;
     h.bytes_up = data.bytes_up;

@@ -11,7 +11,7 @@ const char sl_sim_help[] =
     "half of the model\n"
     "is really computed, its time and energy are those of the modelled phone.\n"
     "\n"
-    "usage: sluice-sim --experiment FILE --run DIR [--pki DIR] [--json]\n"
+    "usage: sluice-sim --experiment FILE --run DIR [--pki DIR] [--edge ADDRESS:PORT] [--json]\n"
     "       sluice-sim --experiment FILE --run DIR --calibrate [--json]\n"
     "\n"
     "  --experiment FILE   the experiment; sluice-edge reads the same file\n"
@@ -19,6 +19,8 @@ const char sl_sim_help[] =
     "memif.sock\n"
     "  --pki DIR           ca.pem and device-NNNNN.{pem,key} as scripts/pki makes them (default: DIR/pki of "
     "--run)\n"
+    "  --edge ADDRESS:PORT where the edge listens for control connections (default: edge.control of the "
+    "experiment)\n"
     "  --json              print the result as JSON\n"
     "  --calibrate         measure this host's time for a step of each class, say how many phones it can "
     "carry, and end\n"
@@ -61,8 +63,9 @@ int sl_sim_options_parse(int argc, char **argv, struct sl_sim_options *o, char *
 {
     static const struct option longs[] = {{"experiment", required_argument, NULL, 'e'},
         {"run", required_argument, NULL, 'r'}, {"pki", required_argument, NULL, 'p'},
-        {"json", no_argument, NULL, 'j'}, {"calibrate", no_argument, NULL, 'c'},
-        {"fault", required_argument, NULL, 'f'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+        {"edge", required_argument, NULL, 'E'}, {"json", no_argument, NULL, 'j'},
+        {"calibrate", no_argument, NULL, 'c'}, {"fault", required_argument, NULL, 'f'},
+        {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
     int c;
 
     memset(o, 0, sizeof(*o));
@@ -78,6 +81,9 @@ int sl_sim_options_parse(int argc, char **argv, struct sl_sim_options *o, char *
             break;
         case 'p':
             o->pki = optarg;
+            break;
+        case 'E':
+            o->edge = optarg;
             break;
         case 'j':
             o->json = true;

@@ -129,6 +129,20 @@ static uint64_t dropped(const struct sl_link_stats *s)
     return n;
 }
 
+/* What a time of the edge's log has to be set back by to be compared with ours. */
+static void report_clock(const struct sl_fleet *f, cJSON *end)
+{
+    int64_t offset;
+    uint64_t uncertainty;
+
+    if (!sl_clock_offset_best(&f->clock_offset, &offset, &uncertainty))
+        return;
+    cJSON *o = cJSON_AddObjectToObject(end, "edge_clock");
+    cJSON_AddNumberToObject(o, "ahead_ms", (double)offset * 1e-6);
+    cJSON_AddNumberToObject(o, "uncertainty_ms", (double)uncertainty * 1e-6);
+    cJSON_AddNumberToObject(o, "samples", (double)f->clock_offset.n);
+}
+
 cJSON *sl_report_end(struct sl_fleet *f)
 {
     struct sl_plane_totals t;
@@ -154,6 +168,7 @@ cJSON *sl_report_end(struct sl_fleet *f)
     cJSON_AddItemToObject(o, "up", link_json(&t.up));
     cJSON_AddItemToObject(o, "down", link_json(&t.down));
     cJSON_AddItemToObject(o, "endpoint", endpoint_json(&t.endpoint));
+    report_clock(f, o);
     cJSON_AddNumberToObject(o, "wall_s", (double)(sl_loop_now_ns() - f->start_ns) * ns);
     cJSON_AddStringToObject(o, "reason",
         f->interrupted  ? "interrupted"

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 
 static const char notice[] = "Splitting hides nothing by itself: target token ids are the text, and "
                              "activations can be inverted. Whoever runs the edge "
@@ -362,12 +363,21 @@ static void established(void *app, struct sl_control *control)
     (void)control; /* Hello comes next; the machine itself limits how long that takes */
 }
 
+static uint64_t real_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (uint64_t)t.tv_sec * SECOND_NS + (uint64_t)t.tv_nsec;
+}
+
 static void take_heartbeat(struct device *d, struct sl_control *control, const Sluice__Heartbeat *h)
 {
     d->battery = h->battery;
     d->energy_j = h->energy_j;
     Sluice__HeartbeatAck ack = SLUICE__HEARTBEAT_ACK__INIT;
     ack.seq_no = h->seq_no;
+    ack.sent_ns = h->sent_ns;
+    ack.received_ns = ack.answered_ns = real_ns(); /* answered at once */
     Sluice__Envelope envelope = SLUICE__ENVELOPE__INIT;
     envelope.body_case = SLUICE__ENVELOPE__BODY_HEARTBEAT_ACK;
     envelope.heartbeat_ack = &ack;

@@ -1,5 +1,5 @@
-/* Commands for dpdk-telemetry.py: a program's own answers, as JSON objects. They are called on DPDK's telemetry
- * thread, a client at a time, and may only read counters. */
+/* Commands for dpdk-telemetry.py: a program's own answers, as JSON objects. They are called on DPDK's
+ * telemetry thread, a client at a time, and may only read counters. */
 #pragma once
 
 #include <stddef.h>
@@ -14,7 +14,8 @@ struct sl_telemetry { /* an object being written */
  * null. */
 typedef int (*sl_telemetry_fn)(void *app, const char *params, struct sl_telemetry *out);
 
-/* "/sluice/..."; at most 16 commands a process, before clients come, for as long as it lives. -ENOSPC, -EINVAL. */
+/* "/sluice/..."; at most 16 commands a process, before clients come, for as long as it lives. -ENOSPC,
+ * -EINVAL. */
 int sl_telemetry_register(const char *command, const char *help, sl_telemetry_fn, void *app);
 
 /* What is too much for one object (256 members) is left out. Names: as JSON wants them, no escaping. */
