@@ -114,11 +114,20 @@ def _write_json(run_dir, name, value):
     os.replace(path + ".tmp", path)
 
 
+def _clock_ahead_s(run_dir):
+    """How far the edge's clock is ahead; 0 where it cannot be told from none (one host)."""
+    clock = _last(run_dir, "sim.jsonl", "end").get("edge_clock", {})
+    return clock["ahead_ms"] / 1e3 if clock and abs(clock["ahead_ms"]) > clock["uncertainty_ms"] else 0.0
+
+
 def merge_metrics(run_dir):
-    """Both programs' events in one file, by time."""
+    """Both programs' events in one file, by time: the simulator's clock, where the edge's is known to be another."""
     merged = []
+    ahead_s = _clock_ahead_s(run_dir)
     for source in ("edge", "sim"):
         for e in events(os.path.join(run_dir, source + ".jsonl")):
+            if source == "edge" and ahead_s and "t" in e:
+                e["t"] -= ahead_s
             merged.append({**e, "source": source})
     merged.sort(key=lambda e: e.get("t", 0))
     with open(os.path.join(run_dir, "metrics.jsonl"), "w", encoding="utf-8") as f:
@@ -192,7 +201,8 @@ def summarise(run_dir, experiment, calibration, central, wall_s):
         "packets_rx": end.get("packets_rx"), "drops": end.get("drops", {}),
         "retransmits": (end.get("retransmits") or 0) + sum(p.get("retransmits", 0) for p in phones),
         "latency_p99_ms": end.get("latency_p99_ms"), "host_bound": sim_end.get("host_bound"),
-        "calibration": calibration, "backend": start.get("backend"), "codec": start.get("codec"), "wall_s": round(wall_s, 1),
+        "calibration": calibration, "backend": start.get("backend"), "codec": start.get("codec"),
+        "edge_clock": sim_end.get("edge_clock"), "wall_s": round(wall_s if wall_s is not None else end.get("wall_s") or 0, 1),
         "phones": [{"id": p["id"], "class": p["class"], "cut": p["cut"], "energy_j": p["energy_j"], "bytes_up": p["bytes_up"],
                     "bytes_down": p["bytes_down"]} for p in phones],
     }
@@ -227,6 +237,10 @@ def text(s, run_dir):
     lines.append(f"trained         {s['steps']} steps, {s['tokens']} tokens, {_number(s['tokens_per_s'], 0)} tokens/s")
     lines.append(f"traffic         {s['bytes_up'] / 1e6:.2f} MB up, {s['bytes_down'] / 1e6:.2f} MB down, {s['retransmits']} retransmissions, "
                  f"message latency p99 {_number(s['latency_p99_ms'], 1)} ms")
+    clock = s.get("edge_clock")
+    if clock and abs(clock["ahead_ms"]) > clock["uncertainty_ms"]:
+        lines.append(f"clocks          the edge's is {clock['ahead_ms']:+.3f} ms ahead of the fleet's, known within "
+                     f"{clock['uncertainty_ms']:.3f} ms")
     lines += ["", f"{'phone':14}{'class':12}{'cut':>4}{'energy J':>10}{'up MB':>9}{'down MB':>9}"]
     for p in s["phones"]:
         lines.append(f"{p['id']:14}{p['class']:12}{p['cut']:>4}{p['energy_j']:>10.1f}{p['bytes_up'] / 1e6:>9.2f}{p['bytes_down'] / 1e6:>9.2f}")
