@@ -102,6 +102,10 @@ static inline void place_one(struct sl_ingest *in, struct sl_rx *rx)
         refuse(rx, SL_DROP_OFF_GRID);
         return;
     }
+    if (rx->coded != 0) {
+        refuse(rx, SL_DROP_BAD_CODING);
+        return;
+    }
     const unsigned found = look(e->bits, rx->unit0, rx->n_units);
     if (state != SL_GRANT_OPEN || found & HAVE_ALL) {
         rx->how = SL_SCRATCH;

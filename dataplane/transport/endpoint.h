@@ -33,6 +33,7 @@ struct sl_rx {
     uint8_t how, reason; /* enum sl_how, enum sl_drop */
     uint32_t session;    /* the endpoint's handle, not the wire's id */
     uint32_t grant, unit0, n_units;
+    uint16_t coded; /* bytes of a compressed fragment's plaintext: dst is not its final place; 0: the units themselves */
     uint64_t pn;
     uint8_t *dst;
 };
@@ -54,10 +55,15 @@ struct sl_sink_ops {
     /* For n DATA packets of known sessions, fresh packet numbers, not yet opened: claim units, set how, reason, dst. unit0 + n_units does
      * not wrap. n is 1 in the serial pass; SL_DEFER there is counted as no_memory. */
     void (*place)(void *sink, struct sl_rx *const *rx, unsigned n);
-    /* After the open of those with SL_PLACE or SL_SCRATCH: bit i of ok_mask = tag right. Mark, or release the claim. n <= 64. */
+    /* After the open of those with SL_PLACE or SL_SCRATCH: bit i of ok_mask = tag right. Mark, or release the claim. n <= 64. An
+     * authentic one whose content cannot be decoded is released too, and how set to SL_REFUSE: its number is spent, and it is counted
+     * as bad_coding. */
     void (*commit)(void *sink, struct sl_rx *const *rx, unsigned n, uint64_t ok_mask);
     /* Plaintext of units [unit0, unit0 + n) of an outgoing message, valid until the message is done. NULL: it has gone; done(CANCELLED). */
     const uint8_t *(*source)(void *sink, uint32_t session, uint32_t grant, uint32_t unit0, uint32_t n);
+    /* NULL, or: the n units at `units`, which source() gave, in fewer bytes at `out` (room for n * 64): returns how many, 0: as they
+     * are. Called anew for each packet. */
+    uint16_t (*compress)(void *sink, uint32_t session, const uint8_t *units, uint32_t unit0, uint32_t n, uint8_t *out);
     /* An outgoing message ended. Called exactly once for every successful sl_endpoint_send. */
     void (*done)(void *sink, uint32_t session, uint32_t grant, enum sl_done why);
     /* A REQUEST, GRANT, RESULT or STEP_LOST frame, each delivered at least once (repeats after lost acks are possible). */

@@ -45,6 +45,7 @@ static inline enum sl_drop check_session(struct sl_endpoint *ep, struct sl_rx *r
     rx->grant = h->grant;
     rx->unit0 = h->unit0;
     rx->n_units = h->n_units;
+    rx->coded = h->coded;
     rx->pn = h->pn;
     rx->how = SL_REFUSE;
     rx->reason = SL_DROP_NONE;
@@ -149,6 +150,11 @@ static unsigned open_data(struct sl_endpoint *ep, struct sl_rx *const *rx, const
     for (unsigned k = 0; k < m; k++) {
         if (!(ok >> k & 1)) {
             drop(ep, SL_DROP_BAD_TAG);
+            continue;
+        }
+        if (opened[k]->how == SL_REFUSE) { /* authentic, and of no use: as a bad frame */
+            count_authentic(&ep->sessions[opened[k]->session], opened[k], now_ns);
+            drop(ep, SL_DROP_BAD_CODING);
             continue;
         }
         if (opened[k]->how == SL_PLACE) {

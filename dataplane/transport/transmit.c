@@ -107,16 +107,26 @@ static bool send_fragment(struct sl_endpoint *ep, uint32_t session, uint32_t sen
         sl_session_finish_send(ep, session, send, SL_DONE_CANCELLED);
         return false;
     }
+    size_t plain_len = (size_t)n_units * SL_UNIT_BYTES;
+    uint16_t coded = 0;
+    if (ep->sink_ops->compress != NULL)
+        coded = ep->sink_ops->compress(ep->sink, session, plain, unit0, n_units, ep->scratch);
+    if (coded != 0) {
+        plain = ep->scratch;
+        plain_len = coded;
+    }
     uint64_t pn = take_number(s);
     struct packet p = {
         .header = {.type = SL_PACKET_DATA,
+            .flags = coded != 0 ? SL_FLAG_COMPRESSED : 0,
             .grant = m->grant,
             .session = s->peer_id,
             .pn = pn,
             .unit0 = unit0,
-            .n_units = (uint16_t)n_units},
+            .n_units = (uint16_t)n_units,
+            .coded = coded},
         .plain = plain,
-        .plain_len = (size_t)n_units * SL_UNIT_BYTES,
+        .plain_len = plain_len,
     };
     seal(ep, session, &p, tx);
     if (again) {

@@ -25,6 +25,7 @@ static const char *const drop_names[SL_DROP_COUNT] = {
     [SL_DROP_BAD_FRAME] = "bad_frame",
     [SL_DROP_KEY_EXHAUSTED] = "key_exhausted",
     [SL_DROP_NO_MEMORY] = "no_memory",
+    [SL_DROP_BAD_CODING] = "bad_coding",
 };
 
 const char *sl_drop_name(enum sl_drop drop)
@@ -42,11 +43,12 @@ enum sl_drop sl_header_decode(const uint8_t *p, size_t len, struct sl_header *h,
         return SL_DROP_VERSION;
     if (p[1] != SL_PACKET_FRAMES && p[1] != SL_PACKET_DATA)
         return SL_DROP_TYPE;
-    if (p[2] != 0 || p[3] != 0)
+    const uint8_t known = p[1] == SL_PACKET_DATA ? SL_FLAG_COMPRESSED : 0;
+    if ((p[2] & ~known) != 0 || p[3] != 0)
         return SL_DROP_RESERVED_BITS;
 
     h->type = p[1];
-    h->flags = 0;
+    h->flags = p[2];
     h->grant = sl_get32(p + 4);
     h->session = sl_get64(p + 8);
     h->pn = sl_get64(p + 16);
@@ -54,15 +56,18 @@ enum sl_drop sl_header_decode(const uint8_t *p, size_t len, struct sl_header *h,
         if (h->grant != 0)
             return SL_DROP_RESERVED_BITS;
         h->unit0 = 0;
-        h->n_units = 0;
+        h->n_units = h->coded = 0;
         *header_len = SL_HEADER_FRAMES_BYTES;
         return SL_DROP_NONE;
     }
     h->unit0 = sl_get32(p + 24);
     h->n_units = sl_get16(p + 28);
-    if (sl_get16(p + 30) != 0)
+    h->coded = sl_get16(p + 30);
+    const bool compressed = h->flags & SL_FLAG_COMPRESSED;
+    const size_t units = (size_t)h->n_units * SL_UNIT_BYTES, plain = compressed ? h->coded : units;
+    if (!compressed && h->coded != 0)
         return SL_DROP_RESERVED_BITS;
-    if (h->n_units == 0 || len != SL_HEADER_DATA_BYTES + (size_t)h->n_units * SL_UNIT_BYTES + SL_TAG_BYTES)
+    if (plain == 0 || (compressed && plain >= units) || len != SL_HEADER_DATA_BYTES + plain + SL_TAG_BYTES)
         return SL_DROP_LENGTH_MISMATCH;
     *header_len = SL_HEADER_DATA_BYTES;
     return SL_DROP_NONE;
@@ -81,7 +86,7 @@ size_t sl_header_encode(const struct sl_header *h, uint8_t *out)
         return SL_HEADER_FRAMES_BYTES;
     sl_put32(out + 24, h->unit0);
     sl_put16(out + 28, h->n_units);
-    sl_put16(out + 30, 0);
+    sl_put16(out + 30, h->coded);
     return SL_HEADER_DATA_BYTES;
 }
 

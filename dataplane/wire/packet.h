@@ -4,12 +4,13 @@
  *  +------+------+------+------+-------------+--------------------+--------------------+
  *  | ver  | type | flags| 0    | grant       | receiver's session | packet number      |   FRAMES: 24 bytes, grant = 0
  *  +------+------+------+------+-------------+--------------------+--------------------+
- *  | unit0       | n_units | 0 |                                                           DATA: 8 more, 32 bytes
+ *  | unit0       | n_units |coded|                                                         DATA: 8 more, 32 bytes
  *  +-------------+---------+---+
  *
  * The whole header is the AEAD's associated data; ciphertext and a 16-byte tag follow. The plaintext of a FRAMES packet is a
  * sequence of frames (frame.h); that of a DATA packet is exactly n_units units of 64 bytes of the granted message, so that the
- * open can write them to their final place. */
+ * open can write them to their final place; with SL_FLAG_COMPRESSED it is `coded` bytes, fewer than those units, of which an LZ4
+ * block makes them (lz4_block.h). Without the flag `coded` is 0. */
 #pragma once
 
 #include <stdbool.h>
@@ -27,6 +28,7 @@ enum {
     SL_DEFAULT_MTU = 1500,
 };
 
+enum { SL_FLAG_COMPRESSED = 0x02 }; /* DATA only */
 enum sl_packet_type { SL_PACKET_FRAMES = 0, SL_PACKET_DATA = 1 };
 
 struct sl_header {
@@ -35,6 +37,7 @@ struct sl_header {
     uint64_t session, pn;
     uint32_t unit0;   /* DATA */
     uint16_t n_units; /* DATA */
+    uint16_t coded;   /* DATA with SL_FLAG_COMPRESSED: bytes of the plaintext, below n_units * 64; else 0 */
 };
 
 /* Why a datagram was not taken up; every one has a counter. */
@@ -42,12 +45,13 @@ enum sl_drop {
     SL_DROP_NONE,
     SL_DROP_TOO_SHORT, SL_DROP_TOO_LONG, SL_DROP_VERSION, SL_DROP_TYPE, SL_DROP_RESERVED_BITS, SL_DROP_LENGTH_MISMATCH,
     SL_DROP_UNKNOWN_SESSION, SL_DROP_REPLAYED, SL_DROP_BAD_TAG, SL_DROP_NO_GRANT, SL_DROP_OFF_GRID, SL_DROP_BAD_FRAME,
-    SL_DROP_KEY_EXHAUSTED, SL_DROP_NO_MEMORY,
+    SL_DROP_KEY_EXHAUSTED, SL_DROP_NO_MEMORY, SL_DROP_BAD_CODING,
     SL_DROP_COUNT
 };
 const char *sl_drop_name(enum sl_drop); /* "too_short", ... : the key in logs and JSON */
 
-/* Checks and reads a header: length, version, type, reserved bits, and for DATA that the length is header + n_units * 64 + tag.
+/* Checks and reads a header: length, version, type, reserved bits, and for DATA that the length is header + n_units * 64 + tag, or
+ * header + coded + tag.
  * Returns SL_DROP_NONE and *header_len, or the reason. No other input than the bytes. */
 enum sl_drop sl_header_decode(const uint8_t *datagram, size_t len, struct sl_header *, size_t *header_len);
 /* Returns the header's length. */

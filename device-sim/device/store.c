@@ -302,6 +302,10 @@ static void place_one(struct sl_store *s, struct sl_rx *rx)
         refuse(rx, SL_DROP_OFF_GRID);
         return;
     }
+    if (rx->coded != 0) { /* only what goes up is compressed */
+        refuse(rx, SL_DROP_BAD_CODING);
+        return;
+    }
     if (test_bit(p->have, rx->unit0)) {
         rx->how = SL_SCRATCH;
         s->stats.fragments_scratch++;

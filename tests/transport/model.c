@@ -105,6 +105,28 @@ static void place(void *sink, struct sl_rx *const *rx, unsigned n)
     }
 }
 
+/* Whether a packet's plaintext, which lies at dst, is units of the message now. */
+static bool expand(const struct sl_rx *rx)
+{
+    if (rx->coded == 0)
+        return true;
+    if (rx->coded != MODEL_CODED || rx->dst[1] != MODEL_CODED_MARK)
+        return false;
+    memset(rx->dst, rx->dst[0], (size_t)rx->n_units * SL_UNIT_BYTES);
+    return true;
+}
+
+static uint16_t compress(
+    void *sink, uint32_t session, const uint8_t *units, uint32_t unit0, uint32_t n, uint8_t *out)
+{
+    for (size_t i = 1; i < (size_t)n * SL_UNIT_BYTES; i++)
+        if (units[i] != units[0])
+            return 0;
+    out[0] = units[0];
+    out[1] = MODEL_CODED_MARK;
+    return MODEL_CODED;
+}
+
 static void commit(void *sink, struct sl_rx *const *rx, unsigned n, uint64_t ok_mask)
 {
     struct model *m = sink;
@@ -115,6 +137,10 @@ static void commit(void *sink, struct sl_rx *const *rx, unsigned n, uint64_t ok_
             continue;
         struct model_message *g = model_in(m, rx[i]->session, rx[i]->grant);
         bool ok = ok_mask >> i & 1;
+        if (ok && !expand(rx[i])) {
+            rx[i]->how = SL_REFUSE;
+            ok = false;
+        }
         for (uint32_t u = rx[i]->unit0; u < rx[i]->unit0 + rx[i]->n_units; u++) {
             assert_int_equal(g->units[u], UNIT_CLAIMED);
             g->units[u] = ok ? UNIT_RECEIVED : UNIT_FREE;
@@ -159,7 +185,7 @@ static void frame(void *sink, uint32_t session, const struct sl_frame *f, uint64
 }
 
 const struct sl_sink_ops model_sink = {
-    .place = place, .commit = commit, .source = source, .done = done, .frame = frame};
+    .place = place, .commit = commit, .source = source, .compress = compress, .done = done, .frame = frame};
 
 void assert_accounts(const struct sl_endpoint *ep)
 {
@@ -233,6 +259,21 @@ uint16_t seal_data(struct sealer *s, uint64_t pn, uint32_t grant, uint32_t unit0
         .n_units = n_units};
     memset(plain, fill, (size_t)n_units * SL_UNIT_BYTES);
     return seal(s, &h, plain, (size_t)n_units * SL_UNIT_BYTES, out);
+}
+
+uint16_t seal_coded(
+    struct sealer *s, uint64_t pn, uint32_t grant, uint32_t unit0, uint8_t fill, uint8_t mark, uint8_t *out)
+{
+    const uint8_t plain[MODEL_CODED] = {fill, mark};
+    struct sl_header h = {.type = SL_PACKET_DATA,
+        .flags = SL_FLAG_COMPRESSED,
+        .grant = grant,
+        .session = s->peer,
+        .pn = pn,
+        .unit0 = unit0,
+        .n_units = MODEL_UNITS,
+        .coded = MODEL_CODED};
+    return seal(s, &h, plain, sizeof(plain), out);
 }
 
 uint16_t seal_bytes(struct sealer *s, uint64_t pn, const void *plain, size_t len, uint8_t *out)

@@ -18,6 +18,9 @@ enum {
     MODEL_MESSAGES = 16,
     MODEL_STEPS = 64, /* frames are told apart by their step */
     MODEL_UNITS = 4,  /* of a fragment: small packets, quick tests */
+    MODEL_CODED =
+        2, /* bytes of a compressed fragment: the one that all its bytes have, and MODEL_CODED_MARK */
+    MODEL_CODED_MARK = 0x5a,
 };
 #define MS UINT64_C(1000000)
 
@@ -79,6 +82,9 @@ extern const struct sl_addr edge_addr, device_addr;
 
 void sealer_init(struct sealer *, bool to_edge, uint64_t peer);
 void sealer_free(struct sealer *);
+/* A compressed DATA packet of MODEL_UNITS units, all `fill`; with `mark` MODEL_CODED_MARK it makes sense. */
+uint16_t seal_coded(
+    struct sealer *, uint64_t pn, uint32_t grant, uint32_t unit0, uint8_t fill, uint8_t mark, uint8_t *out);
 /* Plaintext of `n_units` units whose bytes are all `fill`. Returns the datagram's length. */
 uint16_t seal_data(struct sealer *, uint64_t pn, uint32_t grant, uint32_t unit0, uint16_t n_units,
     uint8_t fill, uint8_t *out);

@@ -289,6 +289,33 @@ static void sl_tx_burst__on_the_senders_grid(void **state)
     model_free(&model);
 }
 
+/* A fragment that the sink can say in fewer bytes is flagged; the others go as they are. */
+static void sl_tx_burst__compressed_fragments(void **state)
+{
+    static struct model received;
+    struct sl_endpoint *ep = open_one(false, &model, 64), *edge = open_one(true, &received, 64);
+    struct model_message *out = model_offer(&model, 1, 5, 3 * MODEL_UNITS, 1);
+    struct model_message *in = model_expect(&received, 1, 5, 3 * MODEL_UNITS);
+    memset(out->bytes + MODEL_UNITS * SL_UNIT_BYTES, 7, MODEL_UNITS * SL_UNIT_BYTES);
+    sl_endpoint_send(ep, 1, 5, 3 * MODEL_UNITS, 0);
+    assert_int_equal(drain(ep, 0), 3);
+    for (unsigned i = 0; i < 3; i++) {
+        struct sl_header h = header_of(i);
+        assert_int_equal(h.n_units, MODEL_UNITS);
+        assert_int_equal(h.flags, i == 1 ? SL_FLAG_COMPRESSED : 0);
+        assert_int_equal(h.coded, i == 1 ? MODEL_CODED : 0);
+        assert_int_equal(tx[i].len, i == 1 ? 32 + MODEL_CODED + 16 : 32 + MODEL_UNITS * 64 + 16);
+        struct sl_rx rx = rx_of(tx[i].buf, tx[i].len);
+        assert_int_equal(sl_rx_burst(edge, &rx, 1, 0), 1);
+    }
+    assert_memory_equal(in->bytes, out->bytes, 3 * MODEL_UNITS * SL_UNIT_BYTES);
+    assert_int_equal(in->completed, 1);
+    sl_endpoint_free(edge);
+    sl_endpoint_free(ep);
+    model_free(&received);
+    model_free(&model);
+}
+
 static void sl_tx_burst__window_is_kept_and_opens_with_acks(void **state)
 {
     struct sl_endpoint *ep = open_one(false, &model, 10);
@@ -529,6 +556,7 @@ int main(void)
         cmocka_unit_test(sl_tx_burst__nothing_before_the_remote_is_known),
         cmocka_unit_test(sl_tx_burst__idle_session_sends_nothing),
         cmocka_unit_test(sl_tx_burst__on_the_senders_grid),
+        cmocka_unit_test(sl_tx_burst__compressed_fragments),
         cmocka_unit_test(sl_tx_burst__window_is_kept_and_opens_with_acks),
         cmocka_unit_test(sl_tx_burst__dead_peer_backs_off),
         cmocka_unit_test(sl_tx_burst__probe_repeats_the_oldest),

@@ -257,7 +257,7 @@ static void sl_rx_burst__each_drop_by_its_name(void **state)
     assert_int_equal(drops(ep, SL_DROP_TOO_LONG), 1);
     REFUSED(SL_DROP_VERSION, 0, 2);
     REFUSED(SL_DROP_TYPE, 1, 2);
-    REFUSED(SL_DROP_RESERVED_BITS, 2, 1);
+    REFUSED(SL_DROP_RESERVED_BITS, 2, 4);
     one(good, len - 1);
     assert_int_equal(drops(ep, SL_DROP_LENGTH_MISMATCH), 1);
     REFUSED(SL_DROP_UNKNOWN_SESSION, 15, 0xff);
@@ -282,6 +282,9 @@ static void sl_rx_burst__each_drop_by_its_name(void **state)
     assert_int_equal(drops(ep, SL_DROP_BAD_FRAME), 1);
     one(good, len);
     assert_int_equal(drops(ep, SL_DROP_REPLAYED), 1); /* its tag was right */
+    len = seal_coded(&device, 15, GRANT, 0, 1, 0, good);
+    one(good, len);
+    assert_int_equal(drops(ep, SL_DROP_BAD_CODING), 1);
     model.defer_always = true;
     len = seal_data(&device, 14, GRANT, 0, MODEL_UNITS, 1, good);
     one(good, len);
@@ -486,6 +489,44 @@ static void sl_rx_burst__device_stays_with_its_edge(void **state)
     assert_memory_equal(&tx.remote, &edge_addr, sizeof(edge_addr));
 }
 
+/* ---- compressed fragments ---- */
+
+static void coded(unsigned i, uint64_t pn, uint32_t unit0, uint8_t fill, uint8_t mark)
+{
+    rx[i] = rx_of(bytes[i], seal_coded(&device, pn, GRANT, unit0, fill, mark, bytes[i]));
+}
+
+static void sl_rx_burst__compressed_fragment(void **state)
+{
+    coded(0, 0, 8, 0xaa, MODEL_CODED_MARK);
+    data(1, 1, 12, 0xbb, false);
+    assert_int_equal(sl_rx_burst(ep, rx, 2, MS), 2);
+    for (uint32_t u = 8; u < 16; u++)
+        assert_unit(u, u < 12 ? 0xaa : 0xbb);
+    coded(0, 2, 4, 0xcc, MODEL_CODED_MARK);
+    bytes[0][2] = 0; /* the flag is authenticated, and without it the length is wrong */
+    assert_int_equal(sl_rx_burst(ep, rx, 1, MS), 0);
+    assert_int_equal(message->n_received, 2 * MODEL_UNITS);
+}
+
+/* Authentic, but nothing comes of it: the claim is given up, the number is spent, later ACKs name it. */
+static void sl_rx_burst__compressed_fragment_makes_no_sense(void **state)
+{
+    struct sl_frame f[4];
+    coded(0, 0, 8, 0xaa, 0);
+    assert_int_equal(sl_rx_burst(ep, rx, 1, MS), 0);
+    assert_int_equal(drops(ep, SL_DROP_BAD_CODING), 1);
+    assert_int_equal(message->n_received, 0);
+    assert_int_equal(sl_rx_burst(ep, rx, 1, MS), 0);
+    assert_int_equal(drops(ep, SL_DROP_REPLAYED), 1);
+    data(0, 1, 8, 0xbb, false);
+    data(1, 2, 12, 0xbb, false);
+    assert_int_equal(sl_rx_burst(ep, rx, 2, MS), 2);
+    assert_unit(8, 0xbb);
+    assert_int_equal(reply(f, 4, MS), 1);
+    assert_true(acked(&f[0], 0) && acked(&f[0], 2));
+}
+
 #define WITH_EDGE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void)
 {
@@ -515,6 +556,8 @@ int main(void)
         WITH_EDGE(sl_rx_burst__lone_packet_waits_for_the_ack_delay),
         WITH_EDGE(sl_rx_burst__gap_is_told_at_once),
         WITH_EDGE(sl_rx_burst__address_follows_the_highest_number),
+        WITH_EDGE(sl_rx_burst__compressed_fragment),
+        WITH_EDGE(sl_rx_burst__compressed_fragment_makes_no_sense),
         WITH_EDGE(sl_rx_burst__device_stays_with_its_edge),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,9 +4,14 @@
 /* The vectors of docs/protocol.md, made with Python's struct module. */
 static const char frames_header[] = "010000000000000001000002424242420000000000000007";
 static const char data_header[] = "0101000000000005010000024242424200000000003fffff0000002c00160000";
+static const char coded_header[] = "0101020000000005010000024242424200000000003fffff0000002c00160123";
 static const uint64_t session = UINT64_C(0x0100000242424242);
 
-enum { DATA_LEN = SL_HEADER_DATA_BYTES + 22 * SL_UNIT_BYTES + SL_TAG_BYTES };
+enum {
+    DATA_LEN = SL_HEADER_DATA_BYTES + 22 * SL_UNIT_BYTES + SL_TAG_BYTES,
+    CODED = 0x123,
+    CODED_LEN = SL_HEADER_DATA_BYTES + CODED + SL_TAG_BYTES,
+};
 
 static enum sl_drop decode(const uint8_t *p, size_t len)
 {
@@ -32,6 +37,12 @@ static void sl_header_encode__golden_bytes(void **state)
     assert_int_equal(from_hex(data_header, want), SL_HEADER_DATA_BYTES);
     assert_int_equal(sl_header_encode(&d, got), SL_HEADER_DATA_BYTES);
     assert_memory_equal(got, want, SL_HEADER_DATA_BYTES);
+
+    d.flags = SL_FLAG_COMPRESSED;
+    d.coded = CODED;
+    assert_int_equal(from_hex(coded_header, want), SL_HEADER_DATA_BYTES);
+    assert_int_equal(sl_header_encode(&d, got), SL_HEADER_DATA_BYTES);
+    assert_memory_equal(got, want, SL_HEADER_DATA_BYTES);
 }
 
 static void sl_header_decode__golden_bytes(void **state)
@@ -55,6 +66,14 @@ static void sl_header_decode__golden_bytes(void **state)
     assert_int_equal(h.pn, (1u << 22) - 1);
     assert_int_equal(h.unit0, 44);
     assert_int_equal(h.n_units, 22);
+    assert_int_equal(h.flags, 0);
+    assert_int_equal(h.coded, 0);
+
+    from_hex(coded_header, p);
+    assert_int_equal(sl_header_decode(p, CODED_LEN, &h, &header_len), SL_DROP_NONE);
+    assert_int_equal(h.flags, SL_FLAG_COMPRESSED);
+    assert_int_equal(h.n_units, 22);
+    assert_int_equal(h.coded, CODED);
 }
 
 static void sl_header_decode__each_refusal(void **state)
@@ -71,15 +90,12 @@ static void sl_header_decode__each_refusal(void **state)
         {frames_header, SL_DATAGRAM_MIN_BYTES, -1, 0, SL_DROP_NONE},
         {frames_header, SL_DATAGRAM_MAX_BYTES, -1, 0, SL_DROP_NONE},
         {frames_header, SL_DATAGRAM_MAX_BYTES + 1, -1, 0, SL_DROP_TOO_LONG},
-        {frames_header, 100, 0, 0, SL_DROP_VERSION},
-        {frames_header, 100, 0, 2, SL_DROP_VERSION},
-        {frames_header, 100, 1, 2, SL_DROP_TYPE},
-        {frames_header, 100, 1, 0xff, SL_DROP_TYPE},
-        {frames_header, 100, 2, 1, SL_DROP_RESERVED_BITS},
+        {frames_header, 100, 0, 0, SL_DROP_VERSION}, {frames_header, 100, 0, 2, SL_DROP_VERSION},
+        {frames_header, 100, 1, 2, SL_DROP_TYPE}, {frames_header, 100, 1, 0xff, SL_DROP_TYPE},
+        {frames_header, 100, 2, 4, SL_DROP_RESERVED_BITS},
         {frames_header, 100, 3, 0x80, SL_DROP_RESERVED_BITS},
         {frames_header, 100, 7, 1, SL_DROP_RESERVED_BITS}, /* FRAMES with a grant */
-        {data_header, DATA_LEN, -1, 0, SL_DROP_NONE},
-        {data_header, DATA_LEN, 2, 1, SL_DROP_RESERVED_BITS},
+        {data_header, DATA_LEN, -1, 0, SL_DROP_NONE}, {data_header, DATA_LEN, 2, 4, SL_DROP_RESERVED_BITS},
         {data_header, DATA_LEN, 30, 1, SL_DROP_RESERVED_BITS},
         {data_header, DATA_LEN, 31, 1, SL_DROP_RESERVED_BITS},
         {data_header, DATA_LEN - 1, -1, 0, SL_DROP_LENGTH_MISMATCH},
@@ -88,6 +104,16 @@ static void sl_header_decode__each_refusal(void **state)
         {data_header, DATA_LEN, 28, 0xff, SL_DROP_LENGTH_MISMATCH},
         {data_header, SL_HEADER_DATA_BYTES + SL_TAG_BYTES, 29, 0, SL_DROP_LENGTH_MISMATCH}, /* no unit */
         {data_header, SL_DATAGRAM_MIN_BYTES, -1, 0, SL_DROP_LENGTH_MISMATCH},
+        {coded_header, CODED_LEN, -1, 0, SL_DROP_NONE},
+        {coded_header, CODED_LEN, 1, 0, SL_DROP_RESERVED_BITS}, /* FRAMES are never compressed */
+        {coded_header, CODED_LEN, 2, 0, SL_DROP_RESERVED_BITS}, /* a length without the flag */
+        {coded_header, CODED_LEN, 2, 6, SL_DROP_RESERVED_BITS},
+        {coded_header, CODED_LEN - 1, -1, 0, SL_DROP_LENGTH_MISMATCH},
+        {coded_header, CODED_LEN + 1, -1, 0, SL_DROP_LENGTH_MISMATCH},
+        {coded_header, DATA_LEN, -1, 0, SL_DROP_LENGTH_MISMATCH},
+        {data_header, DATA_LEN, 2, 2, SL_DROP_LENGTH_MISMATCH}, /* of 0 bytes */
+        {coded_header, SL_HEADER_DATA_BYTES + CODED + SL_TAG_BYTES, 29, 4,
+            SL_DROP_LENGTH_MISMATCH}, /* grows */
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         uint8_t p[SL_DATAGRAM_MAX_BYTES + 1] = {0};
