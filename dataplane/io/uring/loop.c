@@ -41,7 +41,7 @@ static unsigned power_of_two(unsigned n)
     return p;
 }
 
-static int explain_setup(int err, char *text, size_t cap)
+int sl_loop_explain_setup(int err, char *text, size_t cap)
 {
     switch (err) {
     case -EPERM:
@@ -158,13 +158,13 @@ int sl_loop_create(uint32_t max_connections, struct sl_loop **out, char *err, si
     status = io_uring_queue_init_params(entries, &loop->ring, &params);
     if (status) {
         free(loop);
-        return explain_setup(status, err, err_cap);
+        return sl_loop_explain_setup(status, err, err_cap);
     }
     loop->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     status = loop->stop_fd < 0 ? -errno : buffers_create(loop);
     if (status) {
         sl_loop_free(loop);
-        return explain_setup(status, err, err_cap);
+        return sl_loop_explain_setup(status, err, err_cap);
     }
     loop->stop_op = (struct sl_loop_op){.done = on_stop};
     arm_stop(loop);

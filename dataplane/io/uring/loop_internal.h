@@ -93,6 +93,9 @@ void sl_loop_conns_end(struct sl_loop *, const char *why);
 void sl_loop_conns_free(struct sl_loop *);
 void sl_loop_writes_free(struct sl_loop *);
 
+/* Why a ring cannot be had, for people; returns err. */
+int sl_loop_explain_setup(int err, char *text, size_t cap);
+
 enum { SL_LOOP_ADDRESS_TEXT = 128 };
 /* "1.2.3.4:5" or "[::1]:5". 0 or -EINVAL with err. */
 int sl_loop_parse_address(
