@@ -26,9 +26,10 @@ enum {
 struct sl_lcore {
     struct sl_lcore_config c;
     struct sl_commands commands;
-    /* Room for what the endpoint will send: taken from the port ahead and kept from turn to turn. */
+    /* Room for what the endpoint will send: room[room_at..TX_BURST), taken from the port ahead when all is
+     * used, and kept from turn to turn. */
     struct sl_dgram room[TX_BURST];
-    unsigned n_room;
+    unsigned room_at;
     struct sl_lcore_stats stats; /* atomic counters, written by the thread */
     uint32_t stop;               /* atomic */
     uint32_t drowsy;             /* atomic: asleep, or about to be after one more turn */
@@ -127,28 +128,30 @@ static void put_out(struct sl_lcore *l, struct sl_dgram *d, unsigned n, uint64_t
         count(&l->stats.packets_tx, sl_queue_tx(l->c.queue, d, n));
 }
 
-/* One burst from the endpoint, which runs its timers too: so it is asked even where the port has no room. */
-static unsigned fill(struct sl_lcore *l, uint64_t now)
+/* One burst from the endpoint, which runs its timers too: so it is asked even where the port has no room.
+ * Returns how many were sent; *more: there was room for no more. */
+static unsigned fill(struct sl_lcore *l, uint64_t now, bool *more)
 {
     struct sl_tx tx[TX_BURST];
-    if (l->n_room < TX_BURST)
-        l->n_room += sl_queue_alloc(l->c.queue, l->room + l->n_room, TX_BURST - l->n_room);
-    for (unsigned i = 0; i < l->n_room; i++) {
-        tx[i].buf = l->room[i].data;
-        tx[i].cap = l->room[i].len;
+    if (l->room_at == TX_BURST)
+        l->room_at -= sl_queue_alloc(l->c.queue, l->room, TX_BURST);
+    struct sl_dgram *room = l->room + l->room_at;
+    unsigned n_room = TX_BURST - l->room_at;
+    for (unsigned i = 0; i < n_room; i++) {
+        tx[i].buf = room[i].data;
+        tx[i].cap = room[i].len;
     }
-    unsigned n = sl_tx_burst(l->c.endpoint, tx, l->n_room, now);
+    unsigned n = sl_tx_burst(l->c.endpoint, tx, n_room, now);
     for (unsigned i = 0; i < n; i++) {
-        l->room[i].len = tx[i].len;
-        l->room[i].ecn = tx[i].ecn;
-        l->room[i].src = tx[i].local;
-        l->room[i].dst = tx[i].remote;
+        room[i].len = tx[i].len;
+        room[i].ecn = tx[i].ecn;
+        room[i].src = tx[i].local;
+        room[i].dst = tx[i].remote;
     }
-    if (n == 0)
-        return 0;
-    put_out(l, l->room, n, now);
-    l->n_room -= n;
-    memmove(l->room, l->room + n, l->n_room * sizeof(l->room[0]));
+    l->room_at += n;
+    *more = n > 0 && n == n_room;
+    if (n > 0)
+        put_out(l, room, n, now);
     return n;
 }
 
@@ -159,12 +162,9 @@ static unsigned transmit(struct sl_lcore *l, uint64_t now)
     const struct sl_emulator_ops *em = l->c.emulator;
     unsigned work = 0;
     if (!rests || em != NULL) {
-        for (unsigned i = 0; i < TX_BURSTS_A_TURN && sl_next_deadline(l->c.endpoint) <= now; i++) {
-            unsigned n = fill(l, now);
-            work += n;
-            if (n < TX_BURST)
-                break;
-        }
+        bool more = true;
+        for (unsigned i = 0; i < TX_BURSTS_A_TURN && more && sl_next_deadline(l->c.endpoint) <= now; i++)
+            work += fill(l, now, &more);
     }
     if (em == NULL || rests)
         return work;
@@ -295,7 +295,7 @@ static void *lcore_main(void *arg)
     if (status != 0)
         return NULL;
     loop(l);
-    sl_queue_free(l->c.queue, l->room, l->n_room);
+    sl_queue_free(l->c.queue, l->room + l->room_at, TX_BURST - l->room_at);
     sl_queue_leave(l->c.queue);
     return NULL;
 }
@@ -317,6 +317,7 @@ int sl_lcore_start(const struct sl_lcore_config *c, struct sl_lcore **out, char 
         return -ENOMEM;
     }
     l->c = *c;
+    l->room_at = TX_BURST;
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->changed, NULL);
     int ret = -pthread_create(&l->thread, NULL, lcore_main, l);
