@@ -259,6 +259,7 @@ static int open_port(struct sl_plane *pl, const struct sl_plane_config *c, char 
         .memif_server = true,
         .ring_size = DEFAULT_RING,
         .mtu = e->edge.data.mtu,
+        .udp_port = SL_PHONE_PORT,
         .n_mbufs = N_MBUFS,
         .peer_timeout_ns = (uint64_t)e->edge.data.peer_timeout_s * 1000000000u};
 

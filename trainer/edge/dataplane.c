@@ -97,6 +97,7 @@ static int open_port(struct edge *e)
     struct sl_dpdk_port_config c = {.device = x->edge.data.backend,
         .memif_socket = socket,
         .mtu = x->edge.data.mtu,
+        .udp_port = e->data_addr.port,
         .capture = e->options.capture,
         .peer_timeout_ns = x->edge.data.peer_timeout_s * SECOND_NS};
     return sl_dpdk_port_open(&c, &e->port, e->err, sizeof e->err);

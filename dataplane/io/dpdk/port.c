@@ -1,13 +1,12 @@
 #include "dataplane/io/dpdk/port.h"
 
-#include "dataplane/io/dpdk/eal.h"
 #include "dataplane/io/dpdk/headers.h"
+#include "dataplane/io/dpdk/interface.h"
 #include "dataplane/io/dpdk/memif_cures.h"
 #include "dataplane/io/dpdk/memif_socket.h"
 #include "dataplane/io/dpdk/port_internal.h"
 
 #include <errno.h>
-#include <rte_bus_vdev.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
 #include <stdio.h>
@@ -16,15 +15,12 @@
 #include <time.h>
 
 enum {
-    MEMIF_BUFFER_BYTES = 2048, /* the least; jumbo frames get more */
     DEFAULT_RING = 512,
     DEFAULT_MTU = 1500,
     DEFAULT_MBUFS = 8192,
     CONNECT_EVERY_MS = 5,
     CONNECT_WITHIN_MS = 500,
 };
-
-static bool memif_used; /* in this process: gate.h */
 
 static uint64_t now_ns(void)
 {
@@ -71,7 +67,10 @@ static bool watch_link(void *ctx)
     struct sl_dpdk_port *p = ctx;
     struct rte_eth_link link;
     sl_memif_cures_this_thread();
-    bool up = rte_eth_link_get_nowait(p->id, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
+    /* The drivers that share an interface with the kernel do not look at its link. */
+    bool up = sl_device_has_kernel(&p->device)
+                  ? sl_interface_runs(p->watch_fd, p->device.argument)
+                  : rte_eth_link_get_nowait(p->id, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
     bool before = __atomic_load_n(&p->link_up, __ATOMIC_RELAXED) != 0;
     if (up && !before) {
         p->connecting = false;
@@ -109,7 +108,12 @@ static int wait_for_link(struct sl_port *port, char *text, size_t cap)
     if (link_up(port))
         return 0;
     uint64_t waited = now_ns() - __atomic_load_n(&p->down_since_ns, __ATOMIC_RELAXED);
-    const char *where = p->memif ? p->path : p->name;
+    const char *where = p->memif ? p->path : p->device.name;
+    if (sl_device_has_kernel(&p->device)) {
+        snprintf(text, cap, "waiting for the link of interface %s: sudo ip link set dev %s up",
+            p->device.argument, p->device.argument);
+        return p->peer_timeout_ns != 0 && waited >= p->peer_timeout_ns ? -ETIMEDOUT : 1;
+    }
     if (p->peer_timeout_ns != 0 && waited >= p->peer_timeout_ns) {
         snprintf(text, cap,
             "gave up after %.1f s without the other end of %s %s: start it with the same run directory",
@@ -150,8 +154,7 @@ static void close_port(struct sl_port *port)
         stop_device(p);
     else if (!sl_gate_stop(&p->gate))
         return;
-    if (p->created)
-        rte_vdev_uninit(p->name);
+    sl_dpdk_destroy(p);
     sl_pools_free(&p->pools);
     free(p);
 }
@@ -184,86 +187,6 @@ static int explain(char *err, size_t cap, int ret, const char *what, const struc
     return ret;
 }
 
-static unsigned log2_of(unsigned n)
-{
-    return n <= 1 ? 0 : 32u - (unsigned)__builtin_clz(n - 1);
-}
-
-static int create_memif(
-    struct sl_dpdk_port *p, const struct sl_dpdk_port_config *c, uint16_t buffer, char *err, size_t cap)
-{
-    if (c->memif_socket == NULL) {
-        snprintf(err, cap, "memif needs a socket path");
-        return -EINVAL;
-    }
-    if (memif_used) {
-        snprintf(err, cap, "a process opens a memif port once; %s would be the second", c->memif_socket);
-        return -EBUSY;
-    }
-    char path[4096]; /* the longest that the kernel takes; what a socket may have is checked next */
-    int ret = sl_memif_absolute(c->memif_socket, path, sizeof(path));
-    if (ret != 0) {
-        snprintf(err, cap, "memif socket: %s: use a run directory with a shorter path", strerror(-ret));
-        return ret;
-    }
-    if (strchr(path, ',') != NULL) {
-        snprintf(err, cap, "memif needs a socket path without a comma; got %s", path);
-        return -EINVAL;
-    }
-    ret = sl_memif_prepare(path, c->memif_server, err, cap);
-    if (ret != 0)
-        return ret;
-    ret = sl_memif_cures_check();
-    if (ret != 0) {
-        snprintf(err, cap, "memif needs a program that is linked with DPDK's shared libraries");
-        return ret;
-    }
-    char args[512];
-    memcpy(p->path, path, strnlen(path, sizeof(p->path) - 1)); /* sl_memif_prepare has checked its length */
-    snprintf(p->name, sizeof(p->name), "net_memif0");
-    snprintf(args, sizeof(args), "role=%s,id=0,socket=%s,socket-abstract=no,rsize=%u,bsize=%u%s",
-        c->memif_server ? "server" : "client", p->path,
-        log2_of(c->ring_size != 0 ? c->ring_size : DEFAULT_RING), buffer,
-        c->memif_server ? "" : ",zero-copy=yes");
-    p->memif = true;
-    p->client = !c->memif_server;
-    ret = rte_vdev_init(p->name, args);
-    if (ret != 0) {
-        snprintf(err, cap,
-            "cannot make the memif port at %s: %s (is Debian's librte-net-memif23 installed? is its "
-            "directory writable?)",
-            p->path, strerror(-ret));
-        return ret;
-    }
-    memif_used = true;
-    sl_eal_keep_until_exit();
-    p->created = true;
-    return rte_eth_dev_get_port_by_name(p->name, &p->id);
-}
-
-static int find_device(struct sl_dpdk_port *p, const struct sl_dpdk_port_config *c, char *err, size_t cap)
-{
-    const char *args = strchr(c->device, ',');
-    size_t n = args != NULL ? (size_t)(args - c->device) : strlen(c->device);
-    if (n == 0 || n >= sizeof(p->name)) {
-        snprintf(err, cap, "port %s: not the name of a device", c->device);
-        return -EINVAL;
-    }
-    memcpy(p->name, c->device, n);
-    if (rte_eth_dev_get_port_by_name(p->name, &p->id) == 0)
-        return 0;
-    if (sl_eal_is_pci(p->name)) {
-        snprintf(err, cap, "port %s: no driver of DPDK has it; bind it first: sudo scripts/nic bind %s",
-            p->name, p->name);
-        return -ENODEV;
-    }
-    int ret = rte_vdev_init(p->name, args != NULL ? args + 1 : "");
-    if (ret != 0)
-        return explain(err, cap, ret, "DPDK cannot make this device (is the driver's package installed?)", c);
-    p->created = true;
-    return rte_eth_dev_get_port_by_name(p->name, &p->id);
-}
-
 static int configure(
     struct sl_dpdk_port *p, const struct sl_dpdk_port_config *c, uint32_t mtu, char *err, size_t cap)
 {
@@ -273,6 +196,8 @@ static int configure(
     if (ret != 0)
         return explain(err, cap, ret, "cannot read what it can do", c);
     if (!p->memif) { /* memif knows no MTU, only buffers */
+        if (p->device.kind == SL_DEVICE_AF_PACKET && mtu > RTE_ETHER_MTU)
+            mtu = RTE_ETHER_MTU; /* the driver says so, but takes what its frames hold: device.c */
         if (mtu < info.min_mtu || mtu > info.max_mtu) {
             snprintf(err, cap, "port %s: MTU %u is outside of its %u..%u", c->device, mtu, info.min_mtu,
                 info.max_mtu);
@@ -289,7 +214,10 @@ static int configure(
         return explain(err, cap, ret, "no ring size fits", c);
     ret = setup_queues(p);
     if (ret != 0)
-        return explain(err, cap, ret, "cannot set up its queues", c);
+        return explain(err, cap, ret,
+            "cannot set up its queues (is the device in use by another program? DPDK's log in the run "
+            "directory has more)",
+            c);
     static const uint8_t zero[6], broadcast[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
     memcpy(p->mac, c->mac, sizeof(p->mac));
     if (memcmp(p->mac, zero, sizeof(zero)) == 0) {
@@ -332,11 +260,9 @@ int sl_dpdk_port_open(const struct sl_dpdk_port_config *c, struct sl_port **out,
     p->queue.queue.ops = &ops;
     p->queue.port = p;
     p->payload_max = (uint16_t)(mtu - SL_IPV4_BYTES - SL_UDP_BYTES);
-    uint16_t buffer = (uint16_t)((mtu + SL_ETH_BYTES + 127) / 128 * 128);
-    if (buffer < MEMIF_BUFFER_BYTES)
-        buffer = MEMIF_BUFFER_BYTES;
-    bool memif = strcmp(c->device, "memif") == 0;
-    int ret = memif ? create_memif(p, c, buffer, err, cap) : find_device(p, c, err, cap);
+    p->xdp_claim = p->xdp_object = p->plug_fd = p->watch_fd = -1;
+    uint16_t buffer;
+    int ret = sl_dpdk_create(p, c, mtu, &buffer, err, cap);
     if (ret != 0)
         goto fail;
     uint32_t n_mbufs = c->n_mbufs != 0 ? c->n_mbufs : DEFAULT_MBUFS;

@@ -4,14 +4,16 @@
 #include "dataplane/io/lcore/port.h"
 
 struct sl_dpdk_port_config {
-    /* "memif": a socket between two processes of one host; otherwise a DPDK device name or --vdev string
-     * ("net_pcap0,...") */
+    /* "memif": a socket between two processes of one host; "af_xdp:INTERFACE", "af_packet:INTERFACE",
+     * "tap:INTERFACE", "pcap:FILE"; a PCI address; otherwise a DPDK device name or --vdev string
+     * ("net_ring0,...") */
     const char *device;
-    const char *memif_socket;    /* path in the run directory (0700) */
-    bool memif_server;           /* the simulator serves; the edge is the zero-copy client */
-    uint16_t ring_size;          /* default 512 */
-    uint32_t mtu;                /* default 1500 */
-    uint32_t n_mbufs;            /* default 8192 */
+    const char *memif_socket; /* path in the run directory (0700) */
+    bool memif_server;        /* the simulator serves; the edge is the zero-copy client */
+    uint16_t ring_size;       /* default 512 */
+    uint32_t mtu;             /* default 1500 */
+    uint32_t n_mbufs;         /* default 8192 */
+    uint16_t udp_port;        /* ours, the first of n_queues: what af_xdp steers to us; af_packet keeps it */
     uint8_t mac[6], peer_mac[6]; /* where the port needs them; zero: from the device / broadcast */
     const char *capture;         /* pcapng file of all that passes (capture.h); NULL: none */
     uint64_t peer_timeout_ns;    /* how long to wait for the other memif end (sl_port_wait); 0: for ever */

@@ -3,11 +3,12 @@
 #pragma once
 
 #include "dataplane/io/dpdk/capture.h"
+#include "dataplane/io/dpdk/device.h"
 #include "dataplane/io/dpdk/gate.h"
 #include "dataplane/io/dpdk/pool.h"
 #include "dataplane/io/dpdk/port.h"
 
-enum { SL_DPDK_PATH_BYTES = 128, SL_DPDK_NAME_BYTES = 64 };
+enum { SL_DPDK_PATH_BYTES = 128 };
 
 struct sl_dpdk_port {
     struct sl_port port; /* first */
@@ -31,7 +32,11 @@ struct sl_dpdk_port {
     uint64_t peer_timeout_ns;
     uint16_t n_rx_desc, n_tx_desc;
     bool created, started;
-    char path[SL_DPDK_PATH_BYTES], name[SL_DPDK_NAME_BYTES];
+    char path[SL_DPDK_PATH_BYTES]; /* memif's socket */
+
+    struct sl_device device;
+    unsigned interface_index;                     /* of the kernel's interface below, or 0 */
+    int watch_fd, xdp_claim, xdp_object, plug_fd; /* descriptors, or -1: create.c */
 };
 
 /* One thread counts, any thread reads. */
@@ -39,6 +44,12 @@ static inline void sl_dpdk_count(uint64_t *counter, uint64_t n)
 {
     __atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
 }
+
+/* create.c: *buffer is set to the bytes that a frame needs. What was made is taken away by _destroy, also
+ * after a failure. */
+int sl_dpdk_create(struct sl_dpdk_port *, const struct sl_dpdk_port_config *, uint32_t mtu, uint16_t *buffer,
+    char *err, size_t cap);
+void sl_dpdk_destroy(struct sl_dpdk_port *);
 
 /* queue.c: the part of the ops that runs on the queues' threads. */
 int sl_dpdk_queue_enter(struct sl_queue *, char *err, size_t cap);
