@@ -1,4 +1,5 @@
 /* sluice-edge: the edge node's program. */
+#include "trainer/edge/check.h"
 #include "trainer/edge/edge.h"
 
 #include <getopt.h>
@@ -10,6 +11,8 @@ enum { EXIT_USAGE = 2 };
 
 static const char usage[] =
     "usage: sluice-edge --experiment FILE --run DIR [--pki DIR] [--json] [--capture FILE] [--key-log FILE]\n"
+    "       sluice-edge check [--experiment FILE] [--json]    what on this host spoils speed (--help for "
+    "more)\n"
     "\n"
     "Trains one language model together with phones: it takes their activations off a DPDK port, computes "
     "the upper\n"
@@ -100,6 +103,8 @@ int main(int argc, char **argv)
 {
     static struct edge edge; /* histograms make it large for a stack */
     struct edge *e = &edge;
+    if (argc > 1 && !strcmp(argv[1], "check"))
+        return sl_check_main(argc - 1, argv + 1);
     int status = read_options(argc, argv, &e->options);
     if (status)
         return status;
