@@ -62,8 +62,8 @@ int sl_control_create(const struct sl_control_config *, struct sl_tls_ctx *, con
 void sl_control_free(struct sl_control *);
 
 /* Bytes from and for the network. feed() calls the ops; -EPIPE: closing, the bytes were discarded. drain: up
- * to cap bytes, 0 none. When sl_control_wants_close() says so, or the transport ends by itself, call
- * sl_control_eof(). */
+ * to cap bytes, 0 none (with cap 0 only pending_out becomes what there is to send). When
+ * sl_control_wants_close() says so, or the transport ends by itself, call sl_control_eof(). */
 int sl_control_feed(struct sl_control *, const uint8_t *in, size_t len, uint64_t now_ns);
 size_t sl_control_drain(struct sl_control *, uint8_t *out, size_t cap);
 size_t sl_control_pending_out(const struct sl_control *);

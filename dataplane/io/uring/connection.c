@@ -24,7 +24,8 @@ static void end(struct sl_loop_conn *conn)
     if (conn->ending)
         return;
     conn->ending = true;
-    conn->loop->any_ended = true;
+    conn->next_ending = conn->loop->ended;
+    conn->loop->ended = conn;
     if (conn->in_flight)
         io_uring_prep_cancel_fd(sl_loop_sqe(conn->loop, NULL), conn->fd, IORING_ASYNC_CANCEL_ALL);
 }
@@ -73,13 +74,39 @@ static void arm_send(struct sl_loop_conn *conn)
     conn->in_flight++;
 }
 
+static bool take_out(struct sl_loop_conn *conn)
+{
+    struct sl_loop *loop = conn->loop;
+
+    if (!conn->out)
+        conn->out = loop->n_spare_out ? loop->spare_out[--loop->n_spare_out] : malloc(SL_LOOP_SEND_BYTES);
+    return conn->out;
+}
+
+/* What was in it is ciphertext. */
+static void give_out(struct sl_loop_conn *conn)
+{
+    struct sl_loop *loop = conn->loop;
+
+    if (conn->out && loop->n_spare_out < SL_LOOP_SPARE_OUT)
+        loop->spare_out[loop->n_spare_out++] = conn->out;
+    else
+        free(conn->out);
+    conn->out = NULL;
+}
+
+/* Without memory for what is to be sent, the next tick tries again. */
 static void pump(struct sl_loop_conn *conn)
 {
     if (!conn->control || conn->connecting || conn->sending || conn->send_failed || conn->ending)
         return;
     if (conn->out_at == conn->out_len) {
-        conn->out_at = 0;
-        conn->out_len = sl_control_drain(conn->control, conn->out, sizeof(conn->out));
+        conn->out_at = conn->out_len = 0;
+        sl_control_drain(conn->control, NULL, 0); /* moves what is queued into TLS */
+        if (sl_control_pending_out(conn->control) && take_out(conn))
+            conn->out_len = sl_control_drain(conn->control, conn->out, SL_LOOP_SEND_BYTES);
+        if (!conn->out_len)
+            give_out(conn);
     }
     if (conn->out_len)
         arm_send(conn);
@@ -188,6 +215,7 @@ static void conn_free(struct sl_loop_conn *conn)
     conn->loop->n_conns--;
     if (conn->fd >= 0)
         close(conn->fd);
+    give_out(conn);
     explicit_bzero(conn, sizeof(*conn));
     free(conn);
 }
@@ -394,9 +422,10 @@ void sl_loop_flush(struct sl_loop *loop, struct sl_control *control)
 {
     struct sl_loop_conn *conn = sl_control_transport(control);
 
-    if (conn) {
+    if (conn && !conn->dirty) {
         conn->dirty = true;
-        loop->any_dirty = true;
+        conn->next_dirty = loop->dirty;
+        loop->dirty = conn;
     }
 }
 
@@ -407,26 +436,38 @@ const char *sl_loop_peer(const struct sl_control *control)
     return conn ? conn->peer : "";
 }
 
+static void pump_dirty(struct sl_loop *loop)
+{
+    struct sl_loop_conn *conn = loop->dirty, *next;
+
+    loop->dirty = NULL; /* a callback inside of pump may start it anew */
+    for (; conn; conn = next) {
+        next = conn->next_dirty;
+        conn->dirty = false;
+        pump(conn);
+    }
+}
+
+static void free_ended(struct sl_loop *loop)
+{
+    struct sl_loop_conn **at = &loop->ended;
+
+    while (*at) {
+        struct sl_loop_conn *conn = *at;
+
+        if (conn->in_flight || conn->dirty) { /* a dirty one is in that list, too: the next turn */
+            at = &conn->next_ending;
+            continue;
+        }
+        *at = conn->next_ending;
+        conn_free(conn);
+    }
+}
+
 void sl_loop_conns_turn(struct sl_loop *loop)
 {
-    if (loop->any_dirty) {
-        loop->any_dirty = false;
-        for (struct sl_loop_conn *conn = loop->conns; conn; conn = conn->next)
-            if (conn->dirty) {
-                conn->dirty = false;
-                pump(conn);
-            }
-    }
-    if (loop->any_ended) {
-        loop->any_ended = false;
-        for (struct sl_loop_conn *conn = loop->conns, *next; conn; conn = next) {
-            next = conn->next;
-            if (conn->ending && !conn->in_flight)
-                conn_free(conn);
-            else
-                loop->any_ended |= conn->ending;
-        }
-    }
+    pump_dirty(loop);
+    free_ended(loop);
     for (struct sl_loop_listener *l = loop->listeners; l; l = l->next)
         arm_accept(loop, l);
 }

@@ -15,8 +15,9 @@
 #include <unistd.h>
 
 enum {
-    OPS_PER_CONN = 4,  /* receive, send, connect, cancel */
-    OPS_OF_LOOP = 128, /* stop, listeners, writes */
+    OPS_PER_CONN = 4,      /* receive, send, connect, cancel */
+    OPS_OF_LOOP = 128,     /* stop, listeners, writes */
+    ENTRIES_MAX = 1 << 15, /* the kernel's own bound */
     BUFFERS_MIN = 32,
     BUFFERS_MAX = 1024,
     TICK_MS = 100,
@@ -145,6 +146,8 @@ int sl_loop_create(uint32_t max_connections, struct sl_loop **out, char *err, si
         snprintf(err, err_cap, "out of memory");
         return -ENOMEM;
     }
+    if (entries > ENTRIES_MAX)
+        entries = ENTRIES_MAX;
     loop->max_conns = max_connections;
     loop->n_buffers = power_of_two(max_connections < BUFFERS_MIN ? BUFFERS_MIN : max_connections);
     if (loop->n_buffers > BUFFERS_MAX)
@@ -290,6 +293,8 @@ void sl_loop_free(struct sl_loop *loop)
     if (loop->buffer_ring)
         munmap(loop->buffer_ring, loop->buffer_ring_bytes);
     free(loop->buffers);
+    while (loop->n_spare_out)
+        free(loop->spare_out[--loop->n_spare_out]);
     if (loop->stop_fd >= 0)
         close(loop->stop_fd);
     free(loop);

@@ -16,7 +16,7 @@
 
 struct sl_loop;
 
-/* max_connections: 1..8000, connected ones and those that connect, together.
+/* max_connections: 1..16000, connected ones and those that connect, together.
  * -EPERM / -ENOSYS: io_uring is not permitted here (containers, sysctl kernel.io_uring_disabled): err says so
  * and what to do. */
 int sl_loop_create(uint32_t max_connections, struct sl_loop **, char *err, size_t err_cap);

@@ -9,9 +9,12 @@
 #include <sys/socket.h>
 
 enum {
-    SL_LOOP_CONNECTIONS_MAX = 8000, /* so that every one's requests fit the largest submission ring, 32768 */
+    /* So that two requests of every one fit the largest submission ring, 32,768: before the loop runs it
+       cannot be emptied. From then on it is, as often as need be. */
+    SL_LOOP_CONNECTIONS_MAX = 16000,
     SL_LOOP_WRITES_MAX = 64,
     SL_LOOP_SEND_BYTES = 64 * 1024,
+    SL_LOOP_SPARE_OUT = 16,
     SL_LOOP_RECV_BYTES = 16 * 1024,
     SL_LOOP_BUFFER_GROUP = 0,
 };
@@ -42,6 +45,7 @@ struct sl_loop_listener {
  * to fall to 0 -> freed at the turn's end. */
 struct sl_loop_conn {
     struct sl_loop_conn *next, **link; /* of loop->conns */
+    struct sl_loop_conn *next_dirty, *next_ending;
     struct sl_loop *loop;
     struct sl_loop_listener *listener; /* whose handshake it still is, or NULL */
     struct sl_control *control;
@@ -54,7 +58,7 @@ struct sl_loop_conn {
     socklen_t remote_len;
     char peer[80], why[160]; /* text of the address; a failure found before the loop could tell it */
     size_t out_at, out_len;
-    uint8_t out[SL_LOOP_SEND_BYTES];
+    uint8_t *out; /* SL_LOOP_SEND_BYTES while there is something to send: an idle connection has none */
 };
 
 struct sl_loop_write; /* file.c */
@@ -73,8 +77,10 @@ struct sl_loop {
     struct sl_loop_op stop_op;
 
     uint32_t max_conns, n_conns;
-    struct sl_loop_conn *conns;
-    bool any_dirty, any_ended, ending;
+    struct sl_loop_conn *conns, *dirty, *ended; /* all; to be pumped; ending, waiting to be freed */
+    bool ending;
+    uint8_t *spare_out[SL_LOOP_SPARE_OUT]; /* send buffers that nobody uses */
+    unsigned n_spare_out;
     struct sl_loop_listener *listeners;
     struct sl_loop_write *writes;
     uint32_t n_writes;
