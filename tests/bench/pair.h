@@ -14,6 +14,7 @@ enum bench_phase {
     BENCH_FULL,     /* real endpoint: requests, messages, acknowledgements */
     BENCH_DRAIN,    /* FULL without new messages, until all are done */
     BENCH_BARE,     /* sealed packets of the same layout, paced by what was taken */
+    BENCH_SEAL,     /* BARE without sending: the work that a busy neighbour does */
     BENCH_FLOOD,    /* sealed beforehand, sent as fast as they go or at `rate`: overload */
     BENCH_QUIT,
 };

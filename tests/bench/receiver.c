@@ -7,11 +7,21 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { RING = 1024, POP = 32, GATHER = 32, BUFFERS = 512, LINK_WITHIN_S = 20 };
+enum {
+    RING = 1024,
+    POP = 32,
+    GATHER = 32,
+    BUFFERS = 512,
+    LINK_WITHIN_S = 20,
+    BUFFER = 2048,
+    JUMBO_BUFFER = 9216,
+    AEAD_SAMPLES = 1 << 16
+};
 static const uint64_t expiry_ns = 2000000000u, rest_within_ns = 1000000000u;
 static const double settle_s = 0.02; /* of a phase that is not measured by the wall */
 
@@ -264,40 +274,60 @@ int bench_receiver_bare(
     return ret != 0 ? fail(err, cap, r, ret, "bare") : 0;
 }
 
-double bench_receiver_aead(struct bench_receiver *r, double seconds)
+struct aead_run {
+    struct sl_dgram d[BUFFERS];
+    struct bench_bare sealer;
+    struct bench_sample cycles;
+    uint8_t *memory;
+};
+
+static double open_buffers(struct bench_receiver *r, struct aead_run *a, double seconds)
 {
-    size_t stride = r->load->link.mtu > SL_DEFAULT_MTU ? 9216 : 2048;
-    uint8_t *memory = aligned_alloc(64, BUFFERS * stride);
-    struct sl_dgram *d = calloc(BUFFERS, sizeof(*d));
-    struct bench_sample s;
-    struct bench_bare b;
-    double median = 0;
+    uint64_t until = bench_now_ns() + (uint64_t)(seconds * 1e9);
+    bench_sample_clear(&a->cycles);
+    do {
+        for (unsigned i = 0; i < BUFFERS; i += SL_PORT_BURST) {
+            uint64_t t0 = sl_cycles();
+            bench_bare_open(&r->bare, a->d + i, SL_PORT_BURST, r->slot_of_session);
+            bench_sample_add(&a->cycles, (double)(sl_cycles() - t0) / SL_PORT_BURST);
+        }
+    } while (bench_now_ns() < until);
+    return bench_sample_median(&a->cycles);
+}
+
+int bench_receiver_aead(
+    struct bench_receiver *r, double seconds, double *alone, double *beside, char *err, size_t cap)
+{
+    size_t stride = r->load->link.mtu > SL_DEFAULT_MTU ? JUMBO_BUFFER : BUFFER;
+    struct aead_run *a = calloc(1, sizeof(*a));
+    int ret = a == NULL ? -ENOMEM : bench_sample_init(&a->cycles, AEAD_SAMPLES);
     cpu_set_t before;
     sched_getaffinity(0, sizeof(before), &before);
-    if (memory != NULL && d != NULL && bench_bare_init(&b, r->load) == 0) {
+    if (ret == 0 && (a->memory = aligned_alloc(64, BUFFERS * stride)) == NULL)
+        ret = -ENOMEM;
+    if (ret == 0)
+        ret = bench_bare_init(&a->sealer, r->load);
+    if (ret == 0) {
         bench_pin(r->load->cpu[BENCH_RECEIVER]);
         for (unsigned i = 0; i < BUFFERS; i++) {
-            d[i].data = memory + i * stride;
-            d[i].len = bench_bare_seal(&b, r->tensor, d[i].data);
+            a->d[i].data = a->memory + i * stride;
+            a->d[i].len = bench_bare_seal(&a->sealer, r->tensor, a->d[i].data);
         }
-        uint64_t until = bench_now_ns() + (uint64_t)(seconds * 1e9);
-        if (bench_sample_init(&s, 1u << 16) == 0) {
-            while (bench_now_ns() < until) {
-                for (unsigned i = 0; i < BUFFERS; i += SL_PORT_BURST) {
-                    uint64_t t0 = sl_cycles();
-                    bench_bare_open(&r->bare, d + i, SL_PORT_BURST, r->slot_of_session);
-                    bench_sample_add(&s, (double)(sl_cycles() - t0) / SL_PORT_BURST);
-                }
-            }
-            median = bench_sample_median(&s);
-            bench_sample_free(&s);
-        }
-        bench_bare_free(&b);
+        *alone = open_buffers(r, a, seconds / 2);
+        ret = bench_pair_ask(r->pair, BENCH_SEAL);
+        if (ret == 0)
+            *beside = open_buffers(r, a, seconds / 2);
+        int idle = bench_pair_ask(r->pair, BENCH_IDLE);
+        ret = ret != 0 ? ret : idle;
+        bench_bare_free(&a->sealer);
         sched_setaffinity(0, sizeof(before), &before);
     }
-    free(memory);
-    free(d);
-    return median;
+    if (a != NULL) {
+        bench_sample_free(&a->cycles);
+        free(a->memory);
+    }
+    free(a);
+    return ret != 0 ? fail(err, cap, r, ret, "aead") : 0;
 }
 
 /* ---- making it ---- */

@@ -46,5 +46,7 @@ int bench_receiver_full(
 /* open false: packets are received and given back unopened. */
 int bench_receiver_bare(
     struct bench_receiver *, double seconds, bool open, struct bench_round *, char *err, size_t cap);
-/* Cycles a packet of opening alone, over as many buffers as a ring holds. */
-double bench_receiver_aead(struct bench_receiver *, double seconds);
+/* Cycles a packet of opening alone, over as many buffers as a ring holds: with the sender idle, and with the
+ * sender sealing, as in the rounds; where its CPU is a thread of the same core the second is far more. */
+int bench_receiver_aead(
+    struct bench_receiver *, double seconds, double *alone, double *beside, char *err, size_t cap);

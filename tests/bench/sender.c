@@ -31,7 +31,7 @@ struct sender {
     struct sl_endpoint *endpoint;
     struct bench_bare bare;
     struct session *sessions;
-    uint8_t *tensor;
+    uint8_t *tensor, *spare;   /* spare: a burst of datagrams */
     uint64_t now, outstanding; /* steps of all sessions */
     uint32_t *asking, n_asking;
 };
@@ -176,6 +176,16 @@ static int run_bare(struct sender *s)
     return 0;
 }
 
+static int run_seal(struct sender *s)
+{
+    bench_pin(s->load->cpu[BENCH_SENDER]);
+    bench_phase_reached(s->shared, BENCH_SEAL);
+    while (bench_phase(s->shared) == BENCH_SEAL)
+        for (unsigned i = 0; i < BURST; i++)
+            bench_bare_seal(&s->bare, s->tensor, s->spare + (size_t)i * SL_DATAGRAM_MAX_BYTES);
+    return 0;
+}
+
 /* ---- */
 
 static void publish(struct sender *s)
@@ -208,6 +218,9 @@ static int serve(struct sender *s)
         case BENCH_BARE:
             ret = run_bare(s);
             break;
+        case BENCH_SEAL:
+            ret = run_seal(s);
+            break;
         case BENCH_QUIT:
             return 0;
         default:
@@ -228,10 +241,12 @@ static int make(struct sender *s)
         .max_message_units = l->grid.n_units,
         .window_packets = l->window};
     s->tensor = bench_load_tensor(l);
+    s->spare = aligned_alloc(64, (size_t)BURST * SL_DATAGRAM_MAX_BYTES / 64 * 64);
     s->sessions = calloc(l->sessions, sizeof(*s->sessions));
     s->asking = calloc((size_t)l->sessions * AHEAD, sizeof(*s->asking));
-    int ret = s->tensor == NULL || s->sessions == NULL || s->asking == NULL ? -ENOMEM
-                                                                            : bench_bare_init(&s->bare, l);
+    int ret = s->tensor == NULL || s->spare == NULL || s->sessions == NULL || s->asking == NULL
+                  ? -ENOMEM
+                  : bench_bare_init(&s->bare, l);
     if (ret == 0)
         ret = sl_endpoint_create(&c, &sink_ops, s, &s->endpoint);
     for (uint32_t i = 0; i < l->sessions && ret == 0; i++) {
