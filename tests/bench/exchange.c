@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-enum { RING = 64, SLOT_BYTES = 4096, UNITS = SLOT_BYTES / 64, TURNS = 20000 };
+enum { RING = 64, SLOT_BYTES = 4096, UNITS = SLOT_BYTES / 64 };
 
 int bench_exchange_init(struct bench_exchange *x, uint32_t n_slots)
 {
@@ -106,13 +106,14 @@ static void hand_over(struct bench_exchange *x)
 struct line {
     _Alignas(128) uint64_t turn; /* atomic; the pair of lines that a CPU may fetch together */
     _Alignas(128) int cpu;
+    uint64_t turns;
 };
 
 static void *answer(void *arg)
 {
     struct line *l = arg;
     bench_pin(l->cpu);
-    for (uint64_t want = 1; want < 2 * TURNS; want += 2) {
+    for (uint64_t want = 1; want < 2 * l->turns; want += 2) {
         while (__atomic_load_n(&l->turn, __ATOMIC_ACQUIRE) != want)
             __builtin_ia32_pause();
         __atomic_store_n(&l->turn, want + 1, __ATOMIC_RELEASE);
@@ -120,20 +121,20 @@ static void *answer(void *arg)
     return NULL;
 }
 
-double bench_exchange_line_ns(int cpu_a, int cpu_b)
+double bench_exchange_line_ns(int cpu_a, int cpu_b, unsigned turns)
 {
-    struct line l = {.cpu = cpu_b};
+    struct line l = {.cpu = cpu_b, .turns = turns};
     struct bench_sample trips;
     cpu_set_t before;
     pthread_t other;
     sched_getaffinity(0, sizeof(before), &before);
-    if (cpu_a == cpu_b || bench_sample_init(&trips, TURNS) != 0)
+    if (cpu_a == cpu_b || bench_sample_init(&trips, turns) != 0)
         return 0;
     if (bench_pin(cpu_a) != 0 || pthread_create(&other, NULL, answer, &l) != 0) {
         bench_sample_free(&trips);
         return 0;
     }
-    for (uint64_t i = 0; i < 2 * TURNS; i += 2) {
+    for (uint64_t i = 0; i < 2 * turns; i += 2) {
         uint64_t t0 = sl_cycles();
         __atomic_store_n(&l.turn, i + 1, __ATOMIC_RELEASE);
         while (__atomic_load_n(&l.turn, __ATOMIC_ACQUIRE) != i + 2)

@@ -31,7 +31,7 @@ int bench_exchange_init(
 void bench_exchange_free(struct bench_exchange *);
 /* One cache line written in turn by the two CPUs, each waiting for the other: ns one way, the least that any
  * hand-off costs here. Median of many. */
-double bench_exchange_line_ns(int cpu_a, int cpu_b);
+double bench_exchange_line_ns(int cpu_a, int cpu_b, unsigned turns);
 /* Thread bodies. Each returns NULL once done; sealed ones must not return (leaving a thread is a system
  * call): they spin when `seal` is set. */
 void *bench_exchange_lcore(void *);

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SLOTS = 16, TARGET_NS = 200 };
+enum { SLOTS = 16, TARGET_NS = 200, LINE_TURNS = 20000 };
 
 static double seconds = 3, interval_us = 1;
 static uint64_t count;
@@ -72,7 +72,7 @@ static int run(cJSON *result, char *err, size_t cap)
     x.interval_cycles = (uint64_t)(interval_us * 1e3 / x.ns_per_cycle);
     x.cpu[0] = bench_cpu(0);
     x.cpu[1] = bench_cpu(1) >= 0 ? bench_cpu(1) : x.cpu[0];
-    double line_ns = bench_exchange_line_ns(x.cpu[0], x.cpu[1]);
+    double line_ns = bench_exchange_line_ns(x.cpu[0], x.cpu[1], LINE_TURNS);
     if (pthread_create(&lcore, NULL, bench_exchange_lcore, &x) != 0) {
         snprintf(err, cap, "cannot start a thread");
         return BENCH_FAILED;

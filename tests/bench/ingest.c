@@ -1,5 +1,6 @@
 /* sluice-bench ingest: activations off the wire into their slots, against the bare loop over the same
  * packets. */
+#include "tests/bench/exchange.h"
 #include "tests/bench/machine.h"
 #include "tests/bench/receiver.h"
 #include "tests/bench/sample.h"
@@ -15,6 +16,9 @@
 static const double full_over_bare_most = 1.25, bare_over_sum_most = 1.15;
 /* Two threads of a core slow each other far more than two cores do, which share only the clock's budget. */
 static const double shared_core = 1.3;
+static const double moved =
+    1.6; /* a cache line's way at p90 over p10, beyond which the CPUs have been moved */
+enum { LINE_TURNS = 2000 };
 
 static const char *backend = "memif", *codec = "bf16";
 static uint64_t payload = 1400, sessions = 16, slots = 8, rounds = 15;
@@ -82,7 +86,7 @@ static void series_json(cJSON *to, const char *name, struct series *s)
 
 struct measured {
     struct series full, bare, receive;
-    struct bench_sample aead, aead_alone;
+    struct bench_sample aead, aead_alone, line_ns;
     struct bench_sample full_over_bare, bare_over_sum; /* of each round: a machine that changes its pace
                                                           between rounds does not move them */
     uint64_t stage[BENCH_STAGES], stage_packets;
@@ -109,6 +113,8 @@ static int one_round(struct bench_receiver *r, struct measured *m, double each, 
         ret = bench_receiver_aead(r, each / 4, &alone, &beside, err, cap);
     if (ret != 0)
         return ret;
+    const int *cpu = r->load->cpu;
+    bench_sample_add(&m->line_ns, bench_exchange_line_ns(cpu[BENCH_RECEIVER], cpu[BENCH_SENDER], LINE_TURNS));
     bench_sample_add(&m->aead, beside);
     bench_sample_add(&m->aead_alone, alone);
     bench_sample_add(&m->full_over_bare, part(full.cycles_per_packet, bare.cycles_per_packet));
@@ -201,6 +207,11 @@ static void describe(
             cJSON_CreateString("shared core: the AEAD alone is much slower while the sender works; the two "
                                "CPUs seem to be threads "
                                "of one core: choose others with taskset"));
+    if (bench_sample_quantile(&m->line_ns, 0.9) > moved * bench_sample_quantile(&m->line_ns, 0.1))
+        cJSON_AddItemToArray(cJSON_GetObjectItem(result, "warnings"),
+            cJSON_CreateString(
+                "the distance of the two CPUs changed within the run (rounds.cache_line_one_way_ns): a "
+                "hypervisor moved them; only ratios within a round hold"));
     cJSON_AddNumberToObject(result, "aead_only_gbps", part(bits * hz * 1e-9, aead));
     cJSON_AddNumberToObject(result, "full_over_bare", ratio);
     cJSON_AddNumberToObject(result, "bare_over_sum", sum_ratio);
@@ -214,6 +225,7 @@ static void describe(
     series_json(rounds_json, "receive_only", &m->receive);
     cJSON_AddItemToObject(rounds_json, "full_over_bare", bench_sample_json(&m->full_over_bare));
     cJSON_AddItemToObject(rounds_json, "bare_over_sum", bench_sample_json(&m->bare_over_sum));
+    cJSON_AddItemToObject(rounds_json, "cache_line_one_way_ns", bench_sample_json(&m->line_ns));
     cJSON_AddItemToObject(rounds_json, "aead_only", bench_sample_json(&m->aead));
     cJSON_AddNumberToObject(rounds_json, "turns", (double)m->turns);
     cJSON_AddNumberToObject(rounds_json, "turns_interrupted", (double)m->interrupted);
@@ -249,6 +261,7 @@ static int measure(struct bench_receiver *r, cJSON *result, char *err, size_t ca
     ret = ret != 0 ? ret : series_init(&m.receive);
     ret = ret != 0 ? ret : bench_sample_init(&m.aead, rounds);
     ret = ret != 0 ? ret : bench_sample_init(&m.aead_alone, rounds);
+    ret = ret != 0 ? ret : bench_sample_init(&m.line_ns, rounds);
     ret = ret != 0 ? ret : bench_sample_init(&m.full_over_bare, rounds);
     ret = ret != 0 ? ret : bench_sample_init(&m.bare_over_sum, rounds);
     if (ret != 0) {
@@ -267,6 +280,7 @@ static int measure(struct bench_receiver *r, cJSON *result, char *err, size_t ca
     series_free(&m.receive);
     bench_sample_free(&m.aead);
     bench_sample_free(&m.aead_alone);
+    bench_sample_free(&m.line_ns);
     bench_sample_free(&m.full_over_bare);
     bench_sample_free(&m.bare_over_sum);
     if (bench_stopping())
