@@ -1,0 +1,108 @@
+#!/usr/bin/python3
+"""Every verb of sluice-bench for a fraction of a second: its JSON is whole, and every packet is accounted for. No figure is judged."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BENCH = os.path.join(os.environ.get("SLUICE_BUILD", os.path.join(ROOT, "build")), "tests", "bench", "sluice-bench")
+TIMEOUT_S = 240
+OK, USAGE, SKIPPED, STOPPED = 0, 2, 77, 130
+
+MACHINE = ["cpu", "cpus_online", "tsc_hz", "governor", "huge_pages", "isolated_cpus", "kernel", "load_average"]
+EVERY = ["verb", "command", "date", "warnings", "machine", "noise", "status"]
+STAGES = ["receive", "check", "place", "open", "mark", "acknowledge", "recycle_buffers", "hand_off_and_slots", "send"]
+
+
+def bench(*args, expect=OK):
+    done = subprocess.run([BENCH, *args], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    assert done.returncode == expect, f"{args}: status {done.returncode}, not {expect}: {done.stderr.strip()}"
+    return done
+
+
+def result(*args):
+    j = json.loads(bench(*args, "--json").stdout)
+    has(j, EVERY)
+    has(j["machine"], MACHINE)
+    assert j["command"].startswith("sluice-bench " + args[0]), j["command"]
+    return j
+
+
+def has(j, names):
+    missing = [n for n in names if n not in j]
+    assert not missing, f"no {', '.join(missing)} in {sorted(j)}"
+
+
+def conserved(j):
+    assert j["uncounted"] == 0, j
+    assert j["offered"] == j["delivered"] + sum(j["drops"].values()), j
+    assert j["lost"] == sum(j["drops"].values()), j
+
+
+def ingest__all_fields_and_nothing_uncounted():
+    j = result("ingest", "--seconds", "0.4", "--rounds", "2")
+    has(j, ["gbps", "mpps", "cycles_per_packet", "stages", "gbps_per_core", "bare_loop_cycles_per_packet", "bare_loop_gbps",
+            "receive_only_cycles_per_packet", "aead_only_cycles_per_packet", "aead_only_gbps", "full_over_bare", "lost", "drops",
+            "targets", "sender", "rounds", "load"])
+    has(j["stages"], STAGES)
+    conserved(j)
+    assert j["messages"] > 0 and j["messages_wrong"] == 0, j
+    assert j["gbps"] > 0 and j["cycles_per_packet"] > 0 and j["bare_loop_gbps"] > 0 and j["aead_only_gbps"] > 0, j
+
+
+def ingest__jumbo_frames_and_many_sessions():
+    j = result("ingest", "--seconds", "0.2", "--rounds", "1", "--payload", "8900", "--sessions", "200")
+    assert j["load"]["payload_bytes"] == 8896 and j["load"]["mtu"] == 9000 and j["load"]["sessions"] == 200, j["load"]
+    conserved(j)
+    assert j["messages"] > 0 and j["messages_wrong"] == 0, j
+
+
+def handoff__all_fields():
+    j = result("handoff", "--seconds", "0.2")
+    has(j, ["p50_ns", "p99_ns", "to_trainer", "to_lcore", "round_trip", "overcommitted", "target", "threads"])
+    assert j["handoffs"] > 0 and j["wrong_handles"] == 0, j
+    assert j["round_trip"]["count"] == j["handoffs"], j
+
+
+def usage__says_what_is_wrong():
+    for args, says in [((), "usage"), (("nonsense",), "no verb"), (("ingest", "--payload", "x"), "--payload"),
+                       (("ingest", "--backend", "carrier-pigeon"), "memif"), (("handoff", "--seconds"), "needs a value")]:
+        err = bench(*args, expect=USAGE).stderr
+        assert says in err and len(err.strip().splitlines()) <= 30, err
+    for args in [("--help",), ("ingest", "--help"), ("handoff", "--help")]:
+        assert "sluice-bench" in bench(*args).stdout
+    assert "examples" in bench("ingest", "--help").stdout
+
+
+def interrupt__leaves_nothing_behind():
+    p = subprocess.Popen([BENCH, "ingest", "--seconds", "60", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(1.5)
+    p.send_signal(signal.SIGINT)
+    out, err = p.communicate(timeout=TIMEOUT_S)
+    assert p.returncode == STOPPED, f"{p.returncode}: {err}"
+    has(json.loads(out), EVERY)
+    assert "stopped" in err, err
+    assert not os.path.exists(f"/proc/{p.pid}")
+
+
+TESTS = [ingest__all_fields_and_nothing_uncounted, ingest__jumbo_frames_and_many_sessions, handoff__all_fields,
+         usage__says_what_is_wrong, interrupt__leaves_nothing_behind]
+
+
+def main():
+    failed = 0
+    for test in TESTS:
+        began = time.monotonic()
+        try:
+            test()
+            print(f"ok   {test.__name__} ({time.monotonic() - began:.1f} s)", flush=True)
+        except (AssertionError, subprocess.TimeoutExpired, json.JSONDecodeError) as e:
+            failed += 1
+            print(f"FAIL {test.__name__}: {e}", flush=True)
+    return 1 if failed else 0
+
+
+sys.exit(main())
