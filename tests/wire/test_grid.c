@@ -22,7 +22,15 @@ static void sl_grid_make__by_hand(void **state)
     assert_int_equal(g.target_units, 0);
     assert_int_equal(g.n_units, 5);
     assert_int_equal(g.n_fragments, 2);
+    /* 127 rows of d 192 in int8: 24384 elements, 63 to a unit: 388; stored as bf16: 762 */
+    assert_int_equal(sl_grid_make(&g, 127, 192, SL_CODEC_INT8, 1, 22), 0);
+    assert_int_equal(g.tensor_units, 388);
+    assert_int_equal(g.stored_units, 762);
+    assert_int_equal(g.n_units, 396);
+    assert_int_equal(g.n_fragments, 18);
+    assert_int_equal(sl_grid_slot_units(&g), 770);
     assert_int_equal(sl_grid_make(&g, 1, 1, SL_CODEC_BF16, 1, 22), 0);
+    assert_int_equal(g.stored_units, 1);
     assert_int_equal(g.n_units, 2);
     assert_int_equal(g.n_fragments, 1);
 }
@@ -48,7 +56,13 @@ static void sl_codec_parse__names(void **state)
     assert_int_equal(c, SL_CODEC_BF16);
     assert_int_equal(sl_codec_parse("f32", &c), 0);
     assert_int_equal(c, SL_CODEC_F32);
-    assert_int_equal(sl_codec_parse("int8", &c), -EINVAL);
+    for (unsigned i = 0; i < SL_CODEC_COUNT; i++) {
+        assert_int_equal(sl_codec_parse(sl_codec_name((enum sl_codec)i), &c), 0);
+        assert_int_equal(c, i);
+    }
+    assert_int_equal(sl_codec_parse("int8+lz4", &c), 0);
+    assert_int_equal(c, SL_CODEC_INT8_LZ4);
+    assert_int_equal(sl_codec_parse("int4", &c), -EINVAL);
     assert_string_equal(sl_codec_name(SL_CODEC_BF16), "bf16");
     assert_string_equal(sl_codec_name((enum sl_codec)9), "unknown");
 }
