@@ -10,7 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GRANTS_PER_SESSION = 2 };
+enum {
+    GRANTS_PER_SESSION = 2,
+    KEYS_A_VIEW = 256, /* sessions looked at: thousands at once would hold the lcore up */
+};
 #define VIEW_EVERY_NS UINT64_C(100000000)
 #define GRANT_EXPIRY_NS                                                                                      \
     (60 * SECOND_NS) /* a slow phone's step fits; a dead one's slots come back with its session */
@@ -40,9 +43,11 @@ static void publish_view(struct edge *e, uint64_t now_ns)
     struct lcore_view *v = &e->views[next];
     sl_endpoint_stats(e->endpoint, &v->endpoint);
     v->n_key_spent = 0;
-    for (uint32_t s = 0; s < e->max_sessions && v->n_key_spent < 16; s++)
+    for (uint32_t i = 0; i < e->max_sessions && i < KEYS_A_VIEW && v->n_key_spent < 16; i++) {
+        uint32_t s = e->key_look++ % e->max_sessions;
         if (sl_endpoint_is_open(e->endpoint, s) && sl_endpoint_key_spent(e->endpoint, s))
             v->key_spent[v->n_key_spent++] = s;
+    }
     __atomic_store_n(&e->view, next, __ATOMIC_RELEASE);
     e->view_ns = now_ns;
 }

@@ -25,6 +25,7 @@ enum {
     EDGE_SESSIONS_PER_DEVICE = 2, /* a superseded one drains while its successor opens */
     EDGE_HANDSHAKES = 8,          /* rules T16 */
     EDGE_SPARE_CONNECTIONS = 16,
+    EDGE_OWN_FILES = 128,
     EDGE_CONTENT_REFUSALS = 3, /* rules T15: then the device has to go */
     EDGE_EXIT_INTERRUPTED = 130,
 };
@@ -111,8 +112,9 @@ struct edge {
     struct sl_lcore *lcore;
     int lcore_cpu; /* -1: not pinned */
     struct lcore_view views[2];
-    uint32_t view;    /* atomic: which of the views is whole */
-    uint64_t view_ns; /* of the lcore: when it was written */
+    uint32_t view;     /* atomic: which of the views is whole */
+    uint64_t view_ns;  /* of the lcore: when it was written */
+    uint32_t key_look; /* of the lcore: the session whose key is looked at next */
 
     struct sl_trainer *trainer;
     pthread_t trainer_thread;

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -94,6 +95,24 @@ static void set_affinities(struct edge *e)
         edge_say(e, "threads: control and trainer on CPU %s, data lcore alone on %d", list, e->lcore_cpu);
     else
         edge_say(e, "threads: control, trainer and adaptive data lcore on CPU %s", list);
+}
+
+/* A descriptor for every device, beside our own files. */
+static int allow_connections(struct edge *e)
+{
+    struct rlimit limit;
+    rlim_t want = e->max_devices + EDGE_SPARE_CONNECTIONS + EDGE_OWN_FILES;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= want)
+        return 0;
+    rlim_t before = limit.rlim_cur;
+    limit.rlim_cur = want < limit.rlim_max ? want : limit.rlim_max;
+    if (limit.rlim_cur >= want && setrlimit(RLIMIT_NOFILE, &limit) == 0)
+        return 0;
+    snprintf(e->err, sizeof e->err,
+        "%u devices take %lu open files, and %lu are allowed: raise the limit (ulimit -n %lu) or lower "
+        "edge.max_devices",
+        e->max_devices, (unsigned long)want, (unsigned long)before, (unsigned long)want);
+    return -EMFILE;
 }
 
 static int allocate(struct edge *e)
@@ -205,6 +224,8 @@ int edge_start(struct edge *e)
     if (!status)
         status = allocate(e);
     /* Before EAL: what cannot work at all is said before anything is set up. */
+    if (!status)
+        status = allow_connections(e);
     if (!status)
         status = sl_loop_create(e->max_devices + EDGE_SPARE_CONNECTIONS, &e->loop, e->err, sizeof e->err);
     if (!status)

@@ -14,7 +14,7 @@ enum {
     SL_EAL_EXTRA_MAX = 32,
     SL_NAME_MAX = 64,
     SL_PATH_BYTES = 1024,
-    SL_DEVICES_MAX = 4096
+    SL_DEVICES_MAX = 12000
 };
 
 struct sl_link_config { /* of one phone, constant; traces and radio come later */
