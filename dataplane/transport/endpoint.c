@@ -118,6 +118,7 @@ int sl_endpoint_create(const struct sl_endpoint_config *given, const struct sl_s
     ep->sink = sink;
     ep->max_sessions = c.max_sessions;
     ep->max_message_units = c.max_message_units;
+    ep->train = SL_TRAIN;
     ep->window_packets = c.window_packets;
     ep->lcore = c.lcore;
     ep->is_edge = c.is_edge;
@@ -136,6 +137,11 @@ void sl_endpoint_memory(const struct sl_endpoint *ep, struct sl_endpoint_memory 
                                 SL_SCHEDULE_ROLES * ep->schedules.stride,
         .total_bytes = ep->mapped_bytes,
     };
+}
+
+void sl_endpoint_set_train(struct sl_endpoint *ep, uint32_t packets)
+{
+    ep->train = packets != 0 ? packets : 1;
 }
 
 void sl_endpoint_free(struct sl_endpoint *ep)

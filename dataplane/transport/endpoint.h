@@ -147,6 +147,8 @@ unsigned sl_rx_burst(struct sl_endpoint *, struct sl_rx *, unsigned n, uint64_t 
 /* Fills up to n datagrams that are due (new data, retransmissions, acks, probes); returns how many. Also runs the timers. Each buffer must
  * hold the largest datagram of any session: max(512, 48 + 64 * fragment_units); at a smaller one the burst ends. */
 unsigned sl_tx_burst(struct sl_endpoint *, struct sl_tx *, unsigned n, uint64_t now_ns);
+/* Packets of one session in a row before the next one's turn; 32 before the first call. At least 1. */
+void sl_endpoint_set_train(struct sl_endpoint *, uint32_t packets);
 /* When sl_tx_burst next has something to do: 0 now, UINT64_MAX never. Never walks the sessions. */
 uint64_t sl_next_deadline(const struct sl_endpoint *);
 

@@ -16,7 +16,7 @@
 
 enum {
     SL_BURST = 64,
-    SL_TX_QUANTUM = 32, /* packets of one session before the next one's turn */
+    SL_TRAIN = 32, /* packets of one session before the next one's turn */
     SL_FRAMES_MAX_DATAGRAM =
         512,          /* what we send: an ACK of 32 ranges and the longest REQUEST; fits every path */
     SL_MIN_MTU = 576, /* RFC 791's; leaves room for the above over IPv6 */
@@ -81,7 +81,7 @@ struct sl_endpoint {
     struct sl_aead *aead;
     struct sl_session *sessions;
     struct sl_schedules schedules;
-    uint32_t max_sessions, max_message_units, window_packets;
+    uint32_t max_sessions, max_message_units, window_packets, train;
     uint8_t lcore;
     bool is_edge;
     struct sl_sends sends;

@@ -218,7 +218,7 @@ unsigned sl_tx_burst(struct sl_endpoint *ep, struct sl_tx *tx, unsigned n, uint6
         struct sl_session *s = &ep->sessions[session];
         unsigned sent = 0;
         bool room = true;
-        while (filled < n && sent < SL_TX_QUANTUM) {
+        while (filled < n && sent < ep->train) {
             room = tx[filled].cap >= largest_datagram(s);
             if (!room || !next_packet(ep, session, &tx[filled], now_ns))
                 break;

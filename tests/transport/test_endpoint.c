@@ -521,7 +521,26 @@ static void sl_tx_burst__sessions_take_turns(void **state)
     for (unsigned i = 0; i < n; i++)
         of[tx[i].session]++;
     for (unsigned h = 1; h < 4; h++)
-        assert_true(of[h] >= 512 / 3 - SL_TX_QUANTUM && of[h] <= 512 / 3 + SL_TX_QUANTUM);
+        assert_true(of[h] >= 512 / 3 - SL_TRAIN && of[h] <= 512 / 3 + SL_TRAIN);
+    sl_endpoint_free(ep);
+    model_free(&model);
+}
+
+static void sl_endpoint_set_train__is_how_long_a_turn_is(void **state)
+{
+    struct sl_endpoint *ep = open_one(false, &model, 256);
+    struct sl_session_config c = config_of(2);
+    c.fragment_units = MODEL_UNITS;
+    assert_int_equal(sl_endpoint_open(ep, &c, 0), 0);
+    sl_endpoint_set_train(ep, 3);
+    for (uint32_t h = 1; h < 3; h++) {
+        model_offer(&model, h, 5, 1000, h);
+        sl_endpoint_send(ep, h, 5, 1000, 0);
+    }
+    unsigned n = drain(ep, 0);
+    assert_true(n >= 12);
+    for (unsigned i = 0; i < 12; i++)
+        assert_int_equal(tx[i].session, i / 3 % 2 == 0 ? tx[0].session : 3 - tx[0].session);
     sl_endpoint_free(ep);
     model_free(&model);
 }
@@ -562,6 +581,7 @@ int main(void)
         cmocka_unit_test(sl_tx_burst__probe_repeats_the_oldest),
         cmocka_unit_test(sl_tx_burst__source_that_has_gone_ends_the_message),
         cmocka_unit_test(sl_tx_burst__sessions_take_turns),
+        cmocka_unit_test(sl_endpoint_set_train__is_how_long_a_turn_is),
         cmocka_unit_test(sl_tx_burst__buffer_too_small_is_left_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
