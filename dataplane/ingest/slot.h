@@ -34,6 +34,7 @@ struct sl_slot_outcome {
 struct sl_slot {
     uint32_t handle; /* index (low 16 bits) and generation (high 16 bits) */
     uint8_t state;
+    uint8_t lcore;    /* by whose ready ring it came; the trainer's to set and to read */
     uint32_t session; /* the endpoint's handle */
     uint64_t device;  /* what the control side named the session: rank of the device in the run */
     uint32_t grant;

@@ -26,6 +26,8 @@ enum {
     SL_DATAGRAM_MIN_BYTES = SL_HEADER_FRAMES_BYTES + 1 + SL_TAG_BYTES,
     SL_DATAGRAM_MAX_BYTES = 9000 - 28, /* a jumbo frame's UDP payload */
     SL_DEFAULT_MTU = 1500,
+    SL_HEADER_LCORE_AT = 8,      /* the data lcore of the receiver: first byte of its session id (rules T7) */
+    SL_LCORES_MAX = 16,          /* data lcores of an edge node; a session id has eight bits for the number (rules T7) */
 };
 
 enum { SL_FLAG_COMPRESSED = 0x02 }; /* DATA only */

@@ -16,6 +16,7 @@
 enum {
     RX_BURST = 64,
     TX_BURST = 32,
+    CACHE_LINE = 64,
     TX_BURSTS_A_TURN = 4, /* so that a long queue does not keep the port from being read */
     COMMANDS_A_TURN = 4,
     QUIET_NS = 50000,    /* adaptive: after so long without work ... */
@@ -30,9 +31,10 @@ struct sl_lcore {
      * used, and kept from turn to turn. */
     struct sl_dgram room[TX_BURST];
     unsigned room_at;
-    struct sl_lcore_stats stats; /* atomic counters, written by the thread */
-    uint32_t stop;               /* atomic */
-    uint32_t drowsy;             /* atomic: asleep, or about to be after one more turn */
+    /* Atomic counters, written by the thread; on cache lines that no other lcore writes. */
+    struct sl_lcore_stats stats __attribute__((aligned(CACHE_LINE)));
+    uint32_t drowsy; /* atomic: asleep, or about to be after one more turn */
+    uint32_t stop __attribute__((aligned(CACHE_LINE))); /* atomic */
 
     pthread_t thread;
     pthread_mutex_t lock;
@@ -310,7 +312,9 @@ static void destroy(struct sl_lcore *l)
 
 int sl_lcore_start(const struct sl_lcore_config *c, struct sl_lcore **out, char *err, size_t err_cap)
 {
-    struct sl_lcore *l = calloc(1, sizeof(*l));
+    struct sl_lcore *l = aligned_alloc(CACHE_LINE, sizeof(*l));
+    if (l != NULL)
+        memset(l, 0, sizeof(*l));
     if (l == NULL || sl_commands_create(&l->commands) != 0) {
         free(l);
         snprintf(err, err_cap, "out of memory");
@@ -372,8 +376,9 @@ void sl_lcore_stats(const struct sl_lcore *l, struct sl_lcore_stats *out)
 {
     const uint64_t *from = &l->stats.polls_empty;
     uint64_t *to = &out->polls_empty;
-    for (size_t i = 0; i < sizeof(*out) / sizeof(uint64_t); i++)
+    for (size_t i = 0; i < offsetof(struct sl_lcore_stats, steer) / sizeof(uint64_t); i++)
         to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+    sl_queue_steering(l->c.queue, &out->steer);
 }
 
 void sl_lcore_describe(const struct sl_lcore *l, char *text, size_t cap)

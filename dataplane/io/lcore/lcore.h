@@ -43,6 +43,7 @@ struct sl_lcore_config {
 };
 struct sl_lcore_stats {
     uint64_t polls_empty, polls_busy, cycles_busy, cycles_total, packets_rx, packets_tx, sleeps;
+    struct sl_steer_stats steer; /* of its queue */
 };
 
 struct sl_lcore;

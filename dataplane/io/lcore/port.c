@@ -11,6 +11,7 @@ static const char *const drop_names[SL_PORT_DROP_COUNT] = {
     [SL_PORT_RX_FULL] = "rx_full",
     [SL_PORT_TRUNCATED] = "truncated",
     [SL_PORT_UNREACHABLE] = "unreachable",
+    [SL_PORT_STEER_FULL] = "steer_full",
 };
 
 const char *sl_port_drop_name(enum sl_port_drop d)

@@ -33,6 +33,7 @@ enum sl_port_drop {
     SL_PORT_RX_FULL,     /* below us: nothing took it in time */
     SL_PORT_TRUNCATED,   /* longer than the buffer that it came in */
     SL_PORT_UNREACHABLE, /* no way to its address */
+    SL_PORT_STEER_FULL,  /* another data lcore's, and the ring to it full (steer.h) */
     SL_PORT_DROP_COUNT
 };
 const char *sl_port_drop_name(enum sl_port_drop); /* "tx_full", ...: the key in logs and JSON */
@@ -46,6 +47,17 @@ struct sl_port_stats {
     uint64_t captured, capture_missed; /* packets in the capture's file; that should be and are not */
     uint64_t passes, pass_ns,
         pass_max_ns; /* of the interrupt thread, while the port rests (io/dpdk/gate.h) */
+};
+
+/* Of one queue of a port that steers (steer.h). What all queues below received = steered + passed_on +
+ * steer_full of all; passed_on = passed_in of all + what lies in the rings. */
+struct sl_steer_stats {
+    uint64_t steered;    /* came by the lcore's own queue, as they should */
+    uint64_t passed_on;  /* came by its queue, and were another lcore's */
+    uint64_t passed_in;  /* its own, that another lcore passed on to it */
+    uint64_t steer_full; /* dropped: passed_on's ring was full */
+    uint64_t tx_passed;  /* given to another lcore for sending */
+    uint64_t no_room;    /* could not be lent a buffer */
 };
 
 struct sl_port;
@@ -66,6 +78,7 @@ struct sl_port_ops {
     bool (*rests)(struct sl_queue *);
     void (*sleep)(struct sl_queue *, uint64_t ns);
     void (*wake)(struct sl_queue *);
+    void (*steering)(struct sl_queue *, struct sl_steer_stats *); /* any thread; NULL: it steers nothing */
 };
 struct sl_port { /* first in the back end's own struct */
     const struct sl_port_ops *ops;
@@ -152,4 +165,11 @@ static inline void sl_queue_wake(struct sl_queue *q)
 {
     if (q->wakeable)
         q->ops->wake(q);
+}
+/* Any thread; all zero where the port does not steer. */
+static inline void sl_queue_steering(struct sl_queue *q, struct sl_steer_stats *out)
+{
+    *out = (struct sl_steer_stats){0};
+    if (q->ops->steering != NULL)
+        q->ops->steering(q, out);
 }
