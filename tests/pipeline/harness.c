@@ -51,7 +51,6 @@ static struct sl_slot *free_slot(struct sl_slots *s)
     for (uint32_t i = 0; i < s->n; i++)
         if (s->slot[i].state == SL_SLOT_FREE)
             return &s->slot[i];
-    fail_msg("no slot is free");
     return NULL;
 }
 
@@ -136,10 +135,16 @@ void phone_free(struct phone *p)
     free(p->dx);
 }
 
-void phone_send(struct phone *p, struct sl_slots *slots, struct sl_ring_spsc *ready,
-    const uint32_t *const *windows, const uint32_t *len, uint32_t n, enum sl_request_kind kind)
+bool phone_can_send(const struct phone *p, const struct sl_trainer_lcore lcores[])
 {
-    struct sl_slot *s = free_slot(slots);
+    return !p->slot && free_slot(lcores[p->lcore].slots);
+}
+
+void phone_send(struct phone *p, const struct sl_trainer_lcore lcores[], const uint32_t *const *windows,
+    const uint32_t *len, uint32_t n, enum sl_request_kind kind)
+{
+    struct sl_slot *s = free_slot(lcores[p->lcore].slots);
+    assert_non_null(s);
     p->slot = s;
     p->n_seqs = n;
     p->rows = 0;
@@ -159,7 +164,7 @@ void phone_send(struct phone *p, struct sl_slots *slots, struct sl_ring_spsc *re
         memcpy(targets, windows[i] + 1, (len[i] - 1) * sizeof *targets);
         targets += len[i] - 1;
     }
-    assert_int_equal(sl_ring_spsc_push(ready, &s->handle, 1), 1);
+    assert_int_equal(sl_ring_spsc_push(lcores[p->lcore].ready, &s->handle, 1), 1);
 }
 
 void phone_receive(struct phone *p)
@@ -212,22 +217,22 @@ void world_open(struct world *w, const struct world_config *c)
     for (uint32_t i = 0; i < c->n_phones; i++)
         min_cut = c->cut[i] < min_cut ? c->cut[i] : min_cut;
     assert_int_equal(sl_model_create(&shape, 11, &w->model), 0);
-    w->slots = fake_slots(c->slots ? c->slots : 8, max_rows);
-    w->ready = sl_ring_spsc_create(64);
-    w->returned = sl_ring_spsc_create(64);
+    w->n_lcores = c->n_lcores ? c->n_lcores : 1;
+    for (uint32_t i = 0; i < w->n_lcores; i++)
+        w->lcore[i] = (struct sl_trainer_lcore){.slots = fake_slots(c->slots ? c->slots : 8, max_rows),
+            .ready = sl_ring_spsc_create(64),
+            .returned = sl_ring_spsc_create(64)};
     w->n_phones = c->n_phones;
     char err[256];
     struct sl_trainer_config t = {.model = w->model,
         .lora = lora,
         .optim = c->optim,
         .codec = c->codec,
-        .slots = w->slots,
-        .ready = w->ready,
-        .returned = w->returned,
-        .gang = {.quorum = 0.75,
+        .n_lcores = w->n_lcores,
+        .gang = {.quorum = c->quorum > 0 ? c->quorum : 0.75,
             .deterministic = c->deterministic,
             .n_devices = c->n_phones,
-            .capacity = w->slots->n,
+            .capacity = 8 * w->n_lcores,
             .max_devices = 8},
         .aggregate_every = c->aggregate_every,
         .steps = c->steps,
@@ -238,11 +243,13 @@ void world_open(struct world *w, const struct world_config *c)
         .incarnation = 1,
         .resume = c->resume,
         .now_ns = now};
+    memcpy(t.lcore, w->lcore, sizeof t.lcore);
     int status = sl_trainer_create(&t, &w->trainer, err, sizeof err);
     if (status)
         fail_msg("%s", err);
     for (uint32_t i = 0; i < c->n_phones; i++) {
         phone_init(&w->phones[i], w->model, &lora, &c->optim, c->codec, i, c->cut[i], max_rows);
+        w->phones[i].lcore = c->lcore[i];
         world_join(w, i);
     }
     world_run(w);
@@ -255,9 +262,11 @@ void world_close(struct world *w)
     sl_trainer_free(w->trainer);
     for (uint32_t i = 0; i < w->n_phones; i++)
         phone_free(&w->phones[i]);
-    fake_slots_free(w->slots);
-    sl_ring_spsc_free(w->ready);
-    sl_ring_spsc_free(w->returned);
+    for (uint32_t i = 0; i < w->n_lcores; i++) {
+        fake_slots_free(w->lcore[i].slots);
+        sl_ring_spsc_free(w->lcore[i].ready);
+        sl_ring_spsc_free(w->lcore[i].returned);
+    }
     sl_model_free(w->model);
     free(w->g);
     free(last_checkpoint);
@@ -276,6 +285,7 @@ void world_join(struct world *w, uint32_t device)
 {
     struct sl_command *c = command(w, SL_COMMAND_JOIN);
     c->device = c->session = device;
+    c->lcore = w->phones[device].lcore;
     c->cut = w->phones[device].cut;
     snprintf(c->id, sizeof c->id, "device-%05u", device);
     sl_trainer_post(w->trainer, c);
@@ -354,23 +364,32 @@ static void take_event(struct world *w, struct sl_event *e)
     sl_trainer_release(w->trainer, e);
 }
 
+/* What came back by a lcore's ring is a slot of that lcore's. */
+static bool take_returned(struct world *w, const struct sl_trainer_lcore *lcore)
+{
+    bool any = false;
+    uint32_t handle;
+    while (sl_ring_spsc_pop(lcore->returned, &handle, 1)) {
+        struct sl_slot *s = sl_slot_get(lcore->slots, handle);
+        struct phone *p = &w->phones[s->device];
+        bool push = s->outcome.flags & SL_RESULT_BOUNDARY;
+        assert_ptr_equal(p->slot, s);
+        phone_receive(p);
+        if (push)
+            world_push(w, p);
+        any = true;
+    }
+    return any;
+}
+
 void world_run(struct world *w)
 {
     bool worked = true;
     while (worked) {
-        uint32_t handle;
         struct sl_event *e;
         worked = sl_trainer_turn(w->trainer);
-        while (sl_ring_spsc_pop(w->returned, &handle, 1)) {
-            struct sl_slot *s = sl_slot_get(w->slots, handle);
-            struct phone *p = &w->phones[s->device];
-            bool push = s->outcome.flags & SL_RESULT_BOUNDARY;
-            assert_ptr_equal(p->slot, s);
-            phone_receive(p);
-            if (push)
-                world_push(w, p);
-            worked = true;
-        }
+        for (uint32_t i = 0; i < w->n_lcores; i++)
+            worked = take_returned(w, &w->lcore[i]) || worked;
         while ((e = sl_trainer_event(w->trainer)))
             take_event(w, e);
     }

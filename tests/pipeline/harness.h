@@ -24,7 +24,7 @@ struct phone {
     struct sl_half *half;
     struct sl_optim_config optim;
     enum sl_codec codec;
-    uint32_t index, cut, max_rows;
+    uint32_t index, lcore, cut, max_rows;
     uint64_t step, version, tokens_since;
     struct sl_slot *slot; /* of the message under way */
     struct sl_seq seqs[8];
@@ -34,10 +34,11 @@ struct phone {
 void phone_init(struct phone *, struct sl_model *, const struct sl_lora_config *,
     const struct sl_optim_config *, enum sl_codec, uint32_t index, uint32_t cut, uint32_t max_rows);
 void phone_free(struct phone *);
-/* Front forward of n windows of `len` tokens each (rows len - 1), into a free slot, which is handed to the
- * trainer. */
-void phone_send(struct phone *, struct sl_slots *, struct sl_ring_spsc *ready, const uint32_t *const *windows,
+/* Front forward of n windows of `len` tokens each (rows len - 1), into a free slot of the phone's lcore,
+ * which is handed to the trainer. */
+void phone_send(struct phone *, const struct sl_trainer_lcore lcores[], const uint32_t *const *windows,
     const uint32_t *len, uint32_t n, enum sl_request_kind);
+bool phone_can_send(const struct phone *, const struct sl_trainer_lcore lcores[]); /* a slot is free */
 /* Takes the returned slot: backward and optimiser step where it is a gradient. The slot is free again. */
 void phone_receive(struct phone *);
 size_t phone_weights(struct phone *, float **weights); /* of its blocks; malloc'ed */
@@ -47,8 +48,8 @@ void phone_install(struct phone *, const float *g, uint64_t version);
 struct world {
     struct sl_model *model;
     struct sl_trainer *trainer;
-    struct sl_slots *slots;
-    struct sl_ring_spsc *ready, *returned;
+    struct sl_trainer_lcore lcore[SL_LCORES_MAX];
+    uint32_t n_lcores;
     struct phone phones[8];
     uint32_t n_phones;
     float *g;
@@ -62,7 +63,9 @@ struct world_config {
     enum sl_family family;
     enum sl_codec codec;
     struct sl_optim_config optim;
-    uint32_t n_phones, cut[8], aggregate_every, slots, max_rows;
+    uint32_t n_phones, cut[8], aggregate_every, slots /* of each lcore */, max_rows;
+    uint32_t n_lcores /* 0: one */, lcore[8] /* of each phone */;
+    double quorum; /* 0: 0.75 */
     uint64_t steps;
     bool freeze_a, deterministic;
     const struct sl_checkpoint *resume;

@@ -33,7 +33,7 @@ static void one_device(
         const uint32_t *windows[BATCH], len[BATCH] = {WINDOW, WINDOW};
         for (uint32_t i = 0; i < BATCH; i++)
             windows[i] = text_window(s * BATCH + i, WINDOW);
-        phone_send(&w.phones[0], w.slots, w.ready, windows, len, BATCH, SL_REQUEST_TRAIN);
+        phone_send(&w.phones[0], w.lcore, windows, len, BATCH, SL_REQUEST_TRAIN);
         world_run(&w);
         double loss = central_step(&c, windows, len, BATCH);
         assert_int_equal(w.global_step, s + 1);
@@ -91,7 +91,7 @@ static void three_devices(enum sl_family family, uint32_t a, uint32_t b, uint32_
                 len[2 * d + i] = lengths[d][i];
                 windows[2 * d + i] = text_window(s * 6 + 2 * d + i, lengths[d][i]);
             }
-            phone_send(&w.phones[d], w.slots, w.ready, windows + 2 * d, len + 2 * d, 2, SL_REQUEST_TRAIN);
+            phone_send(&w.phones[d], w.lcore, windows + 2 * d, len + 2 * d, 2, SL_REQUEST_TRAIN);
         }
         world_run(&w);
         double loss = central_step(&c, windows, len, 6);
@@ -132,7 +132,7 @@ static void split__bf16_stays_close(void **state)
         const uint32_t *windows[2], len[2] = {WINDOW, 11};
         for (uint32_t d = 0; d < 2; d++) {
             windows[d] = text_window(2 * s + d, len[d]);
-            phone_send(&w.phones[d], w.slots, w.ready, windows + d, len + d, 1, SL_REQUEST_TRAIN);
+            phone_send(&w.phones[d], w.lcore, windows + d, len + d, 1, SL_REQUEST_TRAIN);
         }
         world_run(&w);
         double loss = central_step(&c, windows, len, 2);

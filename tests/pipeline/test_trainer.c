@@ -11,7 +11,7 @@ enum { WINDOW = 13 };
 static void send_one(struct world *w, uint32_t device, uint32_t window)
 {
     const uint32_t *text = text_window(window, WINDOW), len = WINDOW;
-    phone_send(&w->phones[device], w->slots, w->ready, &text, &len, 1, SL_REQUEST_TRAIN);
+    phone_send(&w->phones[device], w->lcore, &text, &len, 1, SL_REQUEST_TRAIN);
 }
 
 static void open_world(struct world *w, uint32_t n_phones, uint32_t every, uint64_t steps)
@@ -42,6 +42,104 @@ static void gang__of_eight_makes_as_many_gemms_as_of_one(void **state)
     }
     assert_true(gemms[0] > 0);
     assert_int_equal(gemms[0], gemms[1]);
+}
+
+/* Rules L7: a gang's rows are in device order, wherever its devices' messages came by. */
+static void lcores__spread_devices_without_changing_a_bit(void **state)
+{
+    float *g[2];
+    double loss[2];
+    size_t n = 0;
+    for (uint32_t k = 0; k < 2; k++) {
+        struct world w;
+        struct world_config c = {.optim = adamw(1e-2f),
+            .n_phones = 5,
+            .cut = {1, 2, 1, 2, 1},
+            .aggregate_every = 2,
+            .n_lcores = k ? 3 : 1,
+            .deterministic = true};
+        for (uint32_t d = 0; d < c.n_phones; d++)
+            c.lcore[d] = k ? (2 * d + 1) % 3 : 0;
+        fake_now_ns = 1;
+        world_open(&w, &c);
+        world_phase(&w, SL_TRAINER_TRAIN);
+        for (uint32_t s = 0; s < 4; s++) {
+            for (uint32_t d = 0; d < c.n_phones; d++)
+                send_one(&w, k ? c.n_phones - 1 - d : d, 7 * s + (k ? c.n_phones - 1 - d : d));
+            world_run(&w);
+        }
+        assert_int_equal(w.global_step, 4);
+        loss[k] = w.loss;
+        n = LAYERS * sl_adapter_block(w.phones[0].adapter, 0).n;
+        g[k] = malloc(n * sizeof(float));
+        memcpy(g[k], w.g, n * sizeof(float));
+        world_close(&w);
+    }
+    assert_true(loss[0] == loss[1]);
+    assert_memory_equal(g[0], g[1], n * sizeof(float));
+    free(g[0]);
+    free(g[1]);
+}
+
+/* Rules T2: a gang never waits for a device that its lcore has no slot for, however crooked the spread. With
+ * a quorum of all and a clock that stands still, a wait for more than can come would be for ever. */
+static void lcores__no_split_of_slots_holds_a_gang_up(void **state)
+{
+    for (uint32_t split = 0; split < 1u << 6; split++) {
+        struct world w;
+        struct world_config c = {.optim = sgd(0.1f),
+            .n_phones = 6,
+            .aggregate_every = 100,
+            .slots = 2,
+            .n_lcores = 2,
+            .quorum = 1.0};
+        uint64_t steps[6] = {0};
+        for (uint32_t d = 0; d < 6; d++) {
+            c.cut[d] = 1;
+            c.lcore[d] = split >> d & 1;
+        }
+        fake_now_ns = 1;
+        world_open(&w, &c);
+        world_phase(&w, SL_TRAINER_TRAIN);
+        for (uint32_t turn = 0; turn < 8; turn++) {
+            for (uint32_t i = 0; i < 6; i++) { /* who has waited longest is granted first */
+                uint32_t d = (turn * 2 + i) % 6;
+                if (phone_can_send(&w.phones[d], w.lcore))
+                    send_one(&w, d, d);
+            }
+            uint64_t before = w.global_step;
+            world_run(&w);
+            assert_true(w.global_step > before);
+            for (uint32_t d = 0; d < 6; d++)
+                steps[d] += !w.phones[d].slot;
+        }
+        for (uint32_t d = 0; d < 6; d++)
+            assert_true(steps[d] > 0);
+        world_close(&w);
+    }
+}
+
+/* Session handles are numbers of each lcore's own: the same one on another lcore is another session. */
+static void message__by_another_lcore_than_the_session_is_given_back(void **state)
+{
+    struct world w;
+    struct world_config c = {
+        .optim = sgd(0.1f), .n_phones = 1, .cut = {1}, .aggregate_every = 8, .n_lcores = 2};
+    fake_now_ns = 1;
+    world_open(&w, &c);
+    world_phase(&w, SL_TRAINER_TRAIN);
+    w.phones[0].lcore = 1;
+    send_one(&w, 0, 0);
+    struct sl_slot *slot = w.phones[0].slot;
+    world_run(&w);
+    assert_int_equal(slot->outcome.status, SL_RESULT_SKIPPED);
+    assert_int_equal(w.global_step, 0);
+    world_join(&w, 0); /* and now it is that one's */
+    w.phones[0].step--;
+    send_one(&w, 0, 0);
+    world_run(&w);
+    assert_int_equal(w.global_step, 1);
+    world_close(&w);
 }
 
 static void poison(struct world *w, uint32_t device, float value, uint32_t row)
@@ -377,8 +475,8 @@ static void push__that_never_comes_is_given_up_at_its_deadline(void **state)
     while (sl_trainer_turn(w.trainer))
         ;
     uint32_t handle;
-    while (sl_ring_spsc_pop(w.returned, &handle, 1)) {
-        struct phone *p = &w.phones[sl_slot_get(w.slots, handle)->device];
+    while (sl_ring_spsc_pop(w.lcore[0].returned, &handle, 1)) {
+        struct phone *p = &w.phones[sl_slot_get(w.lcore[0].slots, handle)->device];
         phone_receive(p);
         if (p->index == 0)
             world_push(&w, p); /* the other one hangs */
@@ -449,7 +547,7 @@ static void eval__gives_each_window_its_loss(void **state)
     const uint32_t *windows[3], len[3] = {17, 9, 2};
     for (uint32_t i = 0; i < 3; i++)
         windows[i] = text_window(i, len[i]);
-    phone_send(&w.phones[0], w.slots, w.ready, windows, len, 3, SL_REQUEST_EVAL);
+    phone_send(&w.phones[0], w.lcore, windows, len, 3, SL_REQUEST_EVAL);
     struct sl_slot *s = w.phones[0].slot;
     world_run(&w);
     assert_int_equal(s->outcome.status, SL_RESULT_EVAL);
@@ -474,7 +572,7 @@ static void eval__message_of_a_device_that_left_is_given_back(void **state)
     for (uint32_t d = 0; d < 3; d++) {
         const uint32_t *windows[2] = {text_window(2 * d, LONG), text_window(2 * d + 1, LONG)};
         const uint32_t len[2] = {LONG, LONG};
-        phone_send(&w.phones[d], w.slots, w.ready, windows, len, 2, SL_REQUEST_EVAL);
+        phone_send(&w.phones[d], w.lcore, windows, len, 2, SL_REQUEST_EVAL);
     }
     struct sl_slot *s = w.phones[2].slot;
     assert_true(sl_trainer_turn(w.trainer));
@@ -545,6 +643,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gang__of_eight_makes_as_many_gemms_as_of_one),
+        cmocka_unit_test(lcores__spread_devices_without_changing_a_bit),
+        cmocka_unit_test(lcores__no_split_of_slots_holds_a_gang_up),
+        cmocka_unit_test(message__by_another_lcore_than_the_session_is_given_back),
         cmocka_unit_test(content__nan_or_absurd_rows_leave_the_gang_alone),
         cmocka_unit_test(content__a_message_absurd_as_a_whole_is_refused),
         cmocka_unit_test(content__a_target_beyond_the_vocabulary_is_refused),

@@ -1,9 +1,10 @@
-/* Port, endpoint, ingest and the data lcore, and what the lcore tells of itself. */
+/* Port, and for each data lcore its endpoint and ingest, and what it tells of itself. */
 #include "trainer/edge/edge.h"
 
 #include "dataplane/crypto/aead.h"
 #include "dataplane/io/dpdk/eal.h"
 #include "dataplane/io/dpdk/port.h"
+#include "dataplane/io/lcore/steer.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -25,45 +26,45 @@ enum {
 
 static void opened(void *app, uint32_t session, uint64_t user)
 {
-    struct edge *e = app;
-    sl_ingest_session_opened(e->ingest, session, user);
+    struct edge_lcore *l = app;
+    sl_ingest_session_opened(l->ingest, session, user);
 }
 
 static void closed(void *app, uint32_t session)
 {
-    struct edge *e = app;
-    sl_ingest_session_closed(e->ingest, session);
+    struct edge_lcore *l = app;
+    sl_ingest_session_closed(l->ingest, session);
 }
 
 /* Ten times a second a whole copy of the endpoint's counters goes into the view that the control thread does
  * not read. */
-static void publish_view(struct edge *e, uint64_t now_ns)
+static void publish_view(struct edge_lcore *l, uint64_t now_ns)
 {
-    uint32_t next = !__atomic_load_n(&e->view, __ATOMIC_RELAXED);
-    struct lcore_view *v = &e->views[next];
-    sl_endpoint_stats(e->endpoint, &v->endpoint);
+    uint32_t next = !__atomic_load_n(&l->view, __ATOMIC_RELAXED);
+    struct lcore_view *v = &l->views[next];
+    sl_endpoint_stats(l->endpoint, &v->endpoint);
     v->n_key_spent = 0;
-    for (uint32_t i = 0; i < e->max_sessions && i < KEYS_A_VIEW && v->n_key_spent < 16; i++) {
-        uint32_t s = e->key_look++ % e->max_sessions;
-        if (sl_endpoint_is_open(e->endpoint, s) && sl_endpoint_key_spent(e->endpoint, s))
+    for (uint32_t i = 0; i < l->max_sessions && i < KEYS_A_VIEW && v->n_key_spent < 16; i++) {
+        uint32_t s = l->key_look++ % l->max_sessions;
+        if (sl_endpoint_is_open(l->endpoint, s) && sl_endpoint_key_spent(l->endpoint, s))
             v->key_spent[v->n_key_spent++] = s;
     }
-    __atomic_store_n(&e->view, next, __ATOMIC_RELEASE);
-    e->view_ns = now_ns;
+    __atomic_store_n(&l->view, next, __ATOMIC_RELEASE);
+    l->view_ns = now_ns;
 }
 
 static void poll(void *app, uint64_t now_ns)
 {
-    struct edge *e = app;
-    sl_ingest_poll(e->ingest, now_ns);
-    if (now_ns - e->view_ns >= VIEW_EVERY_NS)
-        publish_view(e, now_ns);
+    struct edge_lcore *l = app;
+    sl_ingest_poll(l->ingest, now_ns);
+    if (now_ns - l->view_ns >= VIEW_EVERY_NS)
+        publish_view(l, now_ns);
 }
 
 static uint64_t deadline(void *app)
 {
-    struct edge *e = app;
-    return sl_ingest_deadline(e->ingest);
+    struct edge_lcore *l = app;
+    return sl_ingest_deadline(l->ingest);
 }
 
 static const struct sl_lcore_ops lcore_ops = {
@@ -73,9 +74,29 @@ static const struct sl_lcore_ops lcore_ops = {
  */
 
 /* A reader that is slower than 100 ms may see counters from two moments: they are for people to look at. */
-void edge_view(struct edge *e, struct lcore_view *out)
+void edge_view(const struct edge_lcore *l, struct lcore_view *out)
 {
-    *out = e->views[__atomic_load_n(&e->view, __ATOMIC_ACQUIRE)];
+    *out = l->views[__atomic_load_n(&l->view, __ATOMIC_ACQUIRE)];
+}
+
+void edge_endpoint_stats(const struct edge *e, struct sl_endpoint_stats *out)
+{
+    memset(out, 0, sizeof *out);
+    for (uint32_t i = 0; i < e->n_lcores; i++) {
+        struct lcore_view v;
+        edge_view(&e->lcores[i], &v);
+        const uint64_t *from = (const uint64_t *)&v.endpoint;
+        for (size_t k = 0; k < sizeof *out / sizeof(uint64_t); k++)
+            ((uint64_t *)out)[k] += from[k];
+    }
+}
+
+uint32_t edge_slots(const struct edge *e)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < e->n_lcores; i++)
+        n += e->lcores[i].n_slots;
+    return n;
 }
 
 static int start_eal(struct edge *e)
@@ -88,7 +109,7 @@ static int start_eal(struct edge *e)
         .file_prefix = "sluice-edge",
         .memory_mib = x->edge.data.memory_mib,
         .huge_pages = x->edge.data.huge_pages,
-        .cpu = e->lcore_cpu,
+        .cpu = e->lcores[0].cpu,
         .pci_device = sl_eal_is_pci(x->edge.data.backend) ? x->edge.data.backend : NULL,
         .extra = extra};
     return sl_eal_start(&c, e->eal_args, sizeof e->eal_args, e->err, sizeof e->err);
@@ -105,7 +126,13 @@ static int open_port(struct edge *e)
         .udp_port = e->data_addr.port,
         .capture = e->options.capture,
         .peer_timeout_ns = x->edge.data.peer_timeout_s * SECOND_NS};
-    return sl_dpdk_port_open(&c, &e->port, e->err, sizeof e->err);
+    struct sl_port *port;
+    int status = sl_dpdk_port_open(&c, &port, e->err, sizeof e->err);
+    if (!status && e->n_lcores > 1)
+        status = sl_steer_open(port, e->n_lcores, &port, e->err, sizeof e->err);
+    if (!status)
+        e->port = port;
+    return status;
 }
 
 static uint32_t ring_for(uint32_t n)
@@ -116,48 +143,67 @@ static uint32_t ring_for(uint32_t n)
     return capacity;
 }
 
-static int create_ingest(struct edge *e)
+static int create_ingest(const struct edge *e, struct edge_lcore *l)
 {
-    const struct sl_experiment *x = e->x;
-    struct sl_ingest_config ingest = {.slots = e->slots,
-        .ready = e->ready,
-        .returned = e->returned,
-        .max_sessions = e->max_sessions,
+    struct sl_ingest_config ingest = {.slots = l->slots,
+        .ready = l->ready,
+        .returned = l->returned,
+        .max_sessions = l->max_sessions,
         .d_model = e->shape->d_model,
         .codec = e->codec,
         .fragment_units = e->fragment_units,
         .grants_per_session = GRANTS_PER_SESSION,
         .grant_expiry_ns = GRANT_EXPIRY_NS,
         .park_after_ns = PARK_AFTER_NS,
-        .park_bytes = PARK_BYTES};
-    struct sl_endpoint_config endpoint = {.max_sessions = e->max_sessions,
-        .max_sends = 4 * x->edge.slots + 64, /* parked gradients are still being sent */
-        .max_message_units = (uint32_t)(sl_slots_bytes(e->slots) / SL_UNIT_BYTES),
-        .lcore = 0,
+        .park_bytes = PARK_BYTES / e->n_lcores};
+    struct sl_endpoint_config endpoint = {.max_sessions = l->max_sessions,
+        .max_sends = 4 * l->n_slots + 64, /* parked gradients are still being sent */
+        .max_message_units = (uint32_t)(sl_slots_bytes(l->slots) / SL_UNIT_BYTES),
+        .lcore = (uint8_t)l->index,
         .is_edge = true};
-    int status = sl_ingest_create(&ingest, &e->ingest);
+    int status = sl_ingest_create(&ingest, &l->ingest);
     if (!status)
-        status = sl_endpoint_create(&endpoint, &sl_ingest_sink, e->ingest, &e->endpoint);
+        status = sl_endpoint_create(&endpoint, &sl_ingest_sink, l->ingest, &l->endpoint);
     if (!status)
-        sl_ingest_bind(e->ingest, e->endpoint);
+        sl_ingest_bind(l->ingest, l->endpoint);
     return status;
 }
 
-static int create_slots(struct edge *e)
+static int create_lcore(const struct edge *e, struct edge_lcore *l)
+{
+    l->sessions = calloc(l->max_sessions, sizeof *l->sessions);
+    l->ready = sl_ring_spsc_create(ring_for(l->n_slots));
+    l->returned = sl_ring_spsc_create(ring_for(l->n_slots));
+    if (!l->sessions || !l->ready || !l->returned)
+        return -ENOMEM;
+    int status = sl_slots_create(l->n_slots, (size_t)e->x->edge.slot_kib * 1024, &l->slots);
+    return status ? status : create_ingest(e, l);
+}
+
+static int create_lcores(struct edge *e)
 {
     const struct sl_experiment *x = e->x;
-    int status = sl_slots_create(x->edge.slots, (size_t)x->edge.slot_kib * 1024, &e->slots);
-    e->ready = sl_ring_spsc_create(ring_for(x->edge.slots));
-    e->returned = sl_ring_spsc_create(ring_for(x->edge.slots));
+    int status = 0;
     e->latency_ring = sl_ring_spsc_create(4096);
-    if (!status && e->ready && e->returned && e->latency_ring)
-        status = create_ingest(e);
-    else if (!status)
+    if (!e->latency_ring)
         status = -ENOMEM;
+    for (uint32_t i = 0; !status && i < e->n_lcores; i++)
+        status = create_lcore(e, &e->lcores[i]);
     if (status)
         snprintf(e->err, sizeof e->err, "cannot make %u slots of %u KiB: %s; lower edge.slots", x->edge.slots,
             x->edge.slot_kib, strerror(-status));
     return status;
+}
+
+static int start_lcore(struct edge *e, struct edge_lcore *l)
+{
+    struct sl_lcore_config c = {.queue = sl_port_queue(e->port, l->index),
+        .endpoint = l->endpoint,
+        .poll = strcmp(e->x->edge.data.poll, "busy") ? SL_POLL_ADAPTIVE : SL_POLL_BUSY,
+        .ops = &lcore_ops,
+        .app = l,
+        .cpu = l->cpu};
+    return sl_lcore_start(&c, &l->lcore, e->err, sizeof e->err);
 }
 
 int edge_start_dataplane(struct edge *e)
@@ -169,41 +215,43 @@ int edge_start_dataplane(struct edge *e)
     }
     e->aead_name = sl_aead_name(aead);
     sl_aead_free(aead);
-    int status = create_slots(e);
+    int status = create_lcores(e);
     if (!status)
         status = start_eal(e);
     if (!status)
         status = open_port(e);
-    if (status)
-        return status;
-    struct sl_lcore_config c = {.queue = sl_port_queue(e->port, 0),
-        .endpoint = e->endpoint,
-        .poll = strcmp(e->x->edge.data.poll, "busy") ? SL_POLL_ADAPTIVE : SL_POLL_BUSY,
-        .ops = &lcore_ops,
-        .app = e,
-        .cpu = e->lcore_cpu};
-    return sl_lcore_start(&c, &e->lcore, e->err, sizeof e->err);
+    for (uint32_t i = 0; !status && i < e->n_lcores; i++)
+        status = start_lcore(e, &e->lcores[i]);
+    return status;
+}
+
+static void free_lcore(struct edge_lcore *l)
+{
+    if (l->endpoint)
+        sl_endpoint_free(l->endpoint);
+    if (l->ingest)
+        sl_ingest_free(l->ingest);
+    if (l->slots)
+        sl_slots_free(l->slots);
+    if (l->ready)
+        sl_ring_spsc_free(l->ready);
+    if (l->returned)
+        sl_ring_spsc_free(l->returned);
+    free(l->sessions);
 }
 
 /* The trainer has stopped before: nobody else touches slots or rings. */
 void edge_stop_dataplane(struct edge *e)
 {
-    if (e->lcore)
-        sl_lcore_stop(e->lcore);
-    if (e->endpoint)
-        sl_endpoint_free(e->endpoint);
-    if (e->ingest)
-        sl_ingest_free(e->ingest);
-    if (e->port)
-        sl_port_close(e->port);
+    for (uint32_t i = 0; i < e->n_lcores; i++)
+        if (e->lcores[i].lcore)
+            sl_lcore_stop(e->lcores[i].lcore);
+    sl_port_close(e->port);
     if (e->eal_args[0])
         sl_eal_stop();
-    if (e->slots)
-        sl_slots_free(e->slots);
-    if (e->ready)
-        sl_ring_spsc_free(e->ready);
-    if (e->returned)
-        sl_ring_spsc_free(e->returned);
+    for (uint32_t i = 0; i < e->n_lcores; i++)
+        free_lcore(&e->lcores[i]);
+    free(e->lcores);
     if (e->latency_ring)
         sl_ring_spsc_free(e->latency_ring);
 }

@@ -2,7 +2,7 @@
  * control thread.
  *
  *   control thread   io_uring loop; join.c, phases.c, adapters.c, report.c
- *   data lcore       sl_lcore with endpoint and ingest; dataplane.c
+ *   data lcores      sl_lcore with endpoint and ingest each; dataplane.c
  *   trainer thread   sl_trainer_turn; trainer_thread.c
  *
  * They meet on single-producer single-consumer rings only, and on the few atomics marked below. */
@@ -62,7 +62,7 @@ struct device {
     enum device_state state;
     struct sl_control *control; /* NULL: none */
     const struct sl_class_config *class;
-    uint32_t session; /* handle */
+    uint32_t lcore, session; /* session: handle on that lcore */
     uint64_t session_id, receive_id;
     uint32_t epoch;
     uint64_t last_step; /* newest step that the last version of G contains */
@@ -88,6 +88,25 @@ struct lcore_view {
     uint32_t key_spent[16]; /* sessions */
 };
 
+/* One data lcore (rules T7): a session belongs to one, named in its id, and never moves. What it writes lies
+ * on cache lines that no other thread writes. */
+struct edge_lcore {
+    uint32_t index, n_slots, max_sessions;
+    int cpu; /* -1: not pinned */
+    struct sl_slots *slots;
+    struct sl_ring_spsc *ready, *returned;
+    struct sl_ingest *ingest;
+    struct sl_endpoint *endpoint;
+    struct sl_lcore *lcore;
+    struct session *sessions;         /* [max_sessions] */
+    uint32_t next_session, n_devices; /* control's: devices that have their session here */
+
+    struct lcore_view views[2] __attribute__((aligned(64)));
+    uint32_t view;     /* atomic: which of the views is whole */
+    uint64_t view_ns;  /* of the lcore: when it was written */
+    uint32_t key_look; /* of the lcore: the session whose key is looked at next */
+} __attribute__((aligned(64)));
+
 struct edge {
     struct edge_options options;
     struct sl_experiment *x;
@@ -104,17 +123,10 @@ struct edge {
     char eal_args[2048];
     const char *aead_name;
 
-    struct sl_slots *slots;
-    struct sl_ring_spsc *ready, *returned, *latency_ring;
-    struct sl_ingest *ingest;
-    struct sl_endpoint *endpoint;
+    struct sl_ring_spsc *latency_ring;
     struct sl_port *port;
-    struct sl_lcore *lcore;
-    int lcore_cpu; /* -1: not pinned */
-    struct lcore_view views[2];
-    uint32_t view;     /* atomic: which of the views is whole */
-    uint64_t view_ns;  /* of the lcore: when it was written */
-    uint32_t key_look; /* of the lcore: the session whose key is looked at next */
+    struct edge_lcore *lcores; /* [n_lcores] */
+    uint32_t n_lcores;
 
     struct sl_trainer *trainer;
     pthread_t trainer_thread;
@@ -123,9 +135,8 @@ struct edge {
 
     struct sl_loop *loop;
     struct sl_tls_ctx *tls;
-    struct device *devices;   /* [max_devices] */
-    struct session *sessions; /* [max_sessions] */
-    uint32_t max_devices, max_sessions, next_session, n_joined;
+    struct device *devices; /* [max_devices] */
+    uint32_t max_devices, n_joined;
     struct { /* commands that found the trainer's table full wait here, in order */
         struct sl_command *items;
         uint32_t n, cap;
@@ -184,7 +195,10 @@ int edge_lay_out(struct edge *);
 /* dataplane.c */
 int edge_start_dataplane(struct edge *);
 void edge_stop_dataplane(struct edge *);
-void edge_view(struct edge *, struct lcore_view *);
+/* What a lcore told of itself; and the endpoints' counters of all lcores together. */
+void edge_view(const struct edge_lcore *, struct lcore_view *);
+void edge_endpoint_stats(const struct edge *, struct sl_endpoint_stats *);
+uint32_t edge_slots(const struct edge *); /* of all lcores */
 
 /* trainer_thread.c */
 int edge_start_trainer(struct edge *, const struct sl_checkpoint *resume);

@@ -19,25 +19,37 @@ static const char notice[] = "Splitting hides nothing by itself: target token id
 /* ------------------------------------------------------------------------------------------------- sessions
  */
 
+/* The lcore with the fewest devices: so none ever has more than its share of all that are here at a time,
+ * which is as many as it has slots for in a deterministic run (rules T2, L7; edge_lay_out). */
+static struct edge_lcore *least_loaded(struct edge *e)
+{
+    struct edge_lcore *least = &e->lcores[0];
+    for (uint32_t i = 1; i < e->n_lcores; i++)
+        if (e->lcores[i].n_devices < least->n_devices)
+            least = &e->lcores[i];
+    return least;
+}
+
 /* The free handle that was used longest ago, so that a late packet or slot of an old session meets no new
  * one. */
-static int take_session(struct edge *e, uint32_t device, uint32_t *handle)
+static int take_session(struct edge_lcore *l, struct device *d)
 {
-    for (uint32_t i = 0; i < e->max_sessions; i++) {
-        uint32_t s = (e->next_session + i) % e->max_sessions;
-        if (e->sessions[s].state != SESSION_FREE)
+    for (uint32_t i = 0; i < l->max_sessions; i++) {
+        uint32_t s = (l->next_session + i) % l->max_sessions;
+        if (l->sessions[s].state != SESSION_FREE)
             continue;
-        e->sessions[s] = (struct session){.state = SESSION_OPENING, .device = device};
-        e->next_session = s + 1;
-        *handle = s;
+        l->sessions[s] = (struct session){.state = SESSION_OPENING, .device = d->index};
+        l->next_session = s + 1;
+        d->lcore = l->index;
+        d->session = s;
         return 0;
     }
     return -ENOBUFS;
 }
 
-static void close_session(struct edge *e, uint32_t handle)
+static void close_session(struct edge_lcore *l, uint32_t handle)
 {
-    struct session *s = &e->sessions[handle];
+    struct session *s = &l->sessions[handle];
     if (s->state == SESSION_OPENING) {
         s->close_owed = true; /* when its opening is confirmed */
         return;
@@ -45,19 +57,20 @@ static void close_session(struct edge *e, uint32_t handle)
     if (s->state != SESSION_OPEN && !(s->state == SESSION_CLOSING && s->close_owed))
         return;
     s->state = SESSION_CLOSING;
-    s->close_owed = sl_lcore_close_session(e->lcore, handle) != 0;
+    s->close_owed = sl_lcore_close_session(l->lcore, handle) != 0;
 }
 
 static int open_session(struct edge *e, struct device *d)
 {
     uint32_t random;
     uint8_t context[12], secret[SL_SECRET_BYTES];
-    int status = take_session(e, d->index, &d->session);
+    struct edge_lcore *l = least_loaded(e);
+    int status = take_session(l, d);
     if (status)
         return status;
     if (getrandom(&random, sizeof random, 0) != sizeof random)
         status = -EIO;
-    d->session_id = sl_session_id(0, d->session, random);
+    d->session_id = sl_session_id((uint8_t)l->index, d->session, random);
     d->epoch++;
     sl_exporter_context(d->session_id, d->epoch, context);
     if (!status)
@@ -69,15 +82,18 @@ static int open_session(struct edge *e, struct device *d)
             .fragment_units = e->fragment_units,
             .mtu = e->x->edge.data.mtu,
             .local = e->data_addr};
+        c.local.port = (uint16_t)(c.local.port + l->index);
         memcpy(c.secret, secret, sizeof c.secret);
-        status = sl_lcore_open_session(e->lcore, &c, d->index);
+        status = sl_lcore_open_session(l->lcore, &c, d->index);
         if (!status)
             edge_log_key(e, d->session_id, d->receive_id, secret);
         explicit_bzero(&c, sizeof c);
     }
     explicit_bzero(secret, sizeof secret);
     if (status)
-        e->sessions[d->session].state = SESSION_FREE;
+        l->sessions[d->session].state = SESSION_FREE;
+    else
+        l->n_devices++;
     return status;
 }
 
@@ -100,7 +116,8 @@ static void detach(struct edge *e, struct device *d, const char *why)
         if (!e->ending)
             edge_say(e, "%s left: %s", d->id, why);
     }
-    close_session(e, d->session);
+    close_session(&e->lcores[d->lcore], d->session);
+    e->lcores[d->lcore].n_devices--;
     d->state = DEVICE_ABSENT;
     d->left_ns = sl_loop_now_ns();
     if (d->control)
@@ -269,10 +286,10 @@ static void send_welcome(struct edge *e, struct device *d)
     w.cut = d->class->cut;
     w.codec = (Sluice__Codec)e->codec;
     w.fragment_units = e->fragment_units;
-    w.slot_bytes = sl_slots_bytes(e->slots);
+    w.slot_bytes = sl_slots_bytes(e->lcores[d->lcore].slots);
     w.data_ip.data = e->data_addr.ip;
     w.data_ip.len = sizeof e->data_addr.ip;
-    w.data_port = e->data_addr.port;
+    w.data_port = e->data_addr.port + d->lcore;
     w.lora = &lora;
     w.optimizer = &optimizer;
     w.seq = d->class->seq;
@@ -292,8 +309,11 @@ static void send_welcome(struct edge *e, struct device *d)
 
 static void complete_join(struct edge *e, struct device *d)
 {
-    struct sl_command c = {
-        .kind = SL_COMMAND_JOIN, .device = d->index, .session = d->session, .cut = d->class->cut};
+    struct sl_command c = {.kind = SL_COMMAND_JOIN,
+        .device = d->index,
+        .lcore = d->lcore,
+        .session = d->session,
+        .cut = d->class->cut};
     memcpy(c.id, d->id, sizeof c.id);
     edge_command(e, &c);
     d->state = DEVICE_JOINED;
@@ -306,12 +326,13 @@ static void complete_join(struct edge *e, struct device *d)
     cJSON_AddNumberToObject(o, "index", d->index);
     cJSON_AddStringToObject(o, "class", d->class->name);
     cJSON_AddNumberToObject(o, "cut", d->class->cut);
+    cJSON_AddNumberToObject(o, "lcore", d->lcore);
     edge_event(e, "join", o);
 }
 
-static void confirmed(struct edge *e, const struct sl_lcore_confirm *c)
+static void confirmed(struct edge *e, struct edge_lcore *l, const struct sl_lcore_confirm *c)
 {
-    struct session *s = &e->sessions[c->session];
+    struct session *s = &l->sessions[c->session];
     struct device *d = &e->devices[s->device];
     if (c->closed) {
         s->state = SESSION_FREE;
@@ -319,7 +340,8 @@ static void confirmed(struct edge *e, const struct sl_lcore_confirm *c)
     }
     if (s->state != SESSION_OPENING)
         return;
-    bool wanted = d->state == DEVICE_OPENING && d->session == c->session && !s->close_owed;
+    bool wanted =
+        d->state == DEVICE_OPENING && d->lcore == l->index && d->session == c->session && !s->close_owed;
     if (c->status) {
         s->state = SESSION_FREE;
         if (wanted)
@@ -332,26 +354,32 @@ static void confirmed(struct edge *e, const struct sl_lcore_confirm *c)
     if (wanted)
         complete_join(e, d);
     else
-        close_session(e, c->session);
+        close_session(l, c->session);
+}
+
+static void poll_lcore(struct edge *e, struct edge_lcore *l)
+{
+    struct sl_lcore_confirm c;
+    struct lcore_view view;
+    while (sl_lcore_confirmed(l->lcore, &c))
+        if (c.session < l->max_sessions)
+            confirmed(e, l, &c);
+    for (uint32_t s = 0; s < l->max_sessions; s++)
+        if (l->sessions[s].state == SESSION_CLOSING && l->sessions[s].close_owed)
+            close_session(l, s);
+    edge_view(l, &view);
+    for (uint32_t i = 0; i < view.n_key_spent; i++) {
+        struct device *d = &e->devices[l->sessions[view.key_spent[i]].device];
+        if (d->state == DEVICE_JOINED && d->lcore == l->index && d->session == view.key_spent[i])
+            edge_drop_device(
+                e, d, SLUICE__ERROR_CODE__ERROR_KEY_SPENT, "the session's key is spent: join again");
+    }
 }
 
 void edge_poll_sessions(struct edge *e)
 {
-    struct sl_lcore_confirm c;
-    struct lcore_view view;
-    while (sl_lcore_confirmed(e->lcore, &c))
-        if (c.session < e->max_sessions)
-            confirmed(e, &c);
-    for (uint32_t s = 0; s < e->max_sessions; s++)
-        if (e->sessions[s].state == SESSION_CLOSING && e->sessions[s].close_owed)
-            close_session(e, s);
-    edge_view(e, &view);
-    for (uint32_t i = 0; i < view.n_key_spent; i++) {
-        struct device *d = &e->devices[e->sessions[view.key_spent[i]].device];
-        if (d->state == DEVICE_JOINED && d->session == view.key_spent[i])
-            edge_drop_device(
-                e, d, SLUICE__ERROR_CODE__ERROR_KEY_SPENT, "the session's key is spent: join again");
-    }
+    for (uint32_t i = 0; i < e->n_lcores; i++)
+        poll_lcore(e, &e->lcores[i]);
 }
 
 /* -------------------------------------------------------------------------------------- the connection's

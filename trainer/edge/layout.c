@@ -118,7 +118,37 @@ static int lay_out_slots(struct edge *e)
         return -ERANGE;
     }
     e->max_devices = x->edge.max_devices;
-    e->max_sessions = EDGE_SESSIONS_PER_DEVICE * e->max_devices;
+    return 0;
+}
+
+static uint32_t share(uint32_t n, uint32_t lcores)
+{
+    return (n + lcores - 1) / lcores;
+}
+
+/* Shares are rounded up: with as many slots in all as devices, the lcore that has most devices (join.c:
+ * least_loaded) then has a slot for each. */
+static int lay_out_lcores(struct edge *e)
+{
+    const struct sl_experiment *x = e->x;
+    _Static_assert(SL_DATA_LCORES_MAX <= (int)SL_LCORES_MAX, "a session id can name every lcore");
+    if (e->data_addr.port + x->edge.data.lcores - 1 > 65535) {
+        snprintf(e->err, sizeof e->err,
+            "edge.data.address: %u data lcores take the ports from %u on, one each; name a lower port",
+            x->edge.data.lcores, e->data_addr.port);
+        return -ERANGE;
+    }
+    e->n_lcores = x->edge.data.lcores;
+    e->lcores = aligned_alloc(_Alignof(struct edge_lcore), e->n_lcores * sizeof *e->lcores);
+    if (!e->lcores)
+        return -ENOMEM;
+    memset(e->lcores, 0, e->n_lcores * sizeof *e->lcores);
+    for (uint32_t i = 0; i < e->n_lcores; i++) {
+        e->lcores[i].index = i;
+        e->lcores[i].cpu = -1;
+        e->lcores[i].n_slots = share(x->edge.slots, e->n_lcores);
+        e->lcores[i].max_sessions = EDGE_SESSIONS_PER_DEVICE * share(e->max_devices, e->n_lcores);
+    }
     return 0;
 }
 
@@ -137,5 +167,7 @@ int edge_lay_out(struct edge *e)
     int status = lay_out_lora(e);
     if (!status)
         status = lay_out_classes(e);
-    return status ? status : lay_out_slots(e);
+    if (!status)
+        status = lay_out_slots(e);
+    return status ? status : lay_out_lcores(e);
 }

@@ -204,7 +204,8 @@ static void follow_gang_time(struct edge *e, const struct sl_event *event)
     uint64_t gang_ns = event->step.wait_ns + event->step.compute_ns;
     uint64_t ns = e->x->training.gang.deadline_ms ? e->x->training.gang.deadline_ms * UINT64_C(1000000)
                                                   : SL_GANG_DEADLINE_GANGS * gang_ns;
-    sl_ingest_set_park_after(e->ingest, ns > SECOND_NS ? ns : SECOND_NS);
+    for (uint32_t i = 0; i < e->n_lcores; i++)
+        sl_ingest_set_park_after(e->lcores[i].ingest, ns > SECOND_NS ? ns : SECOND_NS);
 }
 
 void edge_trainer_event(struct edge *e, struct sl_event *event)
@@ -350,9 +351,10 @@ static void mind_the_fleet(struct edge *e, uint64_t now)
 
 static bool sessions_are_closed(const struct edge *e)
 {
-    for (uint32_t s = 0; s < e->max_sessions; s++)
-        if (e->sessions[s].state != SESSION_FREE)
-            return false;
+    for (uint32_t i = 0; i < e->n_lcores; i++)
+        for (uint32_t s = 0; s < e->lcores[i].max_sessions; s++)
+            if (e->lcores[i].sessions[s].state != SESSION_FREE)
+                return false;
     return true;
 }
 

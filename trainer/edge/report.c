@@ -147,8 +147,8 @@ static double per_s(double amount, uint64_t ns)
 
 void edge_report_step(struct edge *e, const struct sl_event *event)
 {
-    struct lcore_view view;
-    edge_view(e, &view);
+    struct sl_endpoint_stats endpoint;
+    edge_endpoint_stats(e, &endpoint);
     uint64_t gang_ns = event->step.wait_ns + event->step.compute_ns;
     e->loss = event->step.nll / (double)event->step.tokens;
     cJSON *o = cJSON_CreateObject();
@@ -160,12 +160,10 @@ void edge_report_step(struct edge *e, const struct sl_event *event)
     cJSON_AddNumberToObject(o, "compute_ms", (double)event->step.compute_ns * 1e-6);
     cJSON_AddNumberToObject(o, "tokens_per_s", per_s((double)event->step.tokens, gang_ns));
     cJSON_AddNumberToObject(o, "up_mbps",
-        per_s(
-            8e-6 * (double)(view.endpoint.bytes_rx - e->live.bytes_rx), sl_loop_now_ns() - e->live.shown_ns));
+        per_s(8e-6 * (double)(endpoint.bytes_rx - e->live.bytes_rx), sl_loop_now_ns() - e->live.shown_ns));
     cJSON_AddNumberToObject(o, "down_mbps",
-        per_s(
-            8e-6 * (double)(view.endpoint.bytes_tx - e->live.bytes_tx), sl_loop_now_ns() - e->live.shown_ns));
-    cJSON_AddNumberToObject(o, "retransmits", (double)view.endpoint.retransmits);
+        per_s(8e-6 * (double)(endpoint.bytes_tx - e->live.bytes_tx), sl_loop_now_ns() - e->live.shown_ns));
+    cJSON_AddNumberToObject(o, "retransmits", (double)endpoint.retransmits);
     cJSON_AddNumberToObject(o, "p99_ms", latency_ms(e, 0.99));
     cJSON_AddNumberToObject(o, "version", (double)event->step.version);
     edge_event(e, "step", o);
@@ -203,17 +201,17 @@ static int columns(void)
 
 static void show_live(struct edge *e, uint64_t now)
 {
-    struct lcore_view view;
-    edge_view(e, &view);
+    struct sl_endpoint_stats endpoint;
+    edge_endpoint_stats(e, &endpoint);
     uint64_t ns = now - e->live.shown_ns;
     double tokens = per_s((double)(e->tokens - e->live.tokens), ns);
-    double up = per_s(8e-6 * (double)(view.endpoint.bytes_rx - e->live.bytes_rx), ns);
-    double down = per_s(8e-6 * (double)(view.endpoint.bytes_tx - e->live.bytes_tx), ns);
+    double up = per_s(8e-6 * (double)(endpoint.bytes_rx - e->live.bytes_rx), ns);
+    double down = per_s(8e-6 * (double)(endpoint.bytes_tx - e->live.bytes_tx), ns);
     bool training = e->phase == SLUICE__PHASE__PHASE_TRAIN && e->steps;
     e->live.shown_ns = now;
     e->live.tokens = e->tokens;
-    e->live.bytes_rx = view.endpoint.bytes_rx;
-    e->live.bytes_tx = view.endpoint.bytes_tx;
+    e->live.bytes_rx = endpoint.bytes_rx;
+    e->live.bytes_tx = endpoint.bytes_tx;
     if (e->options.json || e->phase == SLUICE__PHASE__PHASE_WAIT || e->ending)
         return;
     char what[64] = "evaluating", line[256];
@@ -222,7 +220,7 @@ static void show_live(struct edge *e, uint64_t now)
             e->loss, tokens);
     snprintf(line, sizeof line,
         "%s  up %.1f  down %.1f Mbit/s  devices %u  retransmissions %llu  p99 %.0f ms", what, up, down,
-        e->n_joined, (unsigned long long)view.endpoint.retransmits, latency_ms(e, 0.99));
+        e->n_joined, (unsigned long long)endpoint.retransmits, latency_ms(e, 0.99));
     if (e->live.tty)
         printf("\r\033[K%.*s", columns(), line);
     else
@@ -262,41 +260,102 @@ void edge_poll_report(struct edge *e, uint64_t now)
 /* --------------------------------------------------------------------------------------------------- the end
  */
 
-static cJSON *ingest_numbers(struct edge *e)
+struct number {
+    const char *name;
+    size_t offset;
+};
+
+static void add_numbers(cJSON *o, const struct number *numbers, size_t n, const uint64_t *sums)
+{
+    for (size_t i = 0; i < n; i++)
+        cJSON_AddNumberToObject(o, numbers[i].name, (double)sums[numbers[i].offset / sizeof(uint64_t)]);
+}
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+#define INGEST(field)                                                                                        \
+    {                                                                                                        \
+#field, offsetof(struct sl_ingest_stats, field)                                                      \
+    }
+#define LCORE(field)                                                                                         \
+    {                                                                                                        \
+#field, offsetof(struct sl_lcore_stats, field)                                                       \
+    }
+#define STEER(field)                                                                                         \
+    {                                                                                                        \
+#field, offsetof(struct sl_lcore_stats, steer.field)                                                 \
+    }
+
+static const struct number ingest_counters[] = {INGEST(requests), INGEST(requests_repeated),
+    INGEST(requests_refused), INGEST(requests_no_room), INGEST(granted), INGEST(ready),
+    INGEST(grants_expired), INGEST(grants_cancelled), INGEST(returned_gradient), INGEST(returned_eval),
+    INGEST(returned_refused), INGEST(returned_session_gone), INGEST(gradients_acked), INGEST(parked),
+    INGEST(park_dropped), INGEST(units_placed), INGEST(units_scratch), INGEST(units_released)};
+static const struct number lcore_counters[] = {LCORE(polls_empty), LCORE(polls_busy), LCORE(cycles_busy),
+    LCORE(cycles_total), LCORE(packets_rx), LCORE(packets_tx), LCORE(sleeps), STEER(steered),
+    STEER(passed_on), STEER(passed_in), STEER(steer_full), STEER(tx_passed)};
+
+/* Of all lcores together. */
+static cJSON *ingest_numbers(const struct edge *e)
 {
     struct sl_ingest_stats s;
+    uint64_t sums[offsetof(struct sl_ingest_stats, slots_free) / sizeof(uint64_t)] = {0};
+    uint32_t in_use = 0, in_use_max = 0;
     cJSON *o = cJSON_CreateObject();
-    sl_ingest_stats(e->ingest, &s);
-    const struct {
-        const char *name;
-        uint64_t value;
-    } rows[] = {{"requests", s.requests}, {"requests_repeated", s.requests_repeated},
-        {"requests_refused", s.requests_refused}, {"requests_no_room", s.requests_no_room},
-        {"granted", s.granted}, {"ready", s.ready}, {"grants_expired", s.grants_expired},
-        {"grants_cancelled", s.grants_cancelled}, {"returned_gradient", s.returned_gradient},
-        {"returned_eval", s.returned_eval}, {"returned_refused", s.returned_refused},
-        {"returned_session_gone", s.returned_session_gone}, {"gradients_acked", s.gradients_acked},
-        {"parked", s.parked}, {"park_dropped", s.park_dropped}, {"units_placed", s.units_placed},
-        {"units_scratch", s.units_scratch}, {"units_released", s.units_released},
-        {"slots_in_use", s.slots_in_use}, {"slots_in_use_max", s.slots_in_use_max}};
-    for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        cJSON_AddNumberToObject(o, rows[i].name, (double)rows[i].value);
+    for (uint32_t i = 0; i < e->n_lcores; i++) {
+        sl_ingest_stats(e->lcores[i].ingest, &s);
+        for (size_t k = 0; k < COUNT(sums); k++)
+            sums[k] += ((const uint64_t *)&s)[k];
+        in_use += s.slots_in_use;
+        in_use_max += s.slots_in_use_max;
+    }
+    add_numbers(o, ingest_counters, COUNT(ingest_counters), sums);
+    cJSON_AddNumberToObject(o, "slots_in_use", in_use);
+    cJSON_AddNumberToObject(o, "slots_in_use_max", in_use_max);
     return o;
 }
 
-static cJSON *lcore_numbers(struct edge *e)
+static void lcore_sums(const struct edge *e, uint32_t first, uint32_t end, uint64_t *sums)
 {
-    struct sl_lcore_stats s;
+    for (uint32_t i = first; i < end; i++) {
+        struct sl_lcore_stats s;
+        sl_lcore_stats(e->lcores[i].lcore, &s);
+        for (size_t k = 0; k < sizeof s / sizeof(uint64_t); k++)
+            sums[k] += ((const uint64_t *)&s)[k];
+    }
+}
+
+static cJSON *lcore_numbers(const struct edge *e)
+{
+    uint64_t sums[sizeof(struct sl_lcore_stats) / sizeof(uint64_t)] = {0};
     cJSON *o = cJSON_CreateObject();
-    sl_lcore_stats(e->lcore, &s);
-    cJSON_AddNumberToObject(o, "polls_empty", (double)s.polls_empty);
-    cJSON_AddNumberToObject(o, "polls_busy", (double)s.polls_busy);
-    cJSON_AddNumberToObject(o, "cycles_busy", (double)s.cycles_busy);
-    cJSON_AddNumberToObject(o, "cycles_total", (double)s.cycles_total);
-    cJSON_AddNumberToObject(o, "packets_rx", (double)s.packets_rx);
-    cJSON_AddNumberToObject(o, "packets_tx", (double)s.packets_tx);
-    cJSON_AddNumberToObject(o, "sleeps", (double)s.sleeps);
+    lcore_sums(e, 0, e->n_lcores, sums);
+    add_numbers(o, lcore_counters, COUNT(lcore_counters), sums);
     return o;
+}
+
+/* Busy: the share of its cycles that a lcore spent in turns with work, sleeps included in the whole. */
+static cJSON *each_lcore(const struct edge *e)
+{
+    cJSON *all = cJSON_CreateArray();
+    for (uint32_t i = 0; i < e->n_lcores; i++) {
+        const struct edge_lcore *l = &e->lcores[i];
+        struct sl_lcore_stats s = {0};
+        struct sl_ingest_stats in;
+        cJSON *o = cJSON_CreateObject();
+        lcore_sums(e, i, i + 1, (uint64_t *)&s);
+        sl_ingest_stats(l->ingest, &in);
+        cJSON_AddNumberToObject(o, "lcore", i);
+        cJSON_AddNumberToObject(o, "cpu", l->cpu);
+        cJSON_AddNumberToObject(o, "devices", l->n_devices);
+        cJSON_AddNumberToObject(
+            o, "busy", s.cycles_total ? (double)s.cycles_busy / (double)s.cycles_total : 0);
+        cJSON_AddNumberToObject(o, "slots", l->n_slots);
+        cJSON_AddNumberToObject(o, "slots_in_use_max", in.slots_in_use_max);
+        cJSON_AddNumberToObject(o, "ready", (double)in.ready);
+        add_numbers(o, lcore_counters, COUNT(lcore_counters), (const uint64_t *)&s);
+        cJSON_AddItemToArray(all, o);
+    }
+    return all;
 }
 
 static cJSON *drop_numbers(struct edge *e, const struct sl_endpoint_stats *endpoint)
@@ -323,9 +382,9 @@ static void say_capture(struct edge *e)
 void edge_report_end(struct edge *e)
 {
     say_capture(e);
-    struct lcore_view view;
+    struct sl_endpoint_stats endpoint;
     uint64_t now = sl_loop_now_ns();
-    edge_view(e, &view);
+    edge_endpoint_stats(e, &endpoint);
     log_interval(e, now);
     cJSON *o = cJSON_CreateObject();
     cJSON_AddNumberToObject(o, "steps", (double)e->global_step);
@@ -333,17 +392,18 @@ void edge_report_end(struct edge *e)
     cJSON_AddNumberToObject(o, "wall_s", (double)(now - e->start_ns) * 1e-9);
     cJSON_AddNumberToObject(o, "train_s", (double)e->train_ns * 1e-9);
     cJSON_AddNumberToObject(o, "tokens_per_s", per_s((double)e->tokens, e->train_ns));
-    cJSON_AddNumberToObject(o, "packets_rx", (double)view.endpoint.packets_rx);
-    cJSON_AddNumberToObject(o, "packets_tx", (double)view.endpoint.packets_tx);
-    cJSON_AddNumberToObject(o, "bytes_rx", (double)view.endpoint.bytes_rx);
-    cJSON_AddNumberToObject(o, "bytes_tx", (double)view.endpoint.bytes_tx);
-    cJSON_AddNumberToObject(o, "retransmits", (double)view.endpoint.retransmits);
-    cJSON_AddItemToObject(o, "drops", drop_numbers(e, &view.endpoint));
+    cJSON_AddNumberToObject(o, "packets_rx", (double)endpoint.packets_rx);
+    cJSON_AddNumberToObject(o, "packets_tx", (double)endpoint.packets_tx);
+    cJSON_AddNumberToObject(o, "bytes_rx", (double)endpoint.bytes_rx);
+    cJSON_AddNumberToObject(o, "bytes_tx", (double)endpoint.bytes_tx);
+    cJSON_AddNumberToObject(o, "retransmits", (double)endpoint.retransmits);
+    cJSON_AddItemToObject(o, "drops", drop_numbers(e, &endpoint));
     cJSON_AddNumberToObject(o, "latency_p50_ms", latency_ms(e, 0.5));
     cJSON_AddNumberToObject(o, "latency_p99_ms", latency_ms(e, 0.99));
     cJSON_AddNumberToObject(o, "latency_p999_ms", latency_ms(e, 0.999));
     cJSON_AddItemToObject(o, "ingest", ingest_numbers(e));
     cJSON_AddItemToObject(o, "lcore", lcore_numbers(e));
+    cJSON_AddItemToObject(o, "lcores", each_lcore(e));
     cJSON_AddStringToObject(o, "reason", e->end_reason ? e->end_reason : "");
     end_live_line(e);
     if (e->options.json) {

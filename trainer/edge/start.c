@@ -69,32 +69,57 @@ static int load_model(struct edge *e)
     return status;
 }
 
-/* Rules T17: a busy data lcore gets a CPU of its own, and everything else of ours keeps off it. EAL and
- * OpenBLAS inherit what is set here. An adaptive lcore sleeps, and is left to the scheduler. */
-static void set_affinities(struct edge *e)
+static void list_cpus(const cpu_set_t *set, char *text, size_t cap)
 {
-    cpu_set_t mask, rest;
-    char list[160] = "";
-    e->lcore_cpu = -1;
-    if (sched_getaffinity(0, sizeof mask, &mask))
-        return;
-    rest = mask;
-    if (!strcmp(e->x->edge.data.poll, "busy") && CPU_COUNT(&mask) > 1) {
-        for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
-            if (CPU_ISSET(cpu, &mask))
-                e->lcore_cpu = cpu;
-        CPU_CLR(e->lcore_cpu, &rest);
-        sched_setaffinity(0, sizeof rest, &rest);
-        sched_getaffinity(0, sizeof rest, &rest);
-    }
     size_t at = 0;
-    for (int cpu = 0; cpu < CPU_SETSIZE && at + 8 < sizeof list; cpu++)
-        if (CPU_ISSET(cpu, &rest))
-            at += (size_t)snprintf(list + at, sizeof list - at, "%s%d", at ? "," : "", cpu);
-    if (e->lcore_cpu >= 0)
-        edge_say(e, "threads: control and trainer on CPU %s, data lcore alone on %d", list, e->lcore_cpu);
-    else
-        edge_say(e, "threads: control, trainer and adaptive data lcore on CPU %s", list);
+    text[0] = '\0';
+    for (int cpu = 0; cpu < CPU_SETSIZE && at + 8 < cap; cpu++)
+        if (CPU_ISSET(cpu, set))
+            at += (size_t)snprintf(text + at, cap - at, "%s%d", at ? "," : "", cpu);
+}
+
+/* Which CPUs the lcores get: those that the experiment names; else busy ones the last of those allowed, if
+ * one is left over for the rest of us. An adaptive lcore sleeps, and is left to the scheduler. */
+static void choose_cpus(struct edge *e, const cpu_set_t *allowed)
+{
+    const struct sl_experiment *x = e->x;
+    int cpu = CPU_SETSIZE - 1;
+    if (!x->edge.data.n_cpus && (strcmp(x->edge.data.poll, "busy") || CPU_COUNT(allowed) <= (int)e->n_lcores))
+        return;
+    for (uint32_t i = e->n_lcores; i-- > 0; cpu--) {
+        while (!x->edge.data.n_cpus && !CPU_ISSET(cpu, allowed))
+            cpu--;
+        e->lcores[i].cpu = x->edge.data.n_cpus ? (int)x->edge.data.cpus[i] : cpu;
+    }
+}
+
+/* Rules T17: a pinned data lcore has its CPU for itself, everything else of ours keeps off it. EAL and
+ * OpenBLAS inherit what is set here. */
+static int set_affinities(struct edge *e)
+{
+    cpu_set_t allowed, rest;
+    char list[160];
+    if (sched_getaffinity(0, sizeof allowed, &allowed))
+        return 0;
+    choose_cpus(e, &allowed);
+    rest = allowed;
+    for (uint32_t i = 0; i < e->n_lcores; i++) {
+        int cpu = e->lcores[i].cpu;
+        if (cpu >= 0 && (cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, &allowed))) {
+            list_cpus(&allowed, list, sizeof list);
+            snprintf(e->err, sizeof e->err,
+                "edge.data.cpus: CPU %d is not one that this process may run on; it has %s", cpu, list);
+            return -EINVAL;
+        }
+        if (cpu >= 0)
+            CPU_CLR(cpu, &rest);
+    }
+    if (CPU_COUNT(&rest) > 0)
+        sched_setaffinity(0, sizeof rest, &rest);
+    sched_getaffinity(0, sizeof rest, &rest);
+    list_cpus(&rest, list, sizeof list);
+    edge_say(e, "threads: control and trainer on CPU %s", list);
+    return 0;
 }
 
 /* A descriptor for every device, beside our own files. */
@@ -118,8 +143,7 @@ static int allow_connections(struct edge *e)
 static int allocate(struct edge *e)
 {
     e->devices = calloc(e->max_devices, sizeof *e->devices);
-    e->sessions = calloc(e->max_sessions, sizeof *e->sessions);
-    if (!e->devices || !e->sessions) {
+    if (!e->devices) {
         snprintf(e->err, sizeof e->err, "not enough memory for %u devices; lower edge.max_devices",
             e->max_devices);
         return -ENOMEM;
@@ -203,6 +227,11 @@ static void print_start(struct edge *e)
     edge_say(e, "model %s: %u layers, the edge computes from layer %u", e->x->model.path, e->shape->n_layers,
         e->min_cut);
     edge_say(e, "EAL: %s", e->eal_args);
+    for (uint32_t i = 0; i < e->n_lcores; i++) {
+        char where[256];
+        sl_lcore_describe(e->lcores[i].lcore, where, sizeof where);
+        edge_say(e, "lcore %u: port %u, %u slots, %s", i, e->data_addr.port + i, e->lcores[i].n_slots, where);
+    }
     edge_say(
         e, "GEMM kernel %s, AEAD %s, codec %s", sl_gemm_kernel_name(), e->aead_name, sl_codec_name(e->codec));
 }
@@ -232,8 +261,9 @@ int edge_start(struct edge *e)
         status = listen_for_devices(e);
     if (status)
         return status;
-    set_affinities(e);
-    status = edge_start_dataplane(e);
+    status = set_affinities(e);
+    if (!status)
+        status = edge_start_dataplane(e);
     if (!status)
         status = begin_or_resume(e);
     if (!status)
@@ -265,7 +295,6 @@ void edge_stop(struct edge *e)
     for (uint32_t i = 0; e->devices && i < e->max_devices; i++)
         free(e->devices[i].evals);
     free(e->devices);
-    free(e->sessions);
     free(e->g);
     free(e->checkpoint_next);
     free(e->peft_config);

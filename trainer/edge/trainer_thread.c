@@ -15,7 +15,8 @@ static void *run(void *arg)
     while (!__atomic_load_n(&e->trainer_stop, __ATOMIC_ACQUIRE)) {
         if (sl_trainer_turn(e->trainer)) {
             idle = 0;
-            sl_lcore_wake(e->lcore); /* a gradient may be on the return ring */
+            for (uint32_t i = 0; i < e->n_lcores; i++)
+                sl_lcore_wake(e->lcores[i].lcore); /* a gradient may be on the return ring */
             continue;
         }
         idle++;
@@ -27,14 +28,12 @@ static void *run(void *arg)
 int edge_start_trainer(struct edge *e, const struct sl_checkpoint *resume)
 {
     const struct sl_experiment *x = e->x;
-    uint32_t members = x->edge.slots < x->n_devices ? x->edge.slots : x->n_devices;
+    uint32_t slots = edge_slots(e), members = slots < x->n_devices ? slots : x->n_devices;
     struct sl_trainer_config c = {.model = e->model,
         .lora = e->lora,
         .optim = e->optim,
         .codec = e->codec,
-        .slots = e->slots,
-        .ready = e->ready,
-        .returned = e->returned,
+        .n_lcores = e->n_lcores,
         .latency = e->latency_ring,
         .gang = {.quorum = x->training.gang.quorum,
             .deadline_ns = x->training.gang.deadline_ms * UINT64_C(1000000),
@@ -51,6 +50,9 @@ int edge_start_trainer(struct edge *e, const struct sl_checkpoint *resume)
         .incarnation = e->incarnation,
         .resume = resume,
         .now_ns = sl_loop_now_ns};
+    for (uint32_t i = 0; i < e->n_lcores; i++)
+        c.lcore[i] = (struct sl_trainer_lcore){
+            .slots = e->lcores[i].slots, .ready = e->lcores[i].ready, .returned = e->lcores[i].returned};
     memcpy(c.model_hash, e->model_hash, sizeof c.model_hash);
     int status = sl_trainer_create(&c, &e->trainer, e->err, sizeof e->err);
     if (status)

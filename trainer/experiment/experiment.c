@@ -16,6 +16,7 @@ enum { FILE_BYTES_MAX = 1 << 20 };
 
 static int read_fleet(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
 static int read_cut(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
+static int read_cpus(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
 static int read_deadline(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
 
 /* What plan.cut said, until the fleet is known. */
@@ -115,7 +116,12 @@ static const struct sl_field fields[] = {
     {.path = "edge.control", .kind = SL_FIELD_TEXT, FIELD(edge.control)},
     {.path = "edge.data.backend", .kind = SL_FIELD_TEXT, FIELD(edge.data.backend)},
     {.path = "edge.data.fleet_backend", .kind = SL_FIELD_TEXT, FIELD(edge.data.fleet_backend)},
-    {.path = "edge.data.lcores", ONE_CHOICE, .choices = "1", .later = "2|3|4|5|6|7|8"},
+    {.path = "edge.data.lcores",
+        .kind = SL_FIELD_U32,
+        FIELD(edge.data.lcores),
+        .lo = 1,
+        .hi = SL_DATA_LCORES_MAX},
+    {.path = "edge.data.cpus", .kind = SL_FIELD_CUSTOM, .read = read_cpus},
     {.path = "edge.data.poll", .kind = SL_FIELD_CHOICE, FIELD(edge.data.poll), .choices = "adaptive|busy"},
     {.path = "edge.data.codec",
         .kind = SL_FIELD_CHOICE,
@@ -256,6 +262,7 @@ static void set_defaults(struct sl_experiment *e)
     strcpy(e->edge.data.poll, "adaptive");
     strcpy(e->edge.data.codec, "bf16");
     strcpy(e->edge.data.address, "10.77.0.1:4433");
+    e->edge.data.lcores = 1;
     e->edge.data.mtu = 1500;
     e->edge.data.memory_mib = 256;
     e->edge.data.peer_timeout_s = 60;
@@ -327,6 +334,30 @@ static int read_cut(struct sl_reader *r, yaml_node_t *node, const struct sl_fiel
     return status;
 }
 
+static int read_cpus(struct sl_reader *r, yaml_node_t *node, const struct sl_field *f, void *base)
+{
+    struct sl_experiment *e = base;
+    int status = 0;
+    double v;
+
+    if (node->type != YAML_SEQUENCE_NODE)
+        return sl_schema_error(r, node, "%s: give a list of CPUs, like [2, 3]", f->path);
+    for (yaml_node_item_t *i = node->data.sequence.items.start;
+         status == 0 && i < node->data.sequence.items.top; i++) {
+        yaml_node_t *item = yaml_document_get_node(r->document, *i);
+        if (e->edge.data.n_cpus == SL_DATA_LCORES_MAX)
+            return sl_schema_error(r, item, "%s: more than %d CPUs", f->path, SL_DATA_LCORES_MAX);
+        status = sl_schema_number(r, item, f->path, 0, 4095, true, &v);
+        for (uint32_t k = 0; status == 0 && k < e->edge.data.n_cpus; k++)
+            if (e->edge.data.cpus[k] == (uint32_t)v)
+                status = sl_schema_error(
+                    r, item, "%s: CPU %u twice; data lcores do not share one", f->path, e->edge.data.cpus[k]);
+        if (status == 0)
+            e->edge.data.cpus[e->edge.data.n_cpus++] = (uint32_t)v;
+    }
+    return status;
+}
+
 static int read_deadline(struct sl_reader *r, yaml_node_t *node, const struct sl_field *f, void *base)
 {
     double seconds;
@@ -362,6 +393,8 @@ static int check_whole(struct sl_reader *r, struct target *t)
         return refuse(r, 1, "run: give run.steps or run.seconds, or both");
     if (e->training.deterministic && (e->run.steps == 0 || e->run.seconds > 0))
         return refuse(r, 1, "training.deterministic: such a run ends by run.steps alone; remove run.seconds");
+    if (e->edge.data.n_cpus != 0 && e->edge.data.n_cpus != e->edge.data.lcores)
+        return refuse(r, 1, "edge.data.cpus: name one CPU for each of edge.data.lcores, or none");
     if (!e->edge.data.fleet_backend[0])
         strcpy(e->edge.data.fleet_backend, e->edge.data.backend);
     e->training.lora.freeze_a = strcmp(t->how, "freeze_a") == 0;

@@ -12,6 +12,7 @@ enum {
     SL_CLASSES_MAX = 32,
     SL_TARGETS_MAX = 8,
     SL_EAL_EXTRA_MAX = 32,
+    SL_DATA_LCORES_MAX = 16,
     SL_NAME_MAX = 64,
     SL_PATH_BYTES = 1024,
     SL_DEVICES_MAX = 12000
@@ -82,6 +83,8 @@ struct sl_experiment {
             char eal_extra[SL_EAL_EXTRA_MAX][128];
             uint32_t n_eal_extra;
             uint32_t peer_timeout_s; /* for the other end of memif */
+            uint32_t lcores;
+            uint32_t cpus[SL_DATA_LCORES_MAX], n_cpus; /* of the lcores in order; none: chosen */
         } data;
         uint32_t slots;
         uint32_t slot_kib;

@@ -4,28 +4,37 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { LIVE = 1, READY = 2 };
+enum { LIVE = 1, READY = 2 }; /* in device.state */
 
 struct sl_gang {
     struct sl_gang_config config;
     bool open;
     uint64_t opened_ns;
     uint32_t live, ready;
+    uint32_t lcore_live[SL_LCORES_MAX];
     uint64_t times[SL_GANG_TIMES]; /* of the last gangs, in a ring */
     uint32_t n_times, next_time;
     uint64_t median_ns;
-    uint8_t state[]; /* by device */
+    struct {
+        uint8_t state, lcore;
+    } device[];
 };
 
 int sl_gang_create(const struct sl_gang_config *config, struct sl_gang **out)
 {
     *out = NULL;
-    if (!config->max_devices || !config->capacity || !(config->quorum > 0) || config->quorum > 1)
+    struct sl_gang *g;
+    if (!config->max_devices || !config->capacity || !(config->quorum > 0) || config->quorum > 1 ||
+        config->n_lcores > SL_LCORES_MAX)
         return -EINVAL;
-    struct sl_gang *g = calloc(1, sizeof *g + config->max_devices);
+    g = calloc(1, sizeof *g + config->max_devices * sizeof g->device[0]);
     if (!g)
         return -ENOMEM;
     g->config = *config;
+    if (!config->n_lcores) {
+        g->config.n_lcores = 1;
+        g->config.lcore_slots[0] = config->capacity;
+    }
     *out = g;
     return 0;
 }
@@ -37,7 +46,7 @@ void sl_gang_free(struct sl_gang *g)
 
 void sl_gang_set_ready(struct sl_gang *g, uint32_t device, bool ready)
 {
-    uint8_t *s = &g->state[device];
+    uint8_t *s = &g->device[device].state;
     if (!(*s & LIVE) || ready == !!(*s & READY))
         return;
     *s ^= READY;
@@ -46,13 +55,20 @@ void sl_gang_set_ready(struct sl_gang *g, uint32_t device, bool ready)
 
 void sl_gang_set_live(struct sl_gang *g, uint32_t device, bool live)
 {
-    uint8_t *s = &g->state[device];
+    uint8_t *s = &g->device[device].state;
     if (live == !!(*s & LIVE))
         return;
     if (!live)
         sl_gang_set_ready(g, device, false);
     *s ^= LIVE;
     g->live += live ? 1 : -1u;
+    g->lcore_live[g->device[device].lcore] += live ? 1 : -1u;
+}
+
+void sl_gang_set_lcore(struct sl_gang *g, uint32_t device, uint32_t lcore)
+{
+    if (lcore < g->config.n_lcores && !(g->device[device].state & LIVE))
+        g->device[device].lcore = (uint8_t)lcore;
 }
 
 uint32_t sl_gang_live(const struct sl_gang *g)
@@ -98,13 +114,22 @@ uint64_t sl_gang_deadline_ns(const struct sl_gang *g)
     return ns < SL_GANG_DEADLINE_MIN_NS ? SL_GANG_DEADLINE_MIN_NS : ns;
 }
 
+/* Messages that can be READY at a time. */
+static uint32_t room_of(const struct sl_gang *g)
+{
+    uint32_t room = 0;
+    for (uint32_t i = 0; i < g->config.n_lcores; i++)
+        room += g->lcore_live[i] < g->config.lcore_slots[i] ? g->lcore_live[i] : g->config.lcore_slots[i];
+    return room < g->config.capacity ? room : g->config.capacity;
+}
+
 bool sl_gang_should_start(const struct sl_gang *g, uint64_t now_ns)
 {
     if (!g->open || !g->ready)
         return false;
     if (g->config.deterministic)
         return g->ready >= g->config.n_devices;
-    uint32_t room = g->live < g->config.capacity ? g->live : g->config.capacity;
+    uint32_t room = room_of(g);
     if (g->ready >= room)
         return true;
     /* The epsilon keeps 0.75 of 4 from becoming 4 by rounding. */

@@ -1,10 +1,16 @@
 /* When a gang starts (rules L8, L7). Pure logic on a clock that the caller gives; one thread.
  *
  * Synchronous: it starts when all live devices are READY; at the deadline if the quorum is there; after it as
- * soon as the quorum is. A message that comes later joins the next gang. A gang can hold at most as many
- * messages as there are slots: live devices beyond those do not hold it up. Deterministic: all devices of the
- * experiment, no deadline. */
+ * soon as the quorum is. A message that comes later joins the next gang. Deterministic: all devices of the
+ * experiment, no deadline.
+ *
+ * What a gang waits for has to be able to come (rules T2). A device needs one slot, and of its own data
+ * lcore; lcores grant without waiting for each other, so that in the end min(live devices, slots) messages of
+ * every lcore are READY, and the sum of these is the most that a gang may wait for. Live devices beyond do
+ * not hold it up: theirs are the slots that it gives back. */
 #pragma once
+
+#include "dataplane/wire/packet.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -23,14 +29,18 @@ struct sl_gang_config {
     uint64_t deadline_ns; /* 0: automatic */
     bool deterministic;
     uint32_t n_devices;   /* of the experiment: what deterministic waits for */
-    uint32_t capacity;    /* messages a gang can hold: slots */
+    uint32_t capacity;    /* messages a gang can hold */
     uint32_t max_devices; /* device numbers are below this */
+    uint32_t n_lcores;    /* 0: one, with `capacity` slots */
+    uint32_t lcore_slots[SL_LCORES_MAX];
 };
 
 struct sl_gang;
 int sl_gang_create(const struct sl_gang_config *, struct sl_gang **);
 void sl_gang_free(struct sl_gang *);
 
+/* By which data lcore the device's messages come from now on; of one that is not live. At first: 0. */
+void sl_gang_set_lcore(struct sl_gang *, uint32_t device, uint32_t lcore);
 /* A device takes part, or no longer does (its waiting message is then none). */
 void sl_gang_set_live(struct sl_gang *, uint32_t device, bool live);
 /* Its message waits, or was taken away. */

@@ -104,8 +104,6 @@ static int allocate(struct sl_trainer *t)
     if (!t->next || !t->edge_weights || !t->sum || !t->copies || !t->devices || !t->order || !t->eval_queue ||
         !t->tokens_at || !t->moments || !t->commands || !t->events)
         return -ENOMEM;
-    for (uint32_t d = 0; d < max_devices; d++)
-        t->devices[d].slot = NO_SLOT;
     for (uint32_t l = t->config.min_cut; l < t->n_layers; l++) {
         int err = sl_moments_create(&t->config.optim, t->block, &t->moments[l]);
         if (err)
@@ -114,6 +112,9 @@ static int allocate(struct sl_trainer *t)
     int err = sl_adapter_create(t->model, &t->config.lora, t->config.min_cut, t->n_layers, &t->edge);
     if (!err)
         err = create_batches(t);
+    t->config.gang.n_lcores = t->config.n_lcores;
+    for (uint32_t i = 0; i < t->config.n_lcores; i++)
+        t->config.gang.lcore_slots[i] = sl_slots_count(t->config.lcore[i].slots);
     return err ? err : sl_gang_create(&t->config.gang, &t->gang);
 }
 
@@ -128,11 +129,13 @@ int sl_trainer_create(
     t->model = sl_model_config(config->model);
     t->n_layers = t->model->n_layers;
     t->block = sl_adapter_block_size(t->model, &config->lora);
-    t->n_slots = sl_slots_count(config->slots);
+    for (uint32_t i = 0; i < config->n_lcores && i < SL_LCORES_MAX; i++)
+        t->n_slots += sl_slots_count(config->lcore[i].slots);
     if (!t->config.push_timeout_ns)
         t->config.push_timeout_ns = SL_PUSH_TIMEOUT_NS;
     int status = -EINVAL;
-    if (config->min_cut >= 1 && config->min_cut < t->n_layers && config->aggregate_every && t->block)
+    if (config->n_lcores >= 1 && config->n_lcores <= SL_LCORES_MAX && config->min_cut >= 1 &&
+        config->min_cut < t->n_layers && config->aggregate_every && t->block)
         status = allocate(t);
     if (status) {
         sl_trainer_free(t);
@@ -212,8 +215,8 @@ void sl_trainer_free(struct sl_trainer *t)
 
 static struct sl_slot *take_waiting(struct sl_trainer *t, struct device *d)
 {
-    struct sl_slot *slot = d->slot == NO_SLOT ? NULL : sl_slot_get(t->config.slots, d->slot);
-    d->slot = NO_SLOT;
+    struct sl_slot *slot = d->slot;
+    d->slot = NULL;
     sl_gang_set_ready(t->gang, (uint32_t)(d - t->devices), false);
     return slot;
 }
@@ -259,9 +262,11 @@ static void join(struct sl_trainer *t, const struct sl_command *c)
     } /* else it may go on from what it has: its tokens stay on the account */
     d->live = true;
     d->in_round = false;
+    d->lcore = c->lcore;
     d->session = c->session;
     d->cut = c->cut;
     d->version = t->version;
+    sl_gang_set_lcore(t->gang, c->device, c->lcore);
     sl_gang_set_live(t->gang, c->device, true);
 }
 
@@ -272,11 +277,8 @@ static void return_waiting(struct sl_trainer *t)
         if (slot)
             sl_trainer_return(t, slot, SL_RESULT_SKIPPED, 0);
     }
-    for (uint32_t i = 0; i < t->n_eval; i++) {
-        struct sl_slot *slot = sl_slot_get(t->config.slots, t->eval_queue[i]);
-        if (slot)
-            sl_trainer_return(t, slot, SL_RESULT_SKIPPED, 0);
-    }
+    for (uint32_t i = 0; i < t->n_eval; i++)
+        sl_trainer_return(t, t->eval_queue[i], SL_RESULT_SKIPPED, 0);
     t->n_eval = 0;
 }
 
@@ -328,51 +330,56 @@ static void obey(struct sl_trainer *t, const struct sl_command *c, uint64_t now)
 /* ------------------------------------------------------------------------------------------------ the turn
  */
 
-static void sort_in(struct sl_trainer *t, uint32_t handle)
+static void sort_in(struct sl_trainer *t, uint32_t lcore, uint32_t handle)
 {
-    struct sl_slot *slot = sl_slot_get(t->config.slots, handle);
+    struct sl_slot *slot = sl_slot_get(t->config.lcore[lcore].slots, handle);
     if (!slot)
         return;
     slot->state = SL_SLOT_IN_BATCH;
+    slot->lcore = (uint8_t)lcore;
     uint32_t index = (uint32_t)slot->device;
     struct device *d = slot->device < t->config.gang.max_devices ? &t->devices[index] : NULL;
     if (t->config.latency && slot->ready_ns >= slot->first_ns) {
         uint32_t latency = (uint32_t)((slot->ready_ns - slot->first_ns) / 100);
         sl_ring_spsc_push(t->config.latency, &latency, 1);
     }
-    if (!d || !d->live || d->session != slot->session) {
+    if (!d || !d->live || d->lcore != lcore || d->session != slot->session) {
         sl_trainer_return(t, slot, SL_RESULT_SKIPPED, 0);
     } else if (slot->request.kind == SL_REQUEST_EVAL) {
         if (t->phase == SL_TRAINER_EVAL)
-            t->eval_queue[t->n_eval++] = handle;
+            t->eval_queue[t->n_eval++] = slot;
         else
             sl_trainer_return(t, slot, SL_RESULT_SKIPPED, 0);
-    } else if (t->phase != SL_TRAINER_TRAIN || t->finished || d->slot != NO_SLOT ||
-               slot->request.step <= d->applied) {
+    } else if (t->phase != SL_TRAINER_TRAIN || t->finished || d->slot || slot->request.step <= d->applied) {
         /* A step that was applied here already is over (rules T12). Where the push after it is waited for,
          * that is said again. */
         sl_trainer_return(t, slot, SL_RESULT_SKIPPED, d->awaited ? SL_RESULT_BOUNDARY : 0);
     } else {
-        d->slot = handle;
+        d->slot = slot;
         sl_gang_set_ready(t->gang, index, true);
     }
 }
 
 bool sl_trainer_turn(struct sl_trainer *t)
 {
-    uint32_t handles[POP_BURST];
+    uint32_t handles[SL_LCORES_MAX][POP_BURST];
+    unsigned n[SL_LCORES_MAX];
+    struct sl_command *c;
+    bool worked = false;
     /* A message is looked at only after the commands that were posted before it came: its device is known
      * then. */
-    unsigned n = sl_ring_spsc_pop(t->config.ready, handles, POP_BURST);
-    struct sl_command *c;
-    bool worked = n > 0;
+    for (uint32_t i = 0; i < t->config.n_lcores; i++) {
+        n[i] = sl_ring_spsc_pop(t->config.lcore[i].ready, handles[i], POP_BURST);
+        worked = worked || n[i];
+    }
     while ((c = sl_mailbox_take(t->commands))) {
         obey(t, c, t->config.now_ns());
         sl_mailbox_release(t->commands, c);
         worked = true;
     }
-    for (unsigned i = 0; i < n; i++)
-        sort_in(t, handles[i]);
+    for (uint32_t i = 0; i < t->config.n_lcores; i++)
+        for (unsigned k = 0; k < n[i]; k++)
+            sort_in(t, i, handles[i][k]);
     /* Events are never lost: nothing that makes them begins while their table is nearly full. */
     if (sl_mailbox_room(t->events) < t->n_slots + 16)
         return false;

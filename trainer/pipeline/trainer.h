@@ -1,16 +1,18 @@
 /* The trainer thread's object: the back half with the edge's copy of the adapter, the global adapter G,
  * gangs, aggregation.
  *
- *   data lcore --ready--> [gang, batch, loss, backward, step] --returned--> data lcore        32-bit slot
- * handles, SPSC control    --commands-->                                  --events--->  control indices of
- * table entries, SPSC
+ *   data lcore i --ready[i]--> [gang, batch, loss, backward, step] --returned[i]--> data lcore i
+ *   control      --commands-->                                     --events------>  control
  *
+ * All rings are SPSC: 32-bit slot handles with each data lcore, indices of table entries with control.
  * sl_trainer_turn runs on the trainer thread; commands and events are for one control thread. No lock on any
- * of the four paths. */
+ * of the paths. Losses do not depend on how devices are spread over lcores: a gang's rows are in device
+ * order. */
 #pragma once
 
 #include "dataplane/ingest/slot.h"
 #include "dataplane/ring/ring.h"
+#include "dataplane/wire/packet.h"
 #include "trainer/model/half.h"
 #include "trainer/model/optim.h"
 #include "trainer/pipeline/checkpoint.h"
@@ -24,16 +26,22 @@ enum {
 #define SL_PUSH_TIMEOUT_NS UINT64_C(30000000000)   /* default wait for a live device's push at a boundary */
 #define SL_FINISH_TIMEOUT_NS UINT64_C(60000000000) /* for the last gang of a run */
 
+/* One data lcore's part: slots go back by the ring beside the one that they came by. */
+struct sl_trainer_lcore {
+    struct sl_slots *slots;
+    struct sl_ring_spsc *ready, *returned;
+};
+
 struct sl_trainer_config {
     struct sl_model *model;
     struct sl_lora_config lora;
     struct sl_optim_config optim;
     enum sl_codec codec;
-    struct sl_slots *slots;
-    struct sl_ring_spsc *ready, *returned;
+    struct sl_trainer_lcore lcore[SL_LCORES_MAX];
+    uint32_t n_lcores;
     struct sl_ring_spsc *latency; /* out, may be NULL: first packet of a message to READY, in units of 100 ns;
                                      drops when full */
-    struct sl_gang_config gang;
+    struct sl_gang_config gang;   /* its lcore_slots are set from `lcore` */
     uint32_t aggregate_every;
     uint64_t steps;           /* global steps after which training finishes; 0: until told */
     uint32_t min_cut;         /* the edge computes [min_cut, L) */
@@ -49,7 +57,7 @@ struct sl_trainer_config {
 enum sl_trainer_phase { SL_TRAINER_WAIT, SL_TRAINER_EVAL, SL_TRAINER_TRAIN };
 
 enum sl_command_kind {
-    SL_COMMAND_JOIN,   /* device, session, cut, id: before its Welcome is sent */
+    SL_COMMAND_JOIN,   /* device, lcore, session, cut, id: before its Welcome is sent */
     SL_COMMAND_LEAVE,  /* device */
     SL_COMMAND_PHASE,  /* phase */
     SL_COMMAND_FINISH, /* train on to the next boundary, aggregate, then FINISHED */
@@ -58,7 +66,7 @@ enum sl_command_kind {
 };
 struct sl_command {
     enum sl_command_kind kind;
-    uint32_t device, session, cut;
+    uint32_t device, lcore, session, cut;
     char id[SL_CHECKPOINT_ID_BYTES];
     enum sl_trainer_phase phase;
     uint64_t version;

@@ -6,7 +6,7 @@
 #include "trainer/pipeline/mailbox.h"
 #include "trainer/pipeline/trainer.h"
 
-enum { NO_SLOT = 0xffffffffu, POP_BURST = 256 };
+enum { POP_BURST = 64 }; /* messages of one lcore in a turn */
 
 /* A push that waits for the next aggregation. */
 struct pending_push {
@@ -21,12 +21,12 @@ struct device {
     bool in_round; /* and has come */
     bool parked;   /* pushed although nobody asked: trains again once there is a new G */
     char id[SL_CHECKPOINT_ID_BYTES];
-    uint32_t session, cut;
+    uint32_t lcore, session, cut;
     uint64_t version;      /* of G that it was last sent, as far as is known here */
     uint64_t applied;      /* newest step applied here (rules T12) */
     uint64_t tokens_since; /* predicted tokens of its gradients since that version: bounds what its push may
                               claim */
-    uint32_t slot;         /* handle of its waiting message, or NO_SLOT */
+    struct sl_slot *slot;  /* of its waiting message; NULL: none */
     struct pending_push push;
 };
 
@@ -57,10 +57,10 @@ struct sl_trainer {
     uint32_t n_awaited, n_parked;
     uint64_t push_deadline_ns, finish_deadline_ns;
 
-    struct device *devices; /* [max_devices] */
-    uint32_t *order;        /* [max_devices]: scratch */
-    uint32_t *eval_queue;   /* slot handles; [slots] */
-    uint32_t n_eval, n_slots;
+    struct device *devices;      /* [max_devices] */
+    uint32_t *order;             /* [max_devices]: scratch */
+    struct sl_slot **eval_queue; /* [n_slots] */
+    uint32_t n_eval, n_slots;    /* slots: of all lcores */
     uint32_t n_resumed;
     struct sl_checkpoint_device
         *resumed; /* devices of the checkpoint that have not joined again yet are in here */

@@ -9,7 +9,8 @@ void sl_trainer_return(struct sl_trainer *t, struct sl_slot *slot, uint8_t statu
     slot->outcome = (struct sl_slot_outcome){
         .status = status, .flags = flags, .global_step = t->global_step, .nll = slot->outcome.nll};
     slot->state = SL_SLOT_GRADIENT;
-    sl_ring_spsc_push(t->config.returned, &handle, 1); /* holds as many as there are slots: never full */
+    /* Holds as many as its lcore has slots: never full. */
+    sl_ring_spsc_push(t->config.lcore[slot->lcore].returned, &handle, 1);
 }
 
 static void refuse(struct sl_trainer *t, struct sl_slot *slot, uint32_t device, const char *why)
@@ -41,13 +42,13 @@ static void gather(struct sl_trainer *t)
     for (uint32_t i = 0; i < t->config.gang.max_devices; i++) {
         struct device *d = &t->devices[i];
         const char *why;
-        struct sl_slot *slot = d->slot == NO_SLOT ? NULL : sl_slot_get(t->config.slots, d->slot);
+        struct sl_slot *slot = d->slot;
         if (!slot)
             continue;
         int err = sl_batch_add(t->batch, slot, i, d->cut, &why);
         if (err == -ENOSPC)
             return;
-        d->slot = NO_SLOT;
+        d->slot = NULL;
         sl_gang_set_ready(t->gang, i, false);
         if (err)
             refuse(t, slot, i, why);
@@ -164,12 +165,10 @@ static void gather_eval(struct sl_trainer *t)
     bool full = false;
     sl_batch_clear(t->eval);
     for (uint32_t i = 0; i < t->n_eval; i++) {
-        struct sl_slot *slot = sl_slot_get(t->config.slots, t->eval_queue[i]);
+        struct sl_slot *slot = t->eval_queue[i];
         const char *why;
-        if (!slot)
-            continue;
         struct device *d = &t->devices[slot->device];
-        if (!d->live ||
+        if (!d->live || d->lcore != slot->lcore ||
             d->session != slot->session) { /* it left while its message waited, and says it again */
             sl_trainer_return(t, slot, SL_RESULT_SKIPPED, 0);
             continue;
@@ -177,7 +176,7 @@ static void gather_eval(struct sl_trainer *t)
         int err = full ? -ENOSPC : sl_batch_add(t->eval, slot, (uint32_t)slot->device, d->cut, &why);
         if (err == -ENOSPC) {
             full = true;
-            t->eval_queue[kept++] = t->eval_queue[i];
+            t->eval_queue[kept++] = slot;
         } else if (err) {
             refuse(t, slot, (uint32_t)slot->device, why);
         }
