@@ -133,17 +133,16 @@ static void lend(struct steer_queue *q, struct lane *l)
 {
     struct sl_dgram d[LEND];
     uint32_t at[LEND];
-    if (l->n_free_leases < LEND)
-        return;
-    unsigned n = sl_queue_alloc(q->below, d, LEND);
-    for (unsigned i = 0; i < n; i++) {
-        at[i] = l->free_leases[--l->n_free_leases];
-        struct record *r = &l->record[at[i]];
-        r->d = d[i];
-        r->buffer = d[i].buffer;
-        r->out = true;
+    while (l->n_free_leases >= LEND && sl_queue_alloc(q->below, d, LEND) == LEND) {
+        for (unsigned i = 0; i < LEND; i++) {
+            at[i] = l->free_leases[--l->n_free_leases];
+            struct record *r = &l->record[at[i]];
+            r->d = d[i];
+            r->buffer = d[i].buffer;
+            r->out = true;
+        }
+        sl_ring_spsc_push(l->room, at, LEND);
     }
-    sl_ring_spsc_push(l->room, at, n);
 }
 
 /* An owner's duties to the others, once a turn. While the port rests nothing is taken back: it might have to
