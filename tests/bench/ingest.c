@@ -130,47 +130,6 @@ static int one_round(struct bench_receiver *r, struct measured *m, double each, 
     return 0;
 }
 
-/* Every packet that the sender made is delivered, or lost under a name. Returns what is not. */
-static uint64_t account(cJSON *result, const struct bench_receiver *r)
-{
-    const struct bench_shared *s = r->pair->shared;
-    struct sl_port_stats p;
-    struct sl_endpoint_stats e;
-    sl_port_stats(r->port, &p);
-    sl_endpoint_stats(r->endpoint, &e);
-    cJSON *drops = cJSON_CreateObject();
-    uint64_t dropped = 0,
-             delivered = r->bare_taken - r->bare_wrong + e.delivered_data + e.delivered_frames + e.scratch;
-#define DROP(name, n)                                                                                        \
-    if ((n) != 0) {                                                                                          \
-        cJSON_AddNumberToObject(drops, name, (double)(n));                                                   \
-        dropped += (n);                                                                                      \
-    }
-    DROP("sender_tx_full", s->tx_full)
-    DROP("sender_tx_other", s->tx_other)
-    DROP("bare_bad_tag", r->bare_wrong)
-    for (unsigned i = 0; i < SL_PORT_DROP_COUNT; i++) {
-        if (i == SL_PORT_TX_FULL || i == SL_PORT_LINK_DOWN || i == SL_PORT_NO_BUFFER)
-            continue; /* of what the receiver itself sends */
-        DROP(sl_port_drop_name(i), p.drops[i])
-    }
-    for (unsigned i = 0; i < SL_DROP_COUNT; i++)
-        DROP(sl_drop_name(i), e.drops[i])
-#undef DROP
-    uint64_t accounted = delivered + dropped,
-             uncounted = s->offered > accounted ? s->offered - accounted : accounted - s->offered;
-    cJSON_AddNumberToObject(result, "offered", (double)s->offered);
-    cJSON_AddNumberToObject(result, "delivered", (double)delivered);
-    cJSON_AddNumberToObject(result, "lost", (double)dropped);
-    cJSON_AddItemToObject(result, "drops", drops);
-    cJSON_AddNumberToObject(result, "uncounted", (double)uncounted);
-    cJSON_AddNumberToObject(result, "retransmitted", (double)s->retransmits);
-    cJSON_AddNumberToObject(result, "messages", (double)s->messages);
-    cJSON_AddNumberToObject(result, "messages_lost", (double)s->steps_lost);
-    cJSON_AddNumberToObject(result, "messages_wrong", (double)r->wrong);
-    return uncounted + r->wrong;
-}
-
 static void target(cJSON *to, const char *name, double is, double bound, bool at_most)
 {
     cJSON *j = cJSON_AddObjectToObject(to, name);
@@ -274,7 +233,7 @@ static int measure(struct bench_receiver *r, cJSON *result, char *err, size_t ca
     }
     describe(result, r->load, &m, r->pair->shared);
     describe_load(result, r->load, r);
-    uint64_t uncounted = account(result, r);
+    uint64_t uncounted = bench_receiver_account(r, result);
     series_free(&m.full);
     series_free(&m.bare);
     series_free(&m.receive);
@@ -294,29 +253,9 @@ static int measure(struct bench_receiver *r, cJSON *result, char *err, size_t ca
 
 static int run(cJSON *result, char *err, size_t cap)
 {
-    static struct bench_receiver r;
-    static struct bench_load l;
-    struct bench_pair pair = {0};
-    int status = BENCH_FAILED;
-    l = (struct bench_load){
-        .link.backend = backend, .sessions = (uint32_t)sessions, .slots = (uint32_t)slots};
+    struct bench_load l = {.link.backend = backend, .sessions = (uint32_t)sessions, .slots = (uint32_t)slots};
     sl_codec_parse(codec, &l.codec);
-    if (bench_load_make(&l, payload, err, cap) != 0)
-        return BENCH_USAGE;
-    int ret = bench_link_prepare(&l.link, err, cap);
-    if (ret == -ENOTSUP || ret == -EPERM)
-        return BENCH_SKIPPED;
-    if (ret != 0)
-        return BENCH_FAILED;
-    ret = bench_pair_start(&pair, bench_sender, &l);
-    if (ret != 0)
-        snprintf(err, cap, "cannot start the sender: %s", strerror(-ret));
-    else if (bench_receiver_make(&r, &l, &pair, err, cap) == 0 && bench_receiver_open(&r, err, cap) == 0)
-        status = measure(&r, result, err, cap);
-    bench_pair_end(&pair);
-    bench_receiver_free(&r);
-    bench_link_remove(&l.link);
-    return status;
+    return bench_receiver_run(&l, payload, measure, result, err, cap);
 }
 
 const struct bench_verb bench_ingest = {

@@ -8,7 +8,8 @@
 struct bench_load {
     struct bench_link link;
     uint32_t sessions, slots;
-    uint16_t fragment_units; /* of a full DATA packet */
+    uint32_t grants_per_session; /* 0: ingest's default */
+    uint16_t fragment_units;     /* of a full DATA packet */
     enum sl_codec codec;
     uint32_t d_model, seqs, rows_each;
     struct sl_grid grid;

@@ -204,6 +204,18 @@ void bench_machine_warn(cJSON *w)
         warn(w, "OPENBLAS_CORETYPE is set: it can halve the speed of matrix products; unset it");
 }
 
+uint64_t bench_resident_bytes(void)
+{
+    unsigned long long all = 0, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (f != NULL) {
+        if (fscanf(f, "%llu %llu", &all, &resident) != 2)
+            resident = 0;
+        fclose(f);
+    }
+    return resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
 /* ---- CPUs ---- */
 
 int bench_cpu(unsigned n)

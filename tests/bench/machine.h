@@ -28,7 +28,8 @@ int bench_cpu(unsigned n);
 /* Pins the calling thread; -errno. */
 int bench_pin(int cpu);
 
-uint64_t bench_now_ns(void); /* CLOCK_MONOTONIC */
+uint64_t bench_now_ns(void);         /* CLOCK_MONOTONIC */
+uint64_t bench_resident_bytes(void); /* of this process */
 
 /* What others took from this process between two looks: its involuntary switches, and CPU time of the host
  * that was neither idle nor ours. */

@@ -11,6 +11,7 @@
 static const struct bench_verb *const verbs[] = {
     &bench_ingest,
     &bench_handoff,
+    &bench_overload,
     &bench_latency,
 };
 enum { N_VERBS = sizeof(verbs) / sizeof(verbs[0]) };

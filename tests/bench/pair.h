@@ -19,6 +19,8 @@ enum bench_phase {
     BENCH_QUIT,
 };
 
+enum { BENCH_FLOOD_SESSIONS = 64 };
+
 /* Everything in it is atomic or written before the phase that reads it. */
 struct bench_shared {
     uint32_t phase; /* asked for by the receiver */
@@ -30,6 +32,9 @@ struct bench_shared {
     uint64_t tx_packets, tx_full, tx_other; /* what became of them: other names summed */
     uint64_t messages, steps_lost, retransmits;
     uint64_t cycles, packets; /* of its busy turns */
+    /* FLOOD: how often session i's stream has ended, and been made fresh again by the receiver */
+    uint32_t ended[BENCH_FLOOD_SESSIONS], reopened[BENCH_FLOOD_SESSIONS];
+    uint64_t resident_bytes; /* of the sender */
     char err[384];
 };
 

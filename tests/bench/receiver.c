@@ -22,7 +22,7 @@ enum {
     JUMBO_BUFFER = 9216,
     AEAD_SAMPLES = 1 << 16
 };
-static const uint64_t expiry_ns = 2000000000u, rest_within_ns = 1000000000u;
+static const uint64_t expiry_ns = 2000000000u;
 static const double settle_s = 0.02; /* of a phase that is not measured by the wall */
 
 /* ---- the trainer's place ---- */
@@ -129,19 +129,6 @@ static int fail(char *err, size_t cap, const struct bench_receiver *r, int ret, 
     return ret;
 }
 
-/* Until all that the sender's port took has come out of ours, or would have. */
-static void await_rest(struct bench_receiver *r)
-{
-    uint64_t until = bench_now_ns() + rest_within_ns, came = 0;
-    do {
-        struct sl_port_stats p;
-        sl_port_stats(r->port, &p);
-        came = p.rx_packets;
-        for (unsigned i = SL_PORT_NOT_IPV4_UDP; i <= SL_PORT_BAD_CHECKSUM; i++)
-            came += p.drops[i];
-    } while (came < r->pair->shared->tx_packets && bench_now_ns() < until && bench_sleep(0.0002));
-}
-
 static void sum_up(struct bench_round *out, struct bench_meter *m, double data_share)
 {
     const struct bench_turns *t = &m->turns;
@@ -186,7 +173,7 @@ int bench_receiver_full(
         out->packets = out->bytes / ((uint64_t)r->load->fragment_units * SL_UNIT_BYTES);
     }
     int drained = bench_pair_ask(r->pair, BENCH_DRAIN);
-    await_rest(r);
+    bench_receiver_await_rest(r);
     sl_lcore_stop(lcore);
     __atomic_store_n(&r->consumer_stop, 1, __ATOMIC_RELEASE);
     if (r->consumer_thread)
@@ -259,7 +246,7 @@ int bench_receiver_bare(
         out->bytes = out->packets * r->load->fragment_units * SL_UNIT_BYTES;
     }
     int idle = bench_pair_ask(r->pair, BENCH_IDLE);
-    await_rest(r);
+    bench_receiver_await_rest(r);
     __atomic_store_n(&b.stop, 1, __ATOMIC_RELEASE);
     pthread_join(thread, NULL);
     bench_meter_end(&r->meter);
@@ -347,6 +334,7 @@ static int point_at_slots(struct bench_receiver *r)
     for (uint32_t i = 0; i < l->slots; i++) {
         e[i] = sl_slots_take(r->slots, l->grid.n_units);
         at[i] = e[i]->slot.data;
+        memset(at[i], 0, (size_t)l->grid.n_units * SL_UNIT_BYTES); /* in memory before anything is timed */
     }
     for (uint32_t i = l->slots; i-- > 0;)
         sl_slots_give(r->slots, e[i]);
@@ -372,6 +360,7 @@ static int make_ingest(struct bench_receiver *r)
         .d_model = l->d_model,
         .codec = l->codec,
         .fragment_units = l->fragment_units,
+        .grants_per_session = l->grants_per_session,
         .grant_expiry_ns = expiry_ns,
         .park_after_ns = expiry_ns};
     return sl_ingest_create(&c, &r->ingest);

@@ -8,6 +8,8 @@
 #include "tests/bench/meter.h"
 #include "tests/bench/pair.h"
 
+#include <cjson/cJSON.h>
+
 struct bench_round {
     struct bench_turns turns;
     double seconds;          /* of the wall, within the phase */
@@ -50,3 +52,14 @@ int bench_receiver_bare(
  * sender sealing, as in the rounds; where its CPU is a thread of the same core the second is far more. */
 int bench_receiver_aead(
     struct bench_receiver *, double seconds, double *alone, double *beside, char *err, size_t cap);
+
+/* Until all that the sender's port took has come out of ours, at most ten seconds. */
+void bench_receiver_await_rest(struct bench_receiver *);
+/* Writes offered, delivered, lost, drops{}, uncounted and what became of the messages: every packet that the
+ * sender made is delivered, or lost under a name. Returns how many are neither, wrong messages included. */
+uint64_t bench_receiver_account(const struct bench_receiver *, cJSON *result);
+/* The frame of a measurement by two processes: makes link, sender and receiver, runs `measure`, takes all
+ * away. Returns its status, or BENCH_FAILED, _SKIPPED, _USAGE. */
+int bench_receiver_run(struct bench_load *, uint64_t payload_bytes,
+    int (*measure)(struct bench_receiver *, cJSON *result, char *err, size_t cap), cJSON *result, char *err,
+    size_t cap);

@@ -2,6 +2,7 @@
 
 #include "dataplane/io/lcore/lcore.h"
 #include "tests/bench/bare.h"
+#include "tests/bench/flood.h"
 #include "tests/bench/machine.h"
 #include "tests/bench/meter.h"
 
@@ -14,7 +15,8 @@
 enum {
     BURST = 32,
     IN_FLIGHT_MOST = 384, /* BARE: three quarters of a ring */
-    AHEAD = 2,            /* steps that a session has asked for at a time */
+    LAG_MOST = 256,
+    AHEAD = 2, /* steps that a session has asked for at a time */
 };
 
 struct session {
@@ -30,6 +32,7 @@ struct sender {
     struct bench_meter meter;
     struct sl_endpoint *endpoint;
     struct bench_bare bare;
+    struct bench_flood flood;
     struct session *sessions;
     uint8_t *tensor, *spare;   /* spare: a burst of datagrams */
     uint64_t now, outstanding; /* steps of all sessions */
@@ -176,6 +179,63 @@ static int run_bare(struct sender *s)
     return 0;
 }
 
+/* ---- FLOOD ---- */
+
+/* What is due by the rate and has not been sent; a lag of more than a burst's time is given up, not made up
+ * for. */
+static unsigned due(const struct sender *s, uint64_t began, uint64_t *sent)
+{
+    double rate = s->shared->rate;
+    if (rate <= 0)
+        return BURST;
+    uint64_t want = (uint64_t)(rate * 1e-9 * (double)(bench_now_ns() - began));
+    if (want > *sent + LAG_MOST)
+        *sent = want - LAG_MOST;
+    return want > *sent ? (want - *sent < BURST ? (unsigned)(want - *sent) : BURST) : 0;
+}
+
+static unsigned flood(struct sender *s, struct sl_queue *q, unsigned n)
+{
+    struct sl_dgram d[BURST];
+    unsigned filled = 0;
+    if (n == 0 || sl_queue_rests(q) || sl_queue_alloc(q, d, n) != n)
+        return 0;
+    for (; filled < n; filled++) {
+        const uint8_t *packet = bench_flood_next(&s->flood, s->shared, &d[filled].len);
+        if (packet == NULL)
+            break;
+        memcpy(d[filled].data, packet, d[filled].len);
+        d[filled].ecn = 0;
+        d[filled].src = bench_link_addr(&s->load->link, BENCH_SENDER);
+        d[filled].dst = bench_link_addr(&s->load->link, BENCH_RECEIVER);
+    }
+    sl_queue_tx(q, d, filled);
+    sl_queue_free(q, d + filled, n - filled);
+    return filled;
+}
+
+static int run_flood(struct sender *s)
+{
+    struct sl_queue *q = &s->meter.queue;
+    struct sl_dgram d[BURST];
+    int ret = s->flood.packets == NULL ? bench_flood_make(&s->flood, s->load, s->tensor) : 0;
+    if (ret == 0)
+        ret = sl_queue_enter(q, s->shared->err, sizeof(s->shared->err));
+    if (ret != 0)
+        return ret;
+    bench_pin(s->load->cpu[BENCH_SENDER]);
+    bench_phase_reached(s->shared, BENCH_FLOOD);
+    uint64_t began = bench_now_ns(), sent = 0;
+    while (bench_phase(s->shared) == BENCH_FLOOD) {
+        sl_queue_free(q, d, sl_queue_rx(q, d, BURST)); /* acknowledgements, which nobody wants */
+        sent += flood(s, q, due(s, began, &sent));
+    }
+    sl_queue_leave(q);
+    return 0;
+}
+
+/* ---- */
+
 static int run_seal(struct sender *s)
 {
     bench_pin(s->load->cpu[BENCH_SENDER]);
@@ -203,6 +263,7 @@ static void publish(struct sender *s)
     s->shared->tx_other = other;
     s->shared->offered = p.tx_packets + s->shared->tx_full + other;
     s->shared->retransmits = e.retransmits;
+    s->shared->resident_bytes = bench_resident_bytes();
 }
 
 static int serve(struct sender *s)
@@ -217,6 +278,9 @@ static int serve(struct sender *s)
             break;
         case BENCH_BARE:
             ret = run_bare(s);
+            break;
+        case BENCH_FLOOD:
+            ret = run_flood(s);
             break;
         case BENCH_SEAL:
             ret = run_seal(s);

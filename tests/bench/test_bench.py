@@ -67,6 +67,15 @@ def handoff__all_fields():
     assert j["round_trip"]["count"] == j["handoffs"], j
 
 
+def overload__nothing_uncounted():
+    j = result("overload", "--seconds", "1.5")
+    has(j, ["steps", "overload", "peak_pps", "taken_over_peak", "memory_growth_bytes", "slots", "targets", "slow_cycles_per_packet"])
+    conserved(j)
+    assert j["delivered"] > 0 and j["drops"].get("sender_tx_full", 0) > 0, j
+    s = j["slots"]
+    assert s["granted"] == s["ready"] + s["expired"] + s["cancelled"] + s["outstanding"], s
+
+
 def usage__says_what_is_wrong():
     for args, says in [((), "usage"), (("nonsense",), "no verb"), (("ingest", "--payload", "x"), "--payload"),
                        (("ingest", "--backend", "carrier-pigeon"), "memif"), (("handoff", "--seconds"), "needs a value")]:
@@ -88,7 +97,7 @@ def interrupt__leaves_nothing_behind():
     assert not os.path.exists(f"/proc/{p.pid}")
 
 
-TESTS = [ingest__all_fields_and_nothing_uncounted, ingest__jumbo_frames_and_many_sessions, handoff__all_fields,
+TESTS = [ingest__all_fields_and_nothing_uncounted, ingest__jumbo_frames_and_many_sessions, handoff__all_fields, overload__nothing_uncounted,
          usage__says_what_is_wrong, interrupt__leaves_nothing_behind]
 
 
