@@ -1,6 +1,5 @@
 #include "dataplane/transport/endpoint.h"
 
-#include "dataplane/crypto/keys.h"
 #include "dataplane/crypto/secure_memory.h"
 #include "dataplane/transport/session.h"
 
@@ -44,8 +43,10 @@ static struct sl_endpoint_config filled_in(const struct sl_endpoint_config *give
         c.max_active = c.max_sessions;
     if (c.key_schedules == 0)
         c.key_schedules = DEFAULT_SCHEDULES;
-    if (c.key_schedules > SL_SCHEDULE_ROLES * c.max_sessions)
-        c.key_schedules = SL_SCHEDULE_ROLES * c.max_sessions;
+    if (c.key_schedules > c.max_sessions * SL_SCHEDULES_A_SESSION)
+        c.key_schedules = c.max_sessions * SL_SCHEDULES_A_SESSION;
+    if (c.key_update_packets == 0)
+        c.key_update_packets = SL_KEY_UPDATE_PACKETS;
     return c;
 }
 
@@ -98,7 +99,8 @@ int sl_endpoint_create(const struct sl_endpoint_config *given, const struct sl_s
 {
     if (given->max_sessions == 0 || given->max_sessions > 1u << HANDLE_BITS || given->max_sends == 0 ||
         given->max_message_units == 0 || given->max_message_units > 1u << 31 ||
-        given->window_packets > 1u << 20 || given->key_schedules > SL_SCHEDULES_MAX)
+        given->window_packets > 1u << 20 || given->key_schedules > SL_SCHEDULES_MAX ||
+        given->key_update_packets > SL_KEY_UPDATE_PACKETS)
         return -EINVAL;
     const struct sl_endpoint_config c = filled_in(given);
     size_t bytes = lay_out(NULL, &c);
@@ -120,6 +122,8 @@ int sl_endpoint_create(const struct sl_endpoint_config *given, const struct sl_s
     ep->max_message_units = c.max_message_units;
     ep->train = SL_TRAIN;
     ep->window_packets = c.window_packets;
+    ep->key_update_packets = c.key_update_packets;
+    ep->key_stop_packets = SL_PN_RECEIVE_LIMIT;
     ep->lcore = c.lcore;
     ep->is_edge = c.is_edge;
     *out = ep;
@@ -133,8 +137,8 @@ void sl_endpoint_memory(const struct sl_endpoint *ep, struct sl_endpoint_memory 
         .idle_session_bytes =
             sizeof(struct sl_session) + sizeof(struct sl_wheel_timer) + queues / ep->max_sessions,
         .hot_session_bytes = offsetof(struct sl_session, older),
-        .active_session_bytes = sizeof(struct sl_outbox) + ep->ring_capacity * sizeof(struct sl_sent) +
-                                SL_SCHEDULE_ROLES * ep->schedules.stride,
+        .active_session_bytes =
+            sizeof(struct sl_outbox) + ep->ring_capacity * sizeof(struct sl_sent) + 2 * ep->schedules.stride,
         .total_bytes = ep->mapped_bytes,
     };
 }
@@ -159,22 +163,6 @@ uint64_t sl_session_id(uint8_t lcore, uint32_t handle, uint32_t random)
     return (uint64_t)lcore << 56 | (uint64_t)(handle & 0xffffff) << 32 | random;
 }
 
-static int install_keys(struct sl_endpoint *ep, struct sl_session *s, const uint8_t *secret)
-{
-    struct sl_packet_keys k;
-    int err = sl_packet_keys_derive(secret, &k);
-    if (err == 0) {
-        const struct sl_direction_keys *rx = ep->is_edge ? &k.device_to_edge : &k.edge_to_device;
-        const struct sl_direction_keys *tx = ep->is_edge ? &k.edge_to_device : &k.device_to_edge;
-        memcpy(s->rx_key, rx->key, sizeof(s->rx_key));
-        memcpy(s->tx_key, tx->key, sizeof(s->tx_key));
-        memcpy(s->rx_iv, rx->iv, sizeof(s->rx_iv));
-        memcpy(s->tx_iv, tx->iv, sizeof(s->tx_iv));
-    }
-    explicit_bzero(&k, sizeof(k));
-    return err;
-}
-
 /* All of it but its places in the endpoint's queues, from which it cannot be taken. */
 static void wipe_session(struct sl_session *s)
 {
@@ -195,7 +183,7 @@ int sl_endpoint_open(struct sl_endpoint *ep, const struct sl_session_config *c, 
     if (s->open)
         return -EEXIST;
     wipe_session(s);
-    int err = install_keys(ep, s, c->secret);
+    int err = sl_key_install(ep, session, c->secret);
     if (err != 0)
         return err;
     s->local_id = c->local_id;
@@ -226,19 +214,13 @@ void sl_endpoint_close(struct sl_endpoint *ep, uint32_t session)
         sl_session_give_outbox(ep, s);
     if (s->recovery.ring != NULL)
         sl_session_give_ring(ep, s);
-    sl_schedule_forget(&ep->schedules, session * SL_SCHEDULE_ROLES + SL_SCHEDULE_RX, s->rx_schedule);
-    sl_schedule_forget(&ep->schedules, session * SL_SCHEDULE_ROLES + SL_SCHEDULE_TX, s->tx_schedule);
+    sl_key_forget(ep, session);
     wipe_session(s);
 }
 
 bool sl_endpoint_is_open(const struct sl_endpoint *ep, uint32_t session)
 {
     return sl_session_live(ep, session);
-}
-
-bool sl_endpoint_key_spent(const struct sl_endpoint *ep, uint32_t session)
-{
-    return sl_session_live(ep, session) && ep->sessions[session].spent;
 }
 
 int sl_endpoint_send(
@@ -314,6 +296,8 @@ int sl_session_stats(const struct sl_endpoint *ep, uint32_t session, struct sl_s
         .min_rtt_ns = s->recovery.rtt.min_ns,
         .last_rx_ns = s->ack.largest_ns,
         .last_ack_ns = s->last_ack_ns,
+        .key_updates_tx = s->tx_updates,
+        .key_updates_rx = s->rx_updates,
         .in_flight_packets = s->cc.in_flight_packets,
         .window_packets = s->cc.window_packets,
         .in_flight_bytes = s->cc.in_flight_bytes,

@@ -79,6 +79,7 @@ struct sl_endpoint_config {
     uint32_t max_active;         /* sessions that may have something unacknowledged at a time (0: 1,024). The others' frames are refused with
                                     -ENOBUFS, their messages wait, both are counted; ACKs need no place */
     uint32_t key_schedules;      /* expanded keys kept (0: 512); others are expanded again when wanted */
+    uint32_t key_update_packets; /* that a session seals under a key before it moves to the next (rules T8; 0: 2^22, also the most) */
     uint8_t lcore;               /* that of its sessions' ids (rules T7) */
     bool is_edge;
 };
@@ -97,6 +98,7 @@ struct sl_session_stats {
     uint64_t duplicates, ptos;
     uint64_t smoothed_rtt_ns, min_rtt_ns;
     uint64_t last_rx_ns, last_ack_ns;                    /* last_rx: of the highest number so far */
+    uint32_t key_updates_tx, key_updates_rx;             /* the phase is the last bit of each */
     uint32_t in_flight_packets, window_packets;
     uint64_t in_flight_bytes;
 };
@@ -105,6 +107,7 @@ struct sl_endpoint_stats {
     uint64_t delivered_data, delivered_frames, scratch; /* packets_rx = delivered_data + delivered_frames + scratch + sum of drops */
     uint64_t drops[SL_DROP_COUNT];
     uint64_t outbox_waits, record_waits;   /* times that max_active refused a frame, or kept a session's data waiting */
+    uint64_t key_updates_tx, key_updates_rx;
     uint64_t schedules_made;               /* keys expanded */
     uint64_t active_free;                  /* sessions more that could become active now */
 };
@@ -133,8 +136,6 @@ int sl_endpoint_open(struct sl_endpoint *, const struct sl_session_config *, uin
 /* Ends it: done(SESSION_GONE) for its messages, keys wiped. No packet is sent (control says Bye). */
 void sl_endpoint_close(struct sl_endpoint *, uint32_t session);
 bool sl_endpoint_is_open(const struct sl_endpoint *, uint32_t session);
-/* The session has sent 2^22 packets under its key and sends no more: its owner has to join again (rules T8). */
-bool sl_endpoint_key_spent(const struct sl_endpoint *, uint32_t session);
 
 /* Starts sending a message's units under a grant. -ENOBUFS, -ENOENT, -EEXIST. */
 int sl_endpoint_send(struct sl_endpoint *, uint32_t session, uint32_t grant, uint32_t n_units, uint64_t now_ns);

@@ -27,7 +27,8 @@ static inline enum sl_drop check_header(struct sl_endpoint *ep, const struct sl_
     return why;
 }
 
-static inline enum sl_drop check_session(struct sl_endpoint *ep, struct sl_rx *rx, const struct sl_header *h)
+static inline enum sl_drop check_session(
+    struct sl_endpoint *ep, struct sl_rx *rx, const struct sl_header *h, uint8_t *phase)
 {
     uint32_t session = sl_session_id_handle(h->session);
     if (session >= ep->max_sessions)
@@ -35,8 +36,12 @@ static inline enum sl_drop check_session(struct sl_endpoint *ep, struct sl_rx *r
     const struct sl_session *s = &ep->sessions[session];
     if (!s->open || s->local_id != h->session)
         return SL_DROP_UNKNOWN_SESSION;
-    if (h->pn >= SL_PN_RECEIVE_LIMIT)
-        return SL_DROP_KEY_EXHAUSTED;
+    *phase = s->rx_phase;
+    if (((h->flags ^ s->rx_phase) & SL_FLAG_KEY_PHASE) != 0 || h->pn >= s->rx_limit) {
+        enum sl_drop why = sl_key_phase_of(s, h, phase);
+        if (why != SL_DROP_NONE)
+            return why;
+    }
     if (!sl_pn_window_fresh(&s->window, s->older, h->pn))
         return SL_DROP_REPLAYED;
     if (h->unit0 > UINT32_MAX - h->n_units)
@@ -74,13 +79,25 @@ static inline bool open_packet(struct sl_endpoint *ep, const struct sl_rx *rx, u
     const struct sl_rx_work *w = &ep->work;
     size_t header_len = w->header_len[i];
     size_t len = rx->len - header_len - SL_TAG_BYTES;
-    return sl_aead_open(ep->aead, sl_session_rx_key(ep, rx->session), ep->sessions[rx->session].rx_iv, rx->pn,
-        w->header[i], header_len, rx->pkt + header_len, len, out, rx->pkt + header_len + len);
+    struct sl_session *s = &ep->sessions[rx->session];
+    const struct sl_aead_key *key;
+    const uint8_t *iv = s->rx_iv;
+    if (w->phase[i] == s->rx_phase)
+        key = sl_schedule_get(
+            &ep->schedules, sl_rx_schedule_owner(rx->session, s->rx_phase), s->rx_key, &s->rx_schedule);
+    else
+        key = sl_key_to_open(ep, rx->session, w->phase[i], &iv);
+    return key != NULL && sl_aead_open(ep->aead, key, iv, rx->pn, w->header[i], header_len,
+                              rx->pkt + header_len, len, out, rx->pkt + header_len + len);
 }
 
 /* The tag was right: the number is spent. */
-static inline void count_authentic(struct sl_session *s, const struct sl_rx *rx, uint64_t now_ns)
+static inline void count_authentic(
+    struct sl_endpoint *ep, const struct sl_rx *rx, uint8_t phase, uint64_t now_ns)
 {
+    struct sl_session *s = &ep->sessions[rx->session];
+    if (phase != s->rx_phase || rx->pn < s->rx_limit - SL_PN_RECEIVE_LIMIT)
+        sl_key_opened(ep, rx->session, phase, rx->pn, now_ns);
     if (rx->pn >= s->window.next)
         s->ack.largest_ns = now_ns;
     sl_pn_window_mark(&s->window, s->older, rx->pn);
@@ -105,12 +122,12 @@ static inline void follow_address(struct sl_endpoint *ep, struct sl_session *s, 
 }
 
 static inline void accept_packet(
-    struct sl_endpoint *ep, const struct sl_rx *rx, bool ack_eliciting, uint64_t now_ns)
+    struct sl_endpoint *ep, const struct sl_rx *rx, uint8_t phase, bool ack_eliciting, uint64_t now_ns)
 {
     struct sl_session *s = &ep->sessions[rx->session];
     uint64_t expected = s->window.next;
     bool knew_remote = s->remote_known;
-    count_authentic(s, rx, now_ns);
+    count_authentic(ep, rx, phase, now_ns);
     if (rx->pn >= expected)
         follow_address(ep, s, rx);
     if (ack_eliciting)
@@ -127,6 +144,7 @@ static unsigned open_data(struct sl_endpoint *ep, struct sl_rx *const *rx, const
     uint64_t *deferred, uint64_t now_ns)
 {
     struct sl_rx *opened[SL_BURST];
+    uint8_t opened_at[SL_BURST];
     uint64_t ok = 0;
     unsigned m = 0, delivered = 0;
     for (unsigned k = 0; k < n; k++) {
@@ -136,6 +154,7 @@ static unsigned open_data(struct sl_endpoint *ep, struct sl_rx *const *rx, const
         case SL_SCRATCH:
             if (open_packet(ep, r, at[k], r->how == SL_PLACE ? r->dst : ep->scratch))
                 ok |= UINT64_C(1) << m;
+            opened_at[m] = at[k];
             opened[m++] = r;
             break;
         case SL_DEFER:
@@ -153,7 +172,7 @@ static unsigned open_data(struct sl_endpoint *ep, struct sl_rx *const *rx, const
             continue;
         }
         if (opened[k]->how == SL_REFUSE) { /* authentic, and of no use: as a bad frame */
-            count_authentic(&ep->sessions[opened[k]->session], opened[k], now_ns);
+            count_authentic(ep, opened[k], ep->work.phase[opened_at[k]], now_ns);
             drop(ep, SL_DROP_BAD_CODING);
             continue;
         }
@@ -164,7 +183,7 @@ static unsigned open_data(struct sl_endpoint *ep, struct sl_rx *const *rx, const
             ep->stats.scratch++;
             ep->sessions[opened[k]->session].duplicates++;
         }
-        accept_packet(ep, opened[k], true, now_ns);
+        accept_packet(ep, opened[k], ep->work.phase[opened_at[k]], true, now_ns);
     }
     return delivered;
 }
@@ -238,12 +257,12 @@ static unsigned open_frames(struct sl_endpoint *ep, const struct sl_rx *rx, unsi
         return 0;
     }
     if (!frames_valid(ep, s, len, &ack_eliciting)) {
-        count_authentic(s, rx, now_ns);
+        count_authentic(ep, rx, ep->work.phase[i], now_ns);
         drop(ep, SL_DROP_BAD_FRAME);
         return 0;
     }
     ep->stats.delivered_frames++;
-    accept_packet(ep, rx, ack_eliciting, now_ns);
+    accept_packet(ep, rx, ep->work.phase[i], ack_eliciting, now_ns);
     apply_frames(ep, rx->session, len, now_ns);
     return 1;
 }
@@ -256,7 +275,7 @@ static unsigned open_alone(struct sl_endpoint *ep, struct sl_rx *rx, unsigned i,
 {
     uint64_t again = 0;
     const uint8_t at = (uint8_t)i;
-    enum sl_drop why = check_session(ep, rx, &ep->work.parsed[i]);
+    enum sl_drop why = check_session(ep, rx, &ep->work.parsed[i], &ep->work.phase[i]);
     if (why != SL_DROP_NONE) {
         drop(ep, why);
         return 0;
@@ -299,7 +318,7 @@ static unsigned receive(struct sl_endpoint *ep, struct sl_rx *rx, unsigned n, ui
     memset(table, NO_PACKET, sizeof(table));
     for (; alive != 0; alive &= alive - 1) {
         unsigned i = (unsigned)__builtin_ctzll(alive);
-        enum sl_drop why = check_session(ep, &rx[i], &w->parsed[i]);
+        enum sl_drop why = check_session(ep, &rx[i], &w->parsed[i], &w->phase[i]);
         if (why != SL_DROP_NONE) {
             drop(ep, why);
         } else if (seen_in_burst(table, rx, i)) {

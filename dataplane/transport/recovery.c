@@ -146,9 +146,14 @@ struct sl_recovery_result sl_recovery_drop_oldest(
     return out;
 }
 
+uint64_t sl_recovery_base_pto_ns(const struct sl_recovery *r)
+{
+    return r->rtt.smoothed_ns + max64(4 * r->rtt.var_ns, SL_GRANULARITY_NS) + SL_MAX_ACK_DELAY_NS;
+}
+
 uint64_t sl_recovery_pto_ns(const struct sl_recovery *r)
 {
-    uint64_t pto = r->rtt.smoothed_ns + max64(4 * r->rtt.var_ns, SL_GRANULARITY_NS) + SL_MAX_ACK_DELAY_NS;
+    uint64_t pto = sl_recovery_base_pto_ns(r);
     unsigned shift = r->pto_count < 16 ? r->pto_count : 16;
     return min64(min64(pto, SL_PTO_MAX_NS) << shift, SL_PTO_MAX_NS);
 }

@@ -81,7 +81,9 @@ struct sl_recovery_result sl_recovery_on_loss_timer(
 struct sl_recovery_result sl_recovery_drop_oldest(
     struct sl_recovery *, const struct sl_recovery_ops *, void *owner);
 
-/* RFC 9002 6.2.1 with the back-off, at most SL_PTO_MAX_NS. */
+/* RFC 9002 6.2.1 */
+uint64_t sl_recovery_base_pto_ns(const struct sl_recovery *);
+/* The same with the back-off, at most SL_PTO_MAX_NS. */
 uint64_t sl_recovery_pto_ns(const struct sl_recovery *);
 /* The earlier of loss timer and probe timer; UINT64_MAX with nothing in flight. */
 uint64_t sl_recovery_deadline_ns(const struct sl_recovery *);

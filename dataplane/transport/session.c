@@ -13,6 +13,11 @@ static bool has_content(const struct sl_session *s)
                sl_cc_can_send(&s->cc));
 }
 
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 bool sl_session_wants(const struct sl_endpoint *ep, uint32_t session)
 {
     const struct sl_session *s = &ep->sessions[session];
@@ -47,11 +52,12 @@ void sl_session_update(struct sl_endpoint *ep, uint32_t session, uint64_t now_ns
 {
     struct sl_session *s = &ep->sessions[session];
     queue_up(ep, session);
-    if (s->spent)
-        return;
-    uint64_t deadline = recovery_deadline(s);
-    if (!sl_ack_now(&s->ack) && s->ack.deadline_ns < deadline)
-        deadline = s->ack.deadline_ns;
+    uint64_t deadline = s->key_ns;
+    if (!s->spent) {
+        deadline = least(deadline, recovery_deadline(s));
+        if (!sl_ack_now(&s->ack))
+            deadline = least(deadline, s->ack.deadline_ns);
+    }
     if (deadline < s->timer_ns) { /* a later one is found when the earlier fires: sending moves nothing */
         s->timer_ns = deadline;
         sl_wheel_arm(&ep->wheel, session, deadline, now_ns);
@@ -147,6 +153,7 @@ void sl_session_on_ack(struct sl_endpoint *ep, uint32_t session, const struct sl
     struct owner o = {ep, session};
     struct sl_recovery_result r = sl_recovery_on_ack(&s->recovery, ack, now_ns, &recovery_ops, &o);
     after_recovery(ep, s, &r, now_ns);
+    sl_key_acked(s, ack->range[0].last, now_ns);
     sl_session_update(ep, session, now_ns);
 }
 
@@ -173,9 +180,11 @@ void sl_session_on_timer(struct sl_endpoint *ep, uint32_t session, uint64_t now_
 {
     struct sl_session *s = &ep->sessions[session];
     s->timer_ns = UINT64_MAX;
+    if (s->key_ns <= now_ns)
+        sl_key_on_timer(ep, session, now_ns);
     if (s->ack.deadline_ns <= now_ns)
         s->ack.deadline_ns = 0;
-    if (recovery_deadline(s) <= now_ns) {
+    if (!s->spent && recovery_deadline(s) <= now_ns) {
         if (s->recovery.loss_ns != UINT64_MAX) {
             struct owner o = {ep, session};
             struct sl_recovery_result r = sl_recovery_on_loss_timer(&s->recovery, now_ns, &recovery_ops, &o);

@@ -15,9 +15,10 @@ static void seal(struct sl_endpoint *ep, uint32_t session, const struct packet *
     struct sl_session *s = &ep->sessions[session];
     uint8_t header[SL_HEADER_DATA_BYTES];
     size_t header_len = sl_header_encode(&p->header, header);
+    header[SL_HEADER_FLAGS_AT] |= s->tx_phase & SL_FLAG_KEY_PHASE;
     memcpy(tx->buf, header, header_len);
-    sl_aead_seal(ep->aead, sl_session_tx_key(ep, session), s->tx_iv, p->header.pn, header, header_len,
-        p->plain, p->plain_len, tx->buf + header_len, tx->buf + header_len + p->plain_len);
+    sl_aead_seal(ep->aead, sl_key_to_seal(ep, session), s->tx_iv, p->header.pn, header, header_len, p->plain,
+        p->plain_len, tx->buf + header_len, tx->buf + header_len + p->plain_len);
     tx->len = (uint16_t)(header_len + p->plain_len + SL_TAG_BYTES);
     tx->ecn = 0;
     tx->local = s->local;
@@ -30,11 +31,11 @@ static void seal(struct sl_endpoint *ep, uint32_t session, const struct packet *
 }
 
 /* No number is used twice, whatever becomes of the packet. */
-static uint64_t take_number(struct sl_session *s)
+static uint64_t take_number(struct sl_endpoint *ep, uint32_t session, uint64_t now_ns)
 {
-    uint64_t pn = s->next_pn++;
-    if (s->next_pn >= SL_PN_SEND_LIMIT)
-        s->spent = true;
+    sl_key_before_sealing(ep, session, now_ns);
+    uint64_t pn = ep->sessions[session].next_pn++;
+    sl_key_sealed(ep, session);
     return pn;
 }
 
@@ -60,8 +61,9 @@ static void send_frames(
     struct sl_session *s = &ep->sessions[session];
     const size_t cap = SL_FRAMES_MAX_DATAGRAM - SL_HEADER_FRAMES_BYTES - SL_TAG_BYTES;
     size_t len = 0;
-    uint64_t pn = take_number(s);
+    uint64_t pn = take_number(ep, session, now_ns);
     uint32_t slots = 0;
+    ping |= sl_key_wants_ack(ep, s) && sl_session_can_track(ep, s);
     bool ack_eliciting = ping;
 
     if (sl_ack_pending(&s->ack)) {
@@ -115,7 +117,7 @@ static bool send_fragment(struct sl_endpoint *ep, uint32_t session, uint32_t sen
         plain = ep->scratch;
         plain_len = coded;
     }
-    uint64_t pn = take_number(s);
+    uint64_t pn = take_number(ep, session, now_ns);
     struct packet p = {
         .header = {.type = SL_PACKET_DATA,
             .flags = coded != 0 ? SL_FLAG_COMPRESSED : 0,

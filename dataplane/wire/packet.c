@@ -26,6 +26,7 @@ static const char *const drop_names[SL_DROP_COUNT] = {
     [SL_DROP_KEY_EXHAUSTED] = "key_exhausted",
     [SL_DROP_NO_MEMORY] = "no_memory",
     [SL_DROP_BAD_CODING] = "bad_coding",
+    [SL_DROP_NO_KEY] = "no_key",
 };
 
 const char *sl_drop_name(enum sl_drop drop)
@@ -43,12 +44,12 @@ enum sl_drop sl_header_decode(const uint8_t *p, size_t len, struct sl_header *h,
         return SL_DROP_VERSION;
     if (p[1] != SL_PACKET_FRAMES && p[1] != SL_PACKET_DATA)
         return SL_DROP_TYPE;
-    const uint8_t known = p[1] == SL_PACKET_DATA ? SL_FLAG_COMPRESSED : 0;
-    if ((p[2] & ~known) != 0 || p[3] != 0)
+    const uint8_t known = SL_FLAG_KEY_PHASE | (p[1] == SL_PACKET_DATA ? SL_FLAG_COMPRESSED : 0);
+    if ((p[SL_HEADER_FLAGS_AT] & ~known) != 0 || p[3] != 0)
         return SL_DROP_RESERVED_BITS;
 
     h->type = p[1];
-    h->flags = p[2];
+    h->flags = p[SL_HEADER_FLAGS_AT];
     h->grant = sl_get32(p + 4);
     h->session = sl_get64(p + 8);
     h->pn = sl_get64(p + 16);
@@ -77,7 +78,7 @@ size_t sl_header_encode(const struct sl_header *h, uint8_t *out)
 {
     out[0] = SL_PACKET_VERSION;
     out[1] = h->type;
-    out[2] = h->flags;
+    out[SL_HEADER_FLAGS_AT] = h->flags;
     out[3] = 0;
     sl_put32(out + 4, h->grant);
     sl_put64(out + 8, h->session);

@@ -21,6 +21,7 @@ enum {
     SL_PACKET_VERSION = 1,
     SL_UNIT_BYTES = 64,          /* rules T1 */
     SL_TAG_BYTES = 16,           /* AES-128-GCM, RFC 5116 */
+    SL_HEADER_FLAGS_AT = 2,
     SL_HEADER_FRAMES_BYTES = 24,
     SL_HEADER_DATA_BYTES = 32,
     SL_DATAGRAM_MIN_BYTES = SL_HEADER_FRAMES_BYTES + 1 + SL_TAG_BYTES,
@@ -30,7 +31,10 @@ enum {
     SL_LCORES_MAX = 16,          /* data lcores of an edge node; a session id has eight bits for the number (rules T7) */
 };
 
-enum { SL_FLAG_COMPRESSED = 0x02 }; /* DATA only */
+enum {
+    SL_FLAG_KEY_PHASE = 0x01,  /* rules T8 */
+    SL_FLAG_COMPRESSED = 0x02, /* DATA only */
+};
 enum sl_packet_type { SL_PACKET_FRAMES = 0, SL_PACKET_DATA = 1 };
 
 struct sl_header {
@@ -47,7 +51,7 @@ enum sl_drop {
     SL_DROP_NONE,
     SL_DROP_TOO_SHORT, SL_DROP_TOO_LONG, SL_DROP_VERSION, SL_DROP_TYPE, SL_DROP_RESERVED_BITS, SL_DROP_LENGTH_MISMATCH,
     SL_DROP_UNKNOWN_SESSION, SL_DROP_REPLAYED, SL_DROP_BAD_TAG, SL_DROP_NO_GRANT, SL_DROP_OFF_GRID, SL_DROP_BAD_FRAME,
-    SL_DROP_KEY_EXHAUSTED, SL_DROP_NO_MEMORY, SL_DROP_BAD_CODING,
+    SL_DROP_KEY_EXHAUSTED, SL_DROP_NO_MEMORY, SL_DROP_BAD_CODING, SL_DROP_NO_KEY,
     SL_DROP_COUNT
 };
 const char *sl_drop_name(enum sl_drop); /* "too_short", ... : the key in logs and JSON */

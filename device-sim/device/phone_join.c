@@ -283,7 +283,6 @@ static bool is_final(const struct sl_phone *p, Sluice__ErrorCode code)
     case SLUICE__ERROR_CODE__ERROR_FULL: /* who was in has a place again once its old session is drained */
         return p->run == 0;
     case SLUICE__ERROR_CODE__ERROR_STALE:
-    case SLUICE__ERROR_CODE__ERROR_KEY_SPENT:
     case SLUICE__ERROR_CODE__ERROR_TIMEOUT:
         return false;
     default:

@@ -218,11 +218,6 @@ static void heartbeat(struct sl_fleet *f, uint32_t i, uint64_t now_ns)
     f->line[i].heartbeat_ns = now_ns + f->phone[i].heartbeat_ms * ms_ns;
     if (energy.battery <= 0)
         sl_line_bye(f, i, "battery empty");
-    else if (data.key_spent) {
-        sl_control_refuse(
-            f->line[i].control, SLUICE__ERROR_CODE__ERROR_KEY_SPENT, "the key is spent; joining again");
-        sl_loop_flush(f->loop, f->line[i].control);
-    }
 }
 
 static bool online(const struct sl_fleet *f, uint32_t i)

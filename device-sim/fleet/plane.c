@@ -37,7 +37,6 @@ struct box_down {
 /* What the lcore publishes of a phone. */
 struct published {
     _Atomic uint64_t bytes_up, bytes_down, airtime_tx_ns, airtime_rx_ns, retransmits, rtt_ns;
-    atomic_bool key_spent;
 };
 
 struct plane_phone {
@@ -146,7 +145,6 @@ static void publish_phone(struct sl_plane *pl, uint32_t i)
     if (p->open && sl_session_stats(pl->endpoint, i, &session) == 0) {
         p->retransmits_now = session.retransmits;
         put(&out->rtt_ns, session.smoothed_rtt_ns);
-        atomic_store_explicit(&out->key_spent, sl_endpoint_key_spent(pl->endpoint, i), memory_order_relaxed);
     }
     put(&out->retransmits, p->retransmits_before + p->retransmits_now);
 }
@@ -189,7 +187,6 @@ static void closed(void *app, uint32_t session)
     p->open = false;
     p->retransmits_before += p->retransmits_now;
     p->retransmits_now = 0;
-    atomic_store_explicit(&p->published.key_spent, false, memory_order_relaxed);
     sl_store_session_closed(pl->store, session);
 }
 
@@ -454,7 +451,6 @@ void sl_plane_phone(const struct sl_plane *pl, uint32_t phone, struct sl_plane_p
     out->airtime_rx_ns = get(&p->airtime_rx_ns);
     out->retransmits = get(&p->retransmits);
     out->rtt_ns = get(&p->rtt_ns);
-    out->key_spent = atomic_load_explicit(&p->key_spent, memory_order_relaxed);
 }
 
 static void add_link(struct sl_link_stats *sum, const struct sl_link_stats *s)

@@ -40,7 +40,6 @@ struct sl_plane_phone {
         bytes_down; /* UDP payload: sent by the phone, retransmissions included; arrived at it */
     uint64_t airtime_tx_ns, airtime_rx_ns;
     uint64_t retransmits, rtt_ns;
-    bool key_spent;
 };
 void sl_plane_phone(const struct sl_plane *, uint32_t phone, struct sl_plane_phone *);
 

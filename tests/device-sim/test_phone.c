@@ -640,7 +640,7 @@ static void closed__tells_refusals_from_lost_connections(void **state)
         Sluice__ErrorCode code;
         bool again;
     } cases[] = {{SLUICE__ERROR_CODE__ERROR_NONE, true}, {SLUICE__ERROR_CODE__ERROR_TIMEOUT, true},
-        {SLUICE__ERROR_CODE__ERROR_KEY_SPENT, true}, {SLUICE__ERROR_CODE__ERROR_SHUTTING_DOWN, false},
+        {SLUICE__ERROR_CODE__ERROR_STALE, true}, {SLUICE__ERROR_CODE__ERROR_SHUTTING_DOWN, false},
         {SLUICE__ERROR_CODE__ERROR_MODEL_HASH, false}, {SLUICE__ERROR_CODE__ERROR_CONTENT, false},
         {SLUICE__ERROR_CODE__ERROR_SUPERSEDED, false}, {SLUICE__ERROR_CODE__ERROR_PROTOCOL, false}};
 

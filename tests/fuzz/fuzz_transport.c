@@ -8,8 +8,8 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 size_t sl_fuzz_seed(unsigned index, uint8_t *buf, size_t cap);
 
-enum { BURST_CAP = 24, PACKET_CAP = 700, N_OPS = 9, N_GRANTS = 4 };
-enum op { RAW, FRAMES, DATA, FORGED, AGAIN, FLUSH, TIME, SEND, FRAME };
+enum { BURST_CAP = 24, PACKET_CAP = 700, N_OPS = 10, N_GRANTS = 4 };
+enum op { RAW, FRAMES, DATA, FORGED, AGAIN, FLUSH, TIME, SEND, FRAME, PHASE };
 
 struct script {
     const uint8_t *at, *end;
@@ -120,6 +120,9 @@ static void step(struct world *w, struct script *s)
         sl_endpoint_frame(w->ep, 1, &f, w->now_ns);
         break;
     }
+    case PHASE:
+        sealer_next_phase(&w->peer);
+        break;
     }
     if (w->n == BURST_CAP)
         flush(w);
@@ -165,6 +168,8 @@ size_t sl_fuzz_seed(unsigned index, uint8_t *buf, size_t cap)
             5, 6, 7, 8, 7, FLUSH, TIME, 1, 0, 20},
         {1, FRAMES, 0, 0, 18, SL_FRAME_REQUEST, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 9, 7, FLUSH,
             SEND, 3, 1, TIME, 1, 0, 20},
+        {1, DATA, 0, 0, 1, 0, 3, 7, PHASE, DATA, 1, 0, 1, 4, 3, 7, FLUSH, DATA, 2, 0, 1, 8, 1, 7, TIME, 1, 0,
+            20, PHASE, DATA, 3, 0, 1, 8, 1, 7, FLUSH, TIME, 1, 0, 24},
         {1, RAW, 0, 0, 41, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0x0e, 0, 0x0e, 7, FLUSH},
     };
     if (index >= sizeof(seeds) / sizeof(seeds[0]))

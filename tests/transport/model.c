@@ -218,13 +218,22 @@ static void keys_of(struct sealer *s, bool to_edge)
 {
     struct sl_packet_keys k;
     assert_int_equal(sl_packet_keys_derive(test_secret, &k), 0);
-    const struct sl_direction_keys *d = to_edge ? &k.device_to_edge : &k.edge_to_device;
+    s->keys = to_edge ? k.device_to_edge : k.edge_to_device;
+    s->phase = 0;
     s->aead = sl_aead_create();
     assert_non_null(s->aead);
     s->key = aligned_alloc(64, (sl_aead_key_size() + 63) / 64 * 64);
     assert_non_null(s->key);
-    sl_aead_key_init(s->aead, s->key, d->key);
-    memcpy(s->iv, d->iv, sizeof(s->iv));
+    sl_aead_key_init(s->aead, s->key, s->keys.key);
+}
+
+void sealer_next_phase(struct sealer *s)
+{
+    struct sl_direction_keys next;
+    assert_int_equal(sl_direction_keys_next(&s->keys, &next), 0);
+    s->keys = next;
+    s->phase++;
+    sl_aead_key_init(s->aead, s->key, s->keys.key);
 }
 
 void sealer_init(struct sealer *s, bool to_edge, uint64_t peer)
@@ -243,7 +252,9 @@ void sealer_free(struct sealer *s)
 static uint16_t seal(struct sealer *s, const struct sl_header *h, const void *plain, size_t len, uint8_t *out)
 {
     size_t header = sl_header_encode(h, out);
-    sl_aead_seal(s->aead, s->key, s->iv, h->pn, out, header, plain, len, out + header, out + header + len);
+    out[SL_HEADER_FLAGS_AT] |= s->phase & SL_FLAG_KEY_PHASE;
+    sl_aead_seal(
+        s->aead, s->key, s->keys.iv, h->pn, out, header, plain, len, out + header, out + header + len);
     return (uint16_t)(header + len + SL_TAG_BYTES);
 }
 
@@ -301,9 +312,11 @@ unsigned open_frames_of(bool to_edge, const uint8_t *pkt, uint16_t len, struct s
     if (h.type != SL_PACKET_FRAMES)
         return 0;
     keys_of(&s, to_edge);
+    if (h.flags != 0)
+        sealer_next_phase(&s);
     size_t plain_len = len - header_len - SL_TAG_BYTES;
-    assert_true(sl_aead_open(s.aead, s.key, s.iv, h.pn, pkt, header_len, pkt + header_len, plain_len, plain,
-        pkt + header_len + plain_len));
+    assert_true(sl_aead_open(s.aead, s.key, s.keys.iv, h.pn, pkt, header_len, pkt + header_len, plain_len,
+        plain, pkt + header_len + plain_len));
     sealer_free(&s);
     while (at < plain_len && n < cap) {
         size_t used = sl_frame_decode(plain + at, plain_len - at, &out[n++]);
@@ -320,6 +333,7 @@ struct sl_endpoint *open_one(bool is_edge, struct model *m, uint32_t window_pack
         .max_sends = 8,
         .max_message_units = 4096,
         .window_packets = window_packets,
+        .key_update_packets = MODEL_KEY_UPDATE_PACKETS,
         .is_edge = is_edge};
     model_init(m);
     assert_int_equal(sl_endpoint_create(&config, &model_sink, m, &ep), 0);

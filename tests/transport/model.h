@@ -21,6 +21,7 @@ enum {
     MODEL_CODED =
         2, /* bytes of a compressed fragment: the one that all its bytes have, and MODEL_CODED_MARK */
     MODEL_CODED_MARK = 0x5a,
+    MODEL_KEY_UPDATE_PACKETS = 16,
 };
 #define MS UINT64_C(1000000)
 
@@ -74,7 +75,8 @@ uint64_t drops(const struct sl_endpoint *, enum sl_drop);
 struct sealer {
     struct sl_aead *aead;
     struct sl_aead_key *key;
-    uint8_t iv[12];
+    struct sl_direction_keys keys;
+    unsigned phase;
     uint64_t peer; /* session id of the receiver */
 };
 extern const uint8_t test_secret[32];
@@ -85,13 +87,14 @@ void sealer_free(struct sealer *);
 /* A compressed DATA packet of MODEL_UNITS units, all `fill`; with `mark` MODEL_CODED_MARK it makes sense. */
 uint16_t seal_coded(
     struct sealer *, uint64_t pn, uint32_t grant, uint32_t unit0, uint8_t fill, uint8_t mark, uint8_t *out);
+void sealer_next_phase(struct sealer *);
 /* Plaintext of `n_units` units whose bytes are all `fill`. Returns the datagram's length. */
 uint16_t seal_data(struct sealer *, uint64_t pn, uint32_t grant, uint32_t unit0, uint16_t n_units,
     uint8_t fill, uint8_t *out);
 uint16_t seal_bytes(struct sealer *, uint64_t pn, const void *plain, size_t len, uint8_t *out);
 uint16_t seal_frame(struct sealer *, uint64_t pn, const struct sl_frame *, uint8_t *out);
 /* Opens a packet sent to whom this sealer's peer's peer is: decodes its frames into out[]; returns how many.
- */
+ * Of the first two key phases. */
 unsigned open_frames_of(bool to_edge, const uint8_t *pkt, uint16_t len, struct sl_frame *out, unsigned cap);
 
 static inline struct sl_rx rx_of(const uint8_t *pkt, uint16_t len)

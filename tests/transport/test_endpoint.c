@@ -470,28 +470,6 @@ static void sl_endpoint_cancel__is_never_acked(void **state)
     rig_free(&r);
 }
 
-static void sl_endpoint_key_spent__stops_for_good(void **state)
-{
-    struct sl_endpoint *ep = open_one(false, &model, 64);
-    model_offer(&model, 1, 5, 400, 1);
-    ep->sessions[1].next_pn = (uint32_t)SL_PN_SEND_LIMIT - 5; /* four million packets later */
-    sl_endpoint_send(ep, 1, 5, 400, 0);
-    assert_false(sl_endpoint_key_spent(ep, 1));
-    assert_int_equal(drain(ep, 0), 5);
-    assert_true(header_of(4).pn == SL_PN_SEND_LIMIT - 1);
-    assert_true(sl_endpoint_key_spent(ep, 1));
-    for (uint64_t t = 1; t < 100; t++)
-        assert_int_equal(drain(ep, t * 1000 * MS), 0);
-    assert_true(sl_next_deadline(ep) == UINT64_MAX);
-    struct sl_session_config c = config_of(1);
-    sl_endpoint_close(ep, 1);
-    assert_int_equal(model.out[0].done[SL_DONE_SESSION_GONE], 1);
-    assert_int_equal(sl_endpoint_open(ep, &c, 0), 0); /* joined again */
-    assert_false(sl_endpoint_key_spent(ep, 1));
-    sl_endpoint_free(ep);
-    model_free(&model);
-}
-
 static void sl_tx_burst__source_that_has_gone_ends_the_message(void **state)
 {
     struct sl_endpoint *ep = open_one(false, &model, 64);
@@ -567,7 +545,6 @@ int main(void)
         cmocka_unit_test(sl_session_id__parts),
         cmocka_unit_test(sl_endpoint_open__refuses),
         cmocka_unit_test(sl_endpoint_close__in_the_middle_of_a_message),
-        cmocka_unit_test(sl_endpoint_key_spent__stops_for_good),
         cmocka_unit_test(sl_endpoint_send__refuses),
         cmocka_unit_test(sl_endpoint_send__largest_message),
         cmocka_unit_test(sl_endpoint_cancel__is_never_acked),

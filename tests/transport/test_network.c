@@ -102,33 +102,36 @@ static void one_seed(uint64_t seed, double loss, double duplicate, uint64_t jitt
     totals[3] += s.retransmits;
     totals[4] += r.up.sent + r.down.sent;
     totals[5] += r.now_ns - 1000 * MS;
+    totals[6] += s.key_updates_tx + s.key_updates_rx;
     rig_free(&r);
 }
 
 static void every_message__exactly_once_over_a_lossy_network(void **state)
 {
-    uint64_t totals[6] = {0};
+    uint64_t totals[7] = {0};
     for (unsigned seed = 1; seed <= n_seeds; seed++)
         one_seed(seed, 0.05, 0.02, 10 * MS, totals);
     print_message(
         "%u seeds: %llu packets, %llu lost, %llu reordered, %llu replays dropped, %llu sent again, %.1f "
-        "ms a seed\n",
+        "ms a seed, %llu key updates\n",
         n_seeds, (unsigned long long)totals[4], (unsigned long long)totals[0], (unsigned long long)totals[1],
-        (unsigned long long)totals[2], (unsigned long long)totals[3], (double)totals[5] / 1e6 / n_seeds);
+        (unsigned long long)totals[2], (unsigned long long)totals[3], (double)totals[5] / 1e6 / n_seeds,
+        (unsigned long long)totals[6]);
     for (unsigned i = 0; i < 4; i++)
         assert_true(totals[i] > n_seeds); /* the network did what the test is about */
+    assert_true(totals[6] > 2 * n_seeds); /* and the keys changed under way */
 }
 
 static void every_message__exactly_once_at_a_third_lost(void **state)
 {
-    uint64_t totals[6] = {0};
+    uint64_t totals[7] = {0};
     for (unsigned seed = 1; seed <= n_seeds / 5; seed++)
         one_seed(seed << 20, 0.33, 0.10, 3 * MS, totals);
 }
 
 static void clean_network__nothing_is_sent_twice(void **state)
 {
-    uint64_t totals[6] = {0};
+    uint64_t totals[7] = {0};
     one_seed(7, 0, 0, 0, totals);
     assert_int_equal(totals[3], 0);
 }

@@ -294,6 +294,13 @@ static void sl_rx_burst__each_drop_by_its_name(void **state)
     one(good, len);
     assert_int_equal(drops(ep, SL_DROP_NO_GRANT), 2); /* a sink that gives no reason */
     model.refuse_unnamed = false;
+    const uint8_t padding[] = {0};
+    sealer_next_phase(&device);
+    struct sl_rx r = rx_of(good, seal_bytes(&device, 20, padding, 1, good));
+    assert_int_equal(sl_rx_burst(ep, &r, 1, MS), 1);
+    sealer_next_phase(&device);
+    one(good, seal_bytes(&device, 21, padding, 1, good)); /* two key updates without an ACK between */
+    assert_int_equal(drops(ep, SL_DROP_NO_KEY), 1);
     for (unsigned d = SL_DROP_NONE + 1; d < SL_DROP_COUNT; d++)
         assert_true(drops(ep, (enum sl_drop)d) >= 1);
 }

@@ -14,6 +14,9 @@ static const char data_hex[] = "010100000000000500000001000e000e0000000000000001
 static const char ack_hex[] = "010000000000000000000001000d000d00000000003fffff94221da7f83151b88153f760702e5b"
                               "8e028bfeba8b2d84d984cdfb0bfdf9e951"
                               "9bc4";
+static const char ping_hex[] =
+    "010001000000000000000001000e000e0000000000400000c52fa1c8e0c4383af438d6a6232f7f5"
+    "440"; /* the first packet of the next phase */
 static struct model model;
 
 static uint16_t receive(struct sl_endpoint *ep, const char *hex)
@@ -36,6 +39,8 @@ static void sl_rx_burst__opens_the_vectors(void **state)
     receive(ep, data_hex);
     for (unsigned i = 0; i < SL_UNIT_BYTES; i++)
         assert_int_equal(m->bytes[44 * SL_UNIT_BYTES + i], i);
+    receive(ep, ping_hex);
+    assert_int_equal(ep->sessions[1].rx_updates, 1);
     sl_endpoint_free(ep);
     model_free(&model);
 
@@ -66,6 +71,19 @@ static void sl_tx_burst__seals_the_vectors(void **state)
     ep->sends.sends[0].next = 11; /* the last fragment */
     assert_int_equal(sl_tx_burst(ep, &tx, 1, MS), 1);
     assert_int_equal(tx.len, from_hex(data_hex, want));
+    assert_memory_equal(got, want, tx.len);
+    sl_endpoint_free(ep);
+    model_free(&model);
+
+    ep = open_one(false, &model, 16);
+    struct sl_session *s = &ep->sessions[1];
+    s->next_pn = UINT64_C(1) << 22;
+    s->tx_confirmed = true;
+    s->remote_known = true;
+    s->probes = 1; /* a PING */
+    sl_session_update(ep, 1, MS);
+    assert_int_equal(sl_tx_burst(ep, &tx, 1, MS), 1);
+    assert_int_equal(tx.len, from_hex(ping_hex, want));
     assert_memory_equal(got, want, tx.len);
     sl_endpoint_free(ep);
     model_free(&model);

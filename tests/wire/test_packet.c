@@ -92,7 +92,8 @@ static void sl_header_decode__each_refusal(void **state)
         {frames_header, SL_DATAGRAM_MAX_BYTES + 1, -1, 0, SL_DROP_TOO_LONG},
         {frames_header, 100, 0, 0, SL_DROP_VERSION}, {frames_header, 100, 0, 2, SL_DROP_VERSION},
         {frames_header, 100, 1, 2, SL_DROP_TYPE}, {frames_header, 100, 1, 0xff, SL_DROP_TYPE},
-        {frames_header, 100, 2, 4, SL_DROP_RESERVED_BITS},
+        {frames_header, 100, 2, 1, SL_DROP_NONE}, {frames_header, 100, 2, 2, SL_DROP_RESERVED_BITS},
+        {frames_header, 100, 2, 4, SL_DROP_RESERVED_BITS}, {data_header, DATA_LEN, 2, 1, SL_DROP_NONE},
         {frames_header, 100, 3, 0x80, SL_DROP_RESERVED_BITS},
         {frames_header, 100, 7, 1, SL_DROP_RESERVED_BITS}, /* FRAMES with a grant */
         {data_header, DATA_LEN, -1, 0, SL_DROP_NONE}, {data_header, DATA_LEN, 2, 4, SL_DROP_RESERVED_BITS},

@@ -13,7 +13,6 @@
 
 enum {
     GRANTS_PER_SESSION = 2,
-    KEYS_A_VIEW = 256, /* sessions looked at: thousands at once would hold the lcore up */
 };
 #define VIEW_EVERY_NS UINT64_C(100000000)
 #define GRANT_EXPIRY_NS                                                                                      \
@@ -43,12 +42,6 @@ static void publish_view(struct edge_lcore *l, uint64_t now_ns)
     uint32_t next = !__atomic_load_n(&l->view, __ATOMIC_RELAXED);
     struct lcore_view *v = &l->views[next];
     sl_endpoint_stats(l->endpoint, &v->endpoint);
-    v->n_key_spent = 0;
-    for (uint32_t i = 0; i < l->max_sessions && i < KEYS_A_VIEW && v->n_key_spent < 16; i++) {
-        uint32_t s = l->key_look++ % l->max_sessions;
-        if (sl_endpoint_is_open(l->endpoint, s) && sl_endpoint_key_spent(l->endpoint, s))
-            v->key_spent[v->n_key_spent++] = s;
-    }
     __atomic_store_n(&l->view, next, __ATOMIC_RELEASE);
     l->view_ns = now_ns;
 }

@@ -84,8 +84,6 @@ struct session {
 /* What the data lcore tells of itself; the lcore writes, the control thread reads (dataplane.c). */
 struct lcore_view {
     struct sl_endpoint_stats endpoint;
-    uint32_t n_key_spent;
-    uint32_t key_spent[16]; /* sessions */
 };
 
 /* One data lcore (rules T7): a session belongs to one, named in its id, and never moves. What it writes lies
@@ -102,9 +100,8 @@ struct edge_lcore {
     uint32_t next_session, n_devices; /* control's: devices that have their session here */
 
     struct lcore_view views[2] __attribute__((aligned(64)));
-    uint32_t view;     /* atomic: which of the views is whole */
-    uint64_t view_ns;  /* of the lcore: when it was written */
-    uint32_t key_look; /* of the lcore: the session whose key is looked at next */
+    uint32_t view;    /* atomic: which of the views is whole */
+    uint64_t view_ns; /* of the lcore: when it was written */
 } __attribute__((aligned(64)));
 
 struct edge {

@@ -360,20 +360,12 @@ static void confirmed(struct edge *e, struct edge_lcore *l, const struct sl_lcor
 static void poll_lcore(struct edge *e, struct edge_lcore *l)
 {
     struct sl_lcore_confirm c;
-    struct lcore_view view;
     while (sl_lcore_confirmed(l->lcore, &c))
         if (c.session < l->max_sessions)
             confirmed(e, l, &c);
     for (uint32_t s = 0; s < l->max_sessions; s++)
         if (l->sessions[s].state == SESSION_CLOSING && l->sessions[s].close_owed)
             close_session(l, s);
-    edge_view(l, &view);
-    for (uint32_t i = 0; i < view.n_key_spent; i++) {
-        struct device *d = &e->devices[l->sessions[view.key_spent[i]].device];
-        if (d->state == DEVICE_JOINED && d->lcore == l->index && d->session == view.key_spent[i])
-            edge_drop_device(
-                e, d, SLUICE__ERROR_CODE__ERROR_KEY_SPENT, "the session's key is spent: join again");
-    }
 }
 
 void edge_poll_sessions(struct edge *e)
