@@ -1,5 +1,6 @@
 #include "device-sim/fleet/fleet.h"
 
+#include "dataplane/io/lcore/privileges.h"
 #include "trainer/tensor/gemm.h"
 
 #include <errno.h>
@@ -83,6 +84,19 @@ static int make_tables(struct sl_fleet *f, char *err, size_t err_cap)
     return -ENOMEM;
 }
 
+static int drop_privileges(struct sl_fleet *f, char *err, size_t err_cap)
+{
+    struct sl_privileges p = {.user = f->options.user,
+        .run_dir = f->options.run,
+        .keep_net_admin = !strncmp(f->material.experiment->edge.data.fleet_backend, "af_xdp:", 7)};
+    char said[160];
+    int rc = sl_privileges_drop(&p, said, sizeof(said), err, err_cap);
+
+    if (!rc && said[0])
+        fprintf(stderr, "sluice-sim: %s\n", said);
+    return rc;
+}
+
 static int make_phones(struct sl_fleet *f, char *err, size_t err_cap)
 {
     struct sl_plane_config plane = {.experiment = f->material.experiment, .run_dir = f->options.run};
@@ -90,7 +104,12 @@ static int make_phones(struct sl_fleet *f, char *err, size_t err_cap)
     int rc;
 
     sl_material_sizes(&f->material, &plane.message_bytes, &plane.gradient_bytes);
-    rc = sl_plane_open(&plane, &f->plane, err, err_cap);
+    bool port_first = sl_privileges_for_port(plane.experiment->edge.data.fleet_backend);
+    rc = port_first ? 0 : drop_privileges(f, err, err_cap);
+    if (!rc)
+        rc = sl_plane_open(&plane, &f->plane, err, err_cap);
+    if (!rc && port_first)
+        rc = drop_privileges(f, err, err_cap);
     for (uint32_t i = 0; i < f->n && !rc; i++) {
         rc = make_phone(f, i);
         if (rc)

@@ -21,6 +21,9 @@ const char sl_sim_help[] =
     "--run)\n"
     "  --edge ADDRESS:PORT where the edge listens for control connections (default: edge.control of the "
     "experiment)\n"
+    "  --user NAME         started as root: become this user once the port is open (default: who called "
+    "sudo, "
+    "else RUN's owner)\n"
     "  --json              print the result as JSON\n"
     "  --calibrate         measure this host's time for a step of each class, say how many phones it can "
     "carry, and end\n"
@@ -64,8 +67,8 @@ int sl_sim_options_parse(int argc, char **argv, struct sl_sim_options *o, char *
     static const struct option longs[] = {{"experiment", required_argument, NULL, 'e'},
         {"run", required_argument, NULL, 'r'}, {"pki", required_argument, NULL, 'p'},
         {"edge", required_argument, NULL, 'E'}, {"json", no_argument, NULL, 'j'},
-        {"calibrate", no_argument, NULL, 'c'}, {"fault", required_argument, NULL, 'f'},
-        {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+        {"user", required_argument, NULL, 'u'}, {"calibrate", no_argument, NULL, 'c'},
+        {"fault", required_argument, NULL, 'f'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
     int c;
 
     memset(o, 0, sizeof(*o));
@@ -87,6 +90,9 @@ int sl_sim_options_parse(int argc, char **argv, struct sl_sim_options *o, char *
             break;
         case 'j':
             o->json = true;
+            break;
+        case 'u':
+            o->user = optarg;
             break;
         case 'c':
             o->calibrate = true;

@@ -15,8 +15,8 @@ struct sl_sim_fault {
 
 enum { SL_SIM_FAULTS_MAX = 16 };
 struct sl_sim_options {
-    const char *experiment, *run, *pki; /* pki NULL: RUN/pki */
-    const char *edge;                   /* NULL: edge.control of the experiment */
+    const char *experiment, *run, *pki, *user; /* pki NULL: RUN/pki */
+    const char *edge;                          /* NULL: edge.control of the experiment */
     bool json, calibrate, help;
     struct sl_sim_fault fault[SL_SIM_FAULTS_MAX];
     unsigned n_faults;

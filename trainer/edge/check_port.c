@@ -45,6 +45,8 @@ static void check_pcie(struct host *h, const char *device)
         !check_line(h, width, "/sys/bus/pci/devices/%s/current_link_width", device) ||
         !check_line(h, widest, "/sys/bus/pci/devices/%s/max_link_width", device))
         return;
+    if (strtod(now, NULL) <= 0)
+        return; /* "Unknown": a card inside the chipset, or an emulated one */
     if (strtod(now, NULL) < strtod(most, NULL) || strtoul(width, NULL, 10) < strtoul(widest, NULL, 10))
         check_find(h, SL_CHECK_WARN, "pcie", "move the card to a slot that has all lanes and its generation",
             "the card's PCIe link is %.20s x%.4s of %.20s x%.4s", now, width, most, widest);

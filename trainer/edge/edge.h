@@ -38,7 +38,7 @@ enum {
 #define EDGE_BYE_NS (5 * SECOND_NS)    /* for connections to close at the end */
 
 struct edge_options {
-    const char *experiment, *run, *pki, *key_log, *capture;
+    const char *experiment, *run, *pki, *key_log, *capture, *user;
     bool json;
 };
 

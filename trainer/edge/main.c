@@ -10,7 +10,8 @@
 enum { EXIT_USAGE = 2 };
 
 static const char usage[] =
-    "usage: sluice-edge --experiment FILE --run DIR [--pki DIR] [--json] [--capture FILE] [--key-log FILE]\n"
+    "usage: sluice-edge --experiment FILE --run DIR [--pki DIR] [--json] [--user NAME] [--capture FILE] "
+    "[--key-log FILE]\n"
     "       sluice-edge check [--experiment FILE] [--json]    what on this host spoils speed (--help for "
     "more)\n"
     "\n"
@@ -30,6 +31,9 @@ static const char usage[] =
     "has "
     "the file\n"
     "                      can read the run (off by default)\n"
+    "  --user NAME         started as root: become this user once the port is open (default: who called "
+    "sudo, "
+    "else RUN's owner)\n"
     "  --json              no live line; the last line of output is the run's figures as JSON\n"
     "\n"
     "examples:\n"
@@ -46,7 +50,8 @@ static int read_options(int argc, char **argv, struct edge_options *o)
     static const struct option options[] = {{"experiment", required_argument, NULL, 'e'},
         {"run", required_argument, NULL, 'r'}, {"pki", required_argument, NULL, 'p'},
         {"key-log", required_argument, NULL, 'k'}, {"capture", required_argument, NULL, 'c'},
-        {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+        {"json", no_argument, NULL, 'j'}, {"user", required_argument, NULL, 'u'},
+        {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
     int c;
     while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
         switch (c) {
@@ -67,6 +72,9 @@ static int read_options(int argc, char **argv, struct edge_options *o)
             break;
         case 'j':
             o->json = true;
+            break;
+        case 'u':
+            o->user = optarg;
             break;
         case 'h':
             fputs(usage, stdout);

@@ -2,6 +2,7 @@
 #include "trainer/edge/edge.h"
 
 #include "dataplane/io/dpdk/eal.h"
+#include "dataplane/io/lcore/privileges.h"
 #include "trainer/tensor/gemm.h"
 
 #include <errno.h>
@@ -236,6 +237,18 @@ static void print_start(struct edge *e)
         e, "GEMM kernel %s, AEAD %s, codec %s", sl_gemm_kernel_name(), e->aead_name, sl_codec_name(e->codec));
 }
 
+static int drop_privileges(struct edge *e)
+{
+    struct sl_privileges p = {.user = e->options.user,
+        .run_dir = e->options.run,
+        .keep_net_admin = !strncmp(e->x->edge.data.backend, "af_xdp:", 7)};
+    char said[160];
+    int status = sl_privileges_drop(&p, said, sizeof said, e->err, sizeof e->err);
+    if (!status && said[0])
+        edge_say(e, "%s", said);
+    return status;
+}
+
 int edge_start(struct edge *e)
 {
     catch_signals();
@@ -261,9 +274,14 @@ int edge_start(struct edge *e)
         status = listen_for_devices(e);
     if (status)
         return status;
+    bool port_first = sl_privileges_for_port(e->x->edge.data.backend);
     status = set_affinities(e);
+    if (!status && !port_first)
+        status = drop_privileges(e);
     if (!status)
         status = edge_start_dataplane(e);
+    if (!status && port_first)
+        status = drop_privileges(e);
     if (!status)
         status = begin_or_resume(e);
     if (!status)

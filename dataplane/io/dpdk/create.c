@@ -172,7 +172,9 @@ static int create_other(struct sl_dpdk_port *p, const struct sl_dpdk_port_config
     if (needs->xdp_object < 0)
         return needs->xdp_object;
     p->xdp_object = needs->xdp_object;
-    return find_device(p, needs, err, cap);
+    ret = find_device(p, needs, err, cap);
+    p->xdp_program = sl_xdp_program(p->interface_index);
+    return ret;
 }
 
 int sl_dpdk_create(struct sl_dpdk_port *p, const struct sl_dpdk_port_config *c, uint32_t mtu,
@@ -203,7 +205,7 @@ void sl_dpdk_destroy(struct sl_dpdk_port *p)
     if (p->created)
         rte_vdev_uninit(p->device.name);
     if (p->xdp_claim >= 0) /* after the driver, which takes the program off only where it got to the end */
-        sl_xdp_release(p->xdp_claim, p->interface_index);
+        sl_xdp_release(p->xdp_claim, p->interface_index, p->xdp_program);
     shut(&p->xdp_object);
     shut(&p->plug_fd);
     shut(&p->watch_fd);

@@ -37,6 +37,7 @@ struct sl_dpdk_port {
     struct sl_device device;
     unsigned interface_index;                     /* of the kernel's interface below, or 0 */
     int watch_fd, xdp_claim, xdp_object, plug_fd; /* descriptors, or -1: create.c */
+    uint32_t xdp_program;                         /* the number of ours on the interface; 0: none */
 };
 
 /* One thread counts, any thread reads. */

@@ -107,10 +107,14 @@ int sl_xdp_claim(const char *interface, unsigned index, char *err, size_t cap)
     return -EBUSY;
 }
 
-void sl_xdp_release(int claim_fd, unsigned index)
+uint32_t sl_xdp_program(unsigned index)
 {
-    uint32_t id = attached(index);
-    if (id != 0 && is_ours(id))
+    return attached(index);
+}
+
+void sl_xdp_release(int claim_fd, unsigned index, uint32_t program)
+{
+    if (program != 0 && attached(index) == program)
         detach(index);
     close(claim_fd);
 }
