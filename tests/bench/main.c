@@ -13,6 +13,7 @@ static const struct bench_verb *const verbs[] = {
     &bench_handoff,
     &bench_overload,
     &bench_latency,
+    &bench_scale,
 };
 enum { N_VERBS = sizeof(verbs) / sizeof(verbs[0]) };
 
