@@ -21,7 +21,7 @@ enum {
     LATE_MS = 100,
 };
 
-static uint64_t sessions = 10000, rounds = 5, heartbeat_ms = 1000;
+static uint64_t sessions = 10000, rounds = 5, heartbeat_ms = 5000;
 static double seconds = 0.5;
 
 static const struct bench_option options[] = {
@@ -108,7 +108,7 @@ static double median_of(const struct scale_shared *sh, uint32_t first, uint32_t 
     if (bench_sample_init(&s, SCALE_PARTS_MAX) != 0)
         return 0;
     for (uint32_t i = first; i < sh->n_parts; i++)
-        if (sh->parts[i].sessions == sessions_of && sh->parts[i].train == train)
+        if (sh->parts[i].sessions == sessions_of && sh->parts[i].train == train && sh->parts[i].packets > 0)
             bench_sample_add(&s, value(&sh->parts[i]));
     median = bench_sample_median(&s);
     bench_sample_free(&s);
