@@ -35,7 +35,10 @@ static size_t lay_out(uint8_t *base, const struct sl_ingest_config *c, uint32_t 
     struct sl_ingest_session *sessions = piece(base, &used, c->max_sessions * sizeof(*sessions));
     struct sl_waiting *waiting = piece(base, &used, waiting_of(c) * sizeof(*waiting));
     size_t for_sessions = used - before;
+    const bool coded = sl_codec_is_coded(c->codec);
     uint8_t *overlap = piece(base, &used, SL_DATAGRAM_MAX_BYTES);
+    uint8_t *expanded = piece(base, &used, coded ? SL_SCRATCH_STRIDE : 0);
+    uint8_t *scratch = piece(base, &used, coded ? SL_INGEST_BURST * SL_SCRATCH_STRIDE : 0);
     uint16_t *park_free = piece(base, &used, n_park * sizeof(*park_free));
     struct sl_parked *park_block = piece(base, &used, n_park * sizeof(*park_block));
     uint32_t *backlog = piece(base, &used, sl_slots_count(c->slots) * sizeof(*backlog));
@@ -43,7 +46,10 @@ static size_t lay_out(uint8_t *base, const struct sl_ingest_config *c, uint32_t 
         return used;
     in->sessions = sessions;
     in->session_bytes = for_sessions / c->max_sessions;
+    in->coded = coded;
     in->overlap = overlap;
+    in->expanded = expanded;
+    in->scratch = scratch;
     in->park_free = park_free;
     in->park_block = park_block;
     in->backlog = backlog;
@@ -58,7 +64,7 @@ int sl_ingest_create(const struct sl_ingest_config *c, struct sl_ingest **out)
 {
     if (c->max_sessions == 0 || c->d_model == 0 || c->fragment_units == 0 ||
         c->fragment_units > FRAGMENT_UNITS_MAX || c->grants_per_session > SL_GRANT_RING ||
-        c->grant_expiry_ns == 0)
+        c->grant_expiry_ns == 0 || (unsigned)c->codec >= SL_CODEC_COUNT)
         return -EINVAL;
     size_t blocks = c->park_bytes / sl_slots_bytes(c->slots), most = (size_t)c->max_sessions * SL_GRANT_RING;
     most = most < PARK_MAX ? most : PARK_MAX;
@@ -281,6 +287,7 @@ void sl_ingest_stats(const struct sl_ingest *in, struct sl_ingest_stats *out)
     LOAD(units_placed);
     LOAD(units_scratch);
     LOAD(units_released);
+    LOAD(fragments_expanded);
     LOAD(slots_free);
     LOAD(slots_in_use);
     LOAD(slots_in_use_max);

@@ -41,7 +41,9 @@ struct sl_ingest_stats {
     uint64_t gradients_acked, gradients_gone, gradients_lost,
         gradients_outstanding; /* gone: with their session */
     uint64_t parked, park_dropped, park_bytes;
-    uint64_t units_placed, units_scratch, units_released; /* released: claimed, tag wrong */
+    uint64_t units_placed, units_scratch,
+        units_released;          /* released: claimed, but the tag or the content was wrong */
+    uint64_t fragments_expanded; /* came compressed */
     uint32_t slots_free, slots_in_use, slots_in_use_max;
 };
 

@@ -10,6 +10,8 @@ enum {
         8, /* a session's last grants: what is older is finished, its packets are duplicates (rules T4) */
     SL_GRANT_RING_MASK = SL_GRANT_RING - 1,
     SL_WAITING_PER_SESSION = 4,
+    SL_INGEST_BURST = 64, /* place() and commit() get no more packets at a time */
+    SL_SCRATCH_STRIDE = (SL_DATAGRAM_MAX_BYTES + 63) / 64 * 64,
 };
 
 enum sl_grant_state {
@@ -82,8 +84,11 @@ struct sl_ingest {
     struct sl_ingest_session *sessions;
     uint64_t now_ns; /* of the last call that told */
     uint32_t max_sessions;
-    bool overlap_busy;
-    uint8_t *overlap; /* one packet's plaintext: rules T5 */
+    bool overlap_busy, coded;
+    uint8_t n_scratch; /* packets of this burst opened there */
+    uint8_t *overlap;  /* one packet's plaintext: rules T5 */
+    uint8_t *scratch;  /* with a coded codec: SL_SCRATCH_STRIDE for each packet of a burst */
+    uint8_t *expanded; /* one packet's units */
     struct sl_ingest_config config;
     uint64_t park_after_ns; /* written by any thread */
     struct sl_waiting_list queue, waiting_free;
@@ -149,6 +154,10 @@ void sl_ingest_unhold(struct sl_ingest *, struct sl_ingest_session *);
 void sl_ingest_place(void *, struct sl_rx *const *, unsigned n);
 void sl_ingest_commit(void *, struct sl_rx *const *, unsigned n, uint64_t ok_mask);
 void sl_ingest_push_backlog(struct sl_ingest *);
+/* coded.c */
+/* Decodes an authentic fragment, which lies at dst, into its slot; `overlaps`: only units that are missing.
+ * Whether it made sense; if not, nothing was written. */
+bool sl_ingest_take_coded(struct sl_ingest *, struct sl_slot_entry *, const struct sl_rx *, bool overlaps);
 /* gradient.c */
 const uint8_t *sl_ingest_source(void *, uint32_t session, uint32_t grant, uint32_t unit0, uint32_t n);
 void sl_ingest_done(void *, uint32_t session, uint32_t grant, enum sl_done why);

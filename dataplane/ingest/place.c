@@ -102,7 +102,7 @@ static inline void place_one(struct sl_ingest *in, struct sl_rx *rx)
         refuse(rx, SL_DROP_OFF_GRID);
         return;
     }
-    if (rx->coded != 0) {
+    if (rx->coded != 0 && rx->unit0 + rx->n_units > e->plain_from) {
         refuse(rx, SL_DROP_BAD_CODING);
         return;
     }
@@ -111,7 +111,7 @@ static inline void place_one(struct sl_ingest *in, struct sl_rx *rx)
         rx->how = SL_SCRATCH;
         return;
     }
-    const bool overlaps = found & HAVE_ANY;
+    const bool overlaps = found & HAVE_ANY && !in->coded;
     if (found & CLAIMED || (overlaps && in->overlap_busy)) {
         rx->how = SL_DEFER;
         return;
@@ -119,7 +119,10 @@ static inline void place_one(struct sl_ingest *in, struct sl_rx *rx)
     in->overlap_busy |= overlaps;
     claim(e->bits, rx->unit0, rx->n_units);
     rx->how = SL_PLACE;
-    rx->dst = overlaps ? in->overlap : e->data + (size_t)rx->unit0 * SL_UNIT_BYTES;
+    if (in->coded)
+        rx->dst = in->scratch + (size_t)SL_SCRATCH_STRIDE * in->n_scratch++;
+    else
+        rx->dst = overlaps ? in->overlap : e->data + (size_t)rx->unit0 * SL_UNIT_BYTES;
 }
 
 /* The entry of a packet's slot, before anything of the packet was checked; NULL: it has none. */
@@ -152,6 +155,7 @@ static inline void prefetch(const struct sl_ingest *in, struct sl_rx *const *rx,
 void sl_ingest_place(void *sink, struct sl_rx *const *rx, unsigned n)
 {
     struct sl_ingest *in = sink;
+    in->n_scratch = 0;
     prefetch(in, rx, n);
     for (unsigned i = 0; i < n; i++)
         place_one(in, rx[i]);
@@ -193,22 +197,27 @@ static void copy_missing(struct sl_ingest *in, const struct sl_slot_entry *e, ui
 {
     for (uint32_t u = 0; u < n; u++) {
         size_t at = (size_t)u * SL_UNIT_BYTES, unit = (size_t)unit0 + u;
-        if (!(e->bits[unit >> 6].have >> (unit & 63) & 1))
+        if (!sl_slot_has(e, (uint32_t)unit))
             memcpy(e->data + unit * SL_UNIT_BYTES, in->overlap + at, SL_UNIT_BYTES);
     }
 }
 
 /* Units of a burst, until they are counted. */
 struct tally {
-    uint32_t placed, scratch, released;
+    uint32_t placed, scratch, released, expanded;
 };
 
-static inline void commit_placed(struct sl_ingest *in, const struct sl_rx *rx, bool ok, struct tally *t)
+static inline void commit_placed(struct sl_ingest *in, struct sl_rx *rx, bool ok, struct tally *t)
 {
     struct sl_slot_entry *e = sl_grant_entry(in, &in->sessions[rx->session], rx->grant);
     const bool overlaps = rx->dst == in->overlap;
     if (overlaps)
         in->overlap_busy = false;
+    if (ok && in->coded &&
+        !sl_ingest_take_coded(in, e, rx, look(e->bits, rx->unit0, rx->n_units) & HAVE_ANY)) {
+        rx->how = SL_REFUSE;
+        ok = false;
+    }
     if (!ok) {
         release(e->bits, rx->unit0, rx->n_units);
         t->released += rx->n_units;
@@ -224,6 +233,7 @@ static inline void commit_placed(struct sl_ingest *in, const struct sl_rx *rx, b
     e->missing -= fresh;
     e->progress_ns = in->now_ns;
     t->placed += fresh;
+    t->expanded += rx->coded != 0;
     t->scratch += rx->n_units - fresh;
     if (e->missing == 0)
         complete(in, e);
@@ -253,4 +263,5 @@ void sl_ingest_commit(void *sink, struct sl_rx *const *rx, unsigned n, uint64_t 
     SL_COUNT(in->stats.units_placed, t.placed);
     SL_COUNT(in->stats.units_scratch, t.scratch);
     SL_COUNT(in->stats.units_released, t.released);
+    SL_COUNT(in->stats.fragments_expanded, t.expanded);
 }

@@ -19,7 +19,7 @@ static bool shape_of(const struct sl_ingest *in, const struct sl_ingest_session 
         rows += r->len[i];
     }
     return sl_grid_make(grid, rows, in->config.d_model, in->config.codec, 1, s->fragment_units) == 0 &&
-           grid->n_units <= sl_slots_bytes(in->slots) / SL_UNIT_BYTES;
+           sl_grid_slot_units(grid) <= sl_slots_bytes(in->slots) / SL_UNIT_BYTES;
 }
 
 static bool same_shape(const struct sl_request *a, const struct sl_request *b)
@@ -216,7 +216,9 @@ static void grant_slot(struct sl_ingest *in, struct sl_ingest_session *s, const 
 {
     struct sl_grid grid;
     shape_of(in, s, r, &grid); /* it was good when it was asked for, and no limit changes */
-    struct sl_slot_entry *e = sl_slots_take(in->slots, grid.n_units);
+    struct sl_slot_entry *e = sl_slots_take(in->slots, sl_grid_slot_units(&grid));
+    e->n_units = e->missing = grid.n_units; /* never more than what the slot holds of it */
+    e->plain_from = in->config.codec == SL_CODEC_INT8_LZ4 ? grid.tensor_units : 0;
     sl_ingest_note_use(in);
     const uint32_t index = ++s->last_grant;
     *sl_grant_record(s, index) = (struct sl_grant_record){.step = r->step};

@@ -41,14 +41,16 @@ struct sl_slot {
     struct sl_request request; /* step, kind, sequence lengths */
     struct sl_grid grid;       /* of the message; a gradient has grid.tensor_units */
     uint64_t granted_ns, first_ns, ready_ns;
-    uint8_t *data; /* tensor [rows, d_model] in the codec, then targets; 64-byte aligned */
+    /* tensor [rows, d_model] as the codec stores it (sl_codec_stored), then targets; 64-byte aligned. A
+     * gradient is what travels: its units in the codec */
+    uint8_t *data;
     struct sl_slot_outcome outcome;
 };
 
-/* Target ids of a message: u32 little-endian, one per row, behind the tensor's units. */
+/* Target ids of a message: u32 little-endian, one per row, behind the tensor. */
 static inline const uint32_t *sl_slot_targets(const struct sl_slot *s)
 {
-    return (const uint32_t *)(const void *)(s->data + (size_t)s->grid.tensor_units * 64);
+    return (const uint32_t *)(const void *)(s->data + (size_t)s->grid.stored_units * 64);
 }
 
 struct sl_slots;

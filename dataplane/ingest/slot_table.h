@@ -21,7 +21,8 @@ struct sl_slot_entry {
     uint64_t progress_ns;      /* granted, or last good fragment; from GRADIENT on: when it came back */
     uint32_t n_units, missing; /* missing: units without a bit in `have` */
     uint32_t session, grant;
-    uint32_t epoch; /* of the session's handle when the slot was granted: a re-used handle has another */
+    uint32_t epoch;      /* of the session's handle when the slot was granted: a re-used handle has another */
+    uint32_t plain_from; /* units from here on are never compressed: target ids */
     uint16_t fragment_units;
     bool with_trainer; /* handed over and not yet back: `slot` is not the lcore's to read */
     /* what a message needs a few times */
@@ -31,6 +32,11 @@ struct sl_slot_entry {
 } __attribute__((aligned(64)));
 _Static_assert(offsetof(struct sl_slot_entry, timer_ns) == 64, "what every packet needs is one line");
 TAILQ_HEAD(sl_slot_list, sl_slot_entry);
+
+static inline bool sl_slot_has(const struct sl_slot_entry *e, uint32_t unit)
+{
+    return e->bits[unit >> 6].have >> (unit & 63) & 1;
+}
 
 /* A free slot, the last one given back first, for a message of `n_units`: GRANTED, no unit claimed or
  * received. NULL: none free. */

@@ -150,11 +150,10 @@ static void write_message(const struct sl_front *f, const struct sl_front_batch 
 {
     uint32_t rows = f->cfg.seq - 1;
     size_t n = (size_t)g->rows * f->d_model, tensor = (size_t)g->tensor_units * SL_UNIT_BYTES;
-    size_t used = n * (codec == SL_CODEC_F32 ? 4 : 2);
     uint8_t *targets = message + tensor;
 
+    memset(targets - SL_UNIT_BYTES, 0, SL_UNIT_BYTES);
     sl_codec_encode(codec, x, message, n);
-    memset(message + used, 0, tensor - used);
     memset(targets, 0, (size_t)g->target_units * SL_UNIT_BYTES);
     for (uint32_t i = 0; i < b->n; i++)
         memcpy(targets + (size_t)i * rows * 4, b->window[i] + 1, (size_t)rows * 4);

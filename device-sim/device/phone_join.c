@@ -6,6 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+_Static_assert((int)SLUICE__CODEC__CODEC_F32 == (int)SL_CODEC_F32 &&
+                   (int)SLUICE__CODEC__CODEC_BF16 == (int)SL_CODEC_BF16 &&
+                   (int)SLUICE__CODEC__CODEC_INT8 == (int)SL_CODEC_INT8 &&
+                   (int)SLUICE__CODEC__CODEC_INT8_LZ4 == (int)SL_CODEC_INT8_LZ4,
+    "control.proto and grid.h number the codecs alike");
+
 static const uint64_t pull_again_after_ns = 5000000000u;
 
 void sl_phone_fail(struct sl_phone *p, const char *text)
@@ -19,7 +25,7 @@ void sl_phone_established(struct sl_phone *p, uint64_t receive_id)
 {
     Sluice__Hello hello = SLUICE__HELLO__INIT;
     Sluice__Envelope e = SLUICE__ENVELOPE__INIT;
-    Sluice__Codec codec = p->cfg.codec == SL_CODEC_F32 ? SLUICE__CODEC__CODEC_F32 : SLUICE__CODEC__CODEC_BF16;
+    Sluice__Codec codec = (Sluice__Codec)p->cfg.codec; /* the same numbers */
 
     p->state = SL_PHONE_JOINING;
     p->receive_id = receive_id;
@@ -50,7 +56,7 @@ static const char *welcome_error(const struct sl_phone *p, const Sluice__Welcome
     if (w->seq != p->cfg.seq || w->batch != p->cfg.batch)
         return "edge and phones read different experiment files (seq or batch differ); give both the same "
                "one";
-    if (w->codec != (p->cfg.codec == SL_CODEC_F32 ? SLUICE__CODEC__CODEC_F32 : SLUICE__CODEC__CODEC_BF16))
+    if (w->codec != (Sluice__Codec)p->cfg.codec)
         return "edge and phones read different experiment files (codec); give both the same one";
     if (w->cut == 0 || w->cut >= shape->n_layers)
         return "the edge wants a cut that this model does not have";

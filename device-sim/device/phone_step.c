@@ -17,7 +17,8 @@ static bool shape_fits(struct sl_phone *p, uint32_t n)
     if (sl_grid_make(&p->grid, n * (p->cfg.seq - 1), shape->d_model, p->cfg.codec, 1, p->fragment_units))
         return false;
     bytes = (size_t)p->grid.n_units * SL_UNIT_BYTES;
-    return bytes <= p->slot_bytes && bytes <= p->cfg.message_bytes;
+    return (size_t)sl_grid_slot_units(&p->grid) * SL_UNIT_BYTES <= p->slot_bytes &&
+           bytes <= p->cfg.message_bytes;
 }
 
 static void fill_request(struct sl_phone *p, uint32_t n, bool eval)

@@ -1,5 +1,7 @@
 #include "device-sim/device/store.h"
 
+#include "dataplane/wire/lz4_block.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +28,7 @@ struct sl_store {
     size_t bitmap_words;
     uint8_t *memory;
     uint64_t *bitmaps;
+    void *lz4; /* the compressor's state; NULL: nothing is compressed */
     struct sl_store_stats stats;
     struct phone phone[];
 };
@@ -64,7 +67,9 @@ int sl_store_create(const struct sl_store_config *cfg, struct sl_store **out)
     size_t each = 2 * s->cfg.message_bytes + s->cfg.gradient_bytes;
     s->memory = aligned_alloc(SL_UNIT_BYTES, each * cfg->n_phones);
     s->bitmaps = calloc(cfg->n_phones, 2 * s->bitmap_words * sizeof(uint64_t));
-    if (!s->memory || !s->bitmaps) {
+    if (cfg->compress)
+        s->lz4 = malloc(sl_lz4_state_bytes());
+    if (!s->memory || !s->bitmaps || (cfg->compress && !s->lz4)) {
         sl_store_free(s);
         return -ENOMEM;
     }
@@ -84,6 +89,7 @@ void sl_store_free(struct sl_store *s)
         return;
     free(s->memory);
     free(s->bitmaps);
+    free(s->lz4);
     free(s);
 }
 
@@ -357,6 +363,20 @@ static const uint8_t *source(void *sink, uint32_t session, uint32_t grant, uint3
     return sl_store_message(s, session, s->phone[session].request.step) + (size_t)unit0 * SL_UNIT_BYTES;
 }
 
+/* Target ids are never coded (rules T1). */
+static uint16_t compress(
+    void *sink, uint32_t session, const uint8_t *units, uint32_t unit0, uint32_t n, uint8_t *out)
+{
+    struct sl_store *s = sink;
+
+    if (!s->lz4 || unit0 + n > s->phone[session].grid.tensor_units)
+        return 0;
+    uint16_t coded = sl_lz4_compress(s->lz4, units, n, out);
+    s->stats.fragments_compressed += coded != 0;
+    s->stats.bytes_saved += coded != 0 ? n * SL_UNIT_BYTES - coded : 0;
+    return coded;
+}
+
 static void done(void *sink, uint32_t session, uint32_t grant, enum sl_done why)
 {
     struct sl_store *s = sink;
@@ -366,4 +386,4 @@ static void done(void *sink, uint32_t session, uint32_t grant, enum sl_done why)
 }
 
 const struct sl_sink_ops sl_store_sink = {
-    .place = place, .commit = commit, .source = source, .done = done, .frame = frame};
+    .place = place, .commit = commit, .source = source, .compress = compress, .done = done, .frame = frame};

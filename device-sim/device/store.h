@@ -33,11 +33,14 @@ struct sl_store_event {
 struct sl_store_stats {
     uint64_t requests, granted, sent, results, lost, dropped;
     uint64_t fragments_placed, fragments_scratch, fragments_released; /* released: claimed, tag wrong */
+    uint64_t fragments_compressed, bytes_saved;                       /* codec int8+lz4, repeats included */
 };
 
 struct sl_store_config {
     uint32_t n_phones;
     size_t message_bytes, gradient_bytes; /* of each phone's buffers; rounded up to units */
+    bool compress; /* codec int8+lz4: fragments of the tensor leave as LZ4 blocks where that makes them
+                      smaller */
     void (*event)(void *app, uint32_t phone, const struct sl_store_event *);
     void *app;
 };

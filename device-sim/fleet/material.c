@@ -134,7 +134,7 @@ int sl_material_load(const char *experiment_file, struct sl_material *m, char *e
     }
     int rc = sl_experiment_load(experiment_file, m->experiment, err, err_cap);
     if (!rc && sl_codec_parse(m->experiment->edge.data.codec, &m->codec)) {
-        snprintf(err, err_cap, "edge.data.codec: %s is not known; give f32 or bf16",
+        snprintf(err, err_cap, "edge.data.codec: %s is not known; give " SL_CODEC_NAMES,
             m->experiment->edge.data.codec);
         rc = -EINVAL;
     }

@@ -269,6 +269,7 @@ static int make_memory_parts(struct sl_plane *pl, const struct sl_plane_config *
     struct sl_store_config store = {.n_phones = pl->n,
         .message_bytes = c->message_bytes,
         .gradient_bytes = c->gradient_bytes,
+        .compress = strcmp(c->experiment->edge.data.codec, sl_codec_name(SL_CODEC_INT8_LZ4)) == 0,
         .event = on_store_event,
         .app = pl};
     struct sl_endpoint_config endpoint = {.max_sessions = pl->n,

@@ -129,13 +129,15 @@ static void parse__refuses_and_names_the_line(void **state)
         {"model: {path: m}", "model: {}", "model.path: is missing"},
         {"model: {path: m}", "model: m", "model: give keys and values"},
         {"model: {path: m}", "model: {path: \"a\\0b\"}", "model.path: give a text"},
-        {"count: 3", "count: 5000", "out of range"},
+        {"count: 3", "count: 50000", "out of range"},
         {"count: 3, ", "", "count: is missing"},
         {"class: a", "class: a, colour: red", "x.yaml:4: colour: unknown key"},
         {"run: {steps: 5}", "run: {steps: 5}\n---\na: b", "second YAML document"},
         {"run: {steps: 5}", "run: {steps: 5", "not YAML"},
-        {"run: {steps: 5}", "run: {steps: 5}\nedge: {data: {codec: int8}}",
-            "edge.data.codec: 'int8' is not supported"},
+        {"run: {steps: 5}", "run: {steps: 5}\nedge: {data: {codec: bf16+lz4}}",
+            "edge.data.codec: 'bf16+lz4' is not supported"},
+        {"run: {steps: 5}", "run: {steps: 5}\nedge: {data: {codec: int4}}",
+            "'int4' is not one of bf16|f32|int8|int8+lz4"},
         {"run: {steps: 5}", "run: {steps: 5}\n? [a, b]\n: c", "a key must be a plain word"},
     };
 

@@ -19,7 +19,7 @@ void edge_init(struct edge *e, const struct edge_options *o)
         .returned = e->returned,
         .max_sessions = SESSIONS,
         .d_model = D_MODEL,
-        .codec = SL_CODEC_BF16,
+        .codec = o->codec == SL_CODEC_F32 ? SL_CODEC_BF16 : o->codec,
         .fragment_units = FRAGMENT,
         .waiting_requests = o->waiting_requests,
         .grants_per_session = o->grants_per_session,

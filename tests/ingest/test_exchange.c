@@ -1,5 +1,6 @@
 /* Ingest and the phones' store talk through two real endpoints and a network that loses, repeats and
  * reorders: every step of every phone ends with its own gradient, though slots are fewer than phones. */
+#include "dataplane/wire/int8.h"
 #include "device-sim/device/store.h"
 #include "tests/ingest/fixture.h"
 
@@ -9,8 +10,7 @@ enum {
     PHONES = 5,
     SLOTS = 3,
     STEPS = 12,
-    MESSAGE_BYTES = UNITS * SL_UNIT_BYTES,
-    TENSOR_BYTES = ROWS * SL_UNIT_BYTES,
+    MESSAGE_BYTES_MAX = UNITS * SL_UNIT_BYTES, /* in bf16 */
     IN_FLIGHT = 4096,
     LOSS_PERCENT = 5,
     REPEAT_PERCENT = 2,
@@ -28,6 +28,9 @@ struct held { /* by the trainer */
     uint64_t until_ns;
 };
 static struct world {
+    enum sl_codec codec;
+    struct sl_grid grid;
+    unsigned message_bytes, tensor_bytes; /* that travel */
     struct sl_slots *slots;
     struct sl_ring_spsc *ready, *returned;
     struct sl_ingest *ingest;
@@ -43,9 +46,10 @@ static struct world {
     unsigned lost;
 } w;
 
+/* Every third step's can be compressed. */
 static uint8_t byte_of(uint32_t phone, uint64_t step, unsigned at)
 {
-    return (uint8_t)(phone * 83 + step * 29 + at * 7 + at / 251);
+    return (uint8_t)(phone * 83 + step * 29 + (step % 3 == 0 ? at / 256 : at * 7 + at / 251));
 }
 
 static unsigned percent(void)
@@ -70,7 +74,7 @@ static void on_event(void *app, uint32_t phone, const struct sl_store_event *ev)
     case SL_STORE_RESULT:
         assert_int_equal(ev->result.status, SL_RESULT_GRADIENT);
         assert_int_equal(ev->result.global_step, 1000 * phone + ev->step);
-        for (unsigned i = 0; i < TENSOR_BYTES; i++)
+        for (unsigned i = 0; i < w.tensor_bytes; i++)
             assert_int_equal(sl_store_gradient(w.store, phone)[i], (uint8_t)~byte_of(phone, ev->step, i));
         w.step[phone]++;
         w.again[phone] = true;
@@ -79,15 +83,13 @@ static void on_event(void *app, uint32_t phone, const struct sl_store_event *ev)
 
 static void phones_act(void)
 {
-    struct sl_grid grid;
-    assert_int_equal(sl_grid_make(&grid, ROWS, D_MODEL, SL_CODEC_BF16, 1, FRAGMENT), 0);
     for (uint32_t p = 0; p < PHONES; p++) {
         if (w.again[p] && w.step[p] <= STEPS) {
             struct sl_request r = request_of(w.step[p], ROWS);
             w.again[p] = w.send[p] = false;
-            for (unsigned i = 0; i < MESSAGE_BYTES; i++)
+            for (unsigned i = 0; i < w.message_bytes; i++)
                 sl_store_message(w.store, p, w.step[p])[i] = byte_of(p, w.step[p], i);
-            assert_int_equal(sl_store_request(w.store, p, &r, &grid, w.now_ns), 0);
+            assert_int_equal(sl_store_request(w.store, p, &r, &w.grid, w.now_ns), 0);
         }
         if (w.send[p] && percent() < 20) { /* computing takes its time */
             w.send[p] = false;
@@ -98,6 +100,22 @@ static void phones_act(void)
 
 /* ---- the trainer ---- */
 
+/* What the slot holds is what the phone sent, decoded where that is what the codec asks for. */
+static void look(const struct sl_slot *slot)
+{
+    uint8_t sent[MESSAGE_BYTES_MAX];
+    uint16_t elements[ROWS * D_MODEL];
+    for (unsigned i = 0; i < w.message_bytes; i++)
+        sent[i] = byte_of(slot->session, slot->request.step, i);
+    if (sl_codec_is_coded(w.codec)) {
+        sl_int8_decode_bf16_plain(sent, elements, ROWS * D_MODEL);
+        assert_memory_equal(slot->data, elements, sizeof(elements));
+    } else {
+        assert_memory_equal(slot->data, sent, w.tensor_bytes);
+    }
+    assert_memory_equal(sl_slot_targets(slot), sent + w.tensor_bytes, w.message_bytes - w.tensor_bytes);
+}
+
 static void trainer_acts(void)
 {
     for (unsigned i = 0; i < SLOTS; i++) {
@@ -107,13 +125,12 @@ static void trainer_acts(void)
             h->slot = sl_slot_get(w.slots, handle);
             assert_non_null(h->slot);
             assert_int_equal(h->slot->device, h->slot->session);
-            for (unsigned b = 0; b < MESSAGE_BYTES; b++)
-                assert_int_equal(h->slot->data[b], byte_of(h->slot->session, h->slot->request.step, b));
+            look(h->slot);
             h->slot->state = SL_SLOT_IN_BATCH;
             h->until_ns = w.now_ns + percent() * MS;
         } else if (h->slot != NULL && h->until_ns <= w.now_ns) {
-            for (unsigned b = 0; b < TENSOR_BYTES; b++)
-                h->slot->data[b] = (uint8_t)~h->slot->data[b];
+            for (unsigned b = 0; b < w.tensor_bytes; b++)
+                h->slot->data[b] = (uint8_t)~byte_of(h->slot->session, h->slot->request.step, b);
             h->slot->outcome = (struct sl_slot_outcome){
                 .status = SL_RESULT_GRADIENT, .global_step = 1000 * h->slot->session + h->slot->request.step};
             h->slot->state = SL_SLOT_GRADIENT;
@@ -169,10 +186,14 @@ static void deliver(void)
 
 /* ---- both programs, thin ---- */
 
-static void world_init(uint64_t seed)
+static void world_init(enum sl_codec codec, uint64_t seed)
 {
     memset(&w, 0, sizeof(w));
     w.random = seed;
+    w.codec = codec;
+    assert_int_equal(sl_grid_make(&w.grid, ROWS, D_MODEL, codec, 1, FRAGMENT), 0);
+    w.message_bytes = w.grid.n_units * SL_UNIT_BYTES;
+    w.tensor_bytes = w.grid.tensor_units * SL_UNIT_BYTES;
     w.now_ns = 1000 * MS;
     w.flight = malloc(IN_FLIGHT * sizeof(*w.flight));
     w.ready = sl_ring_spsc_create(2); /* holds one: the backlog has work */
@@ -184,15 +205,16 @@ static void world_init(uint64_t seed)
         .returned = w.returned,
         .max_sessions = PHONES,
         .d_model = D_MODEL,
-        .codec = SL_CODEC_BF16,
+        .codec = codec,
         .fragment_units = FRAGMENT,
         .grant_expiry_ns = 60 * MS, /* some expire while their phone computes */
         .park_after_ns = 12 * MS,   /* about a round trip */
         .park_bytes = SLOT_UNITS * SL_UNIT_BYTES};
     assert_int_equal(sl_ingest_create(&c, &w.ingest), 0);
     const struct sl_store_config sc = {.n_phones = PHONES,
-        .message_bytes = MESSAGE_BYTES,
-        .gradient_bytes = TENSOR_BYTES,
+        .message_bytes = w.message_bytes,
+        .gradient_bytes = w.tensor_bytes,
+        .compress = codec == SL_CODEC_INT8_LZ4,
         .event = on_event};
     assert_int_equal(sl_store_create(&sc, &w.store), 0);
     struct sl_endpoint_config ec = {.max_sessions = PHONES,
@@ -258,13 +280,14 @@ static void run_turn(void)
     w.now_ns += MS;
 }
 
-static void exchange__every_step_gets_its_gradient(void **state)
+static void exchange(enum sl_codec codec)
 {
     struct sl_ingest_stats s;
+    struct sl_store_stats phones;
     unsigned lost = 0;
-    uint64_t parked = 0, dropped = 0, expired = 0;
+    uint64_t parked = 0, dropped = 0, expired = 0, expanded = 0;
     for (uint64_t seed = 1; seed <= 20; seed++) {
-        world_init(seed);
+        world_init(codec, seed);
         for (unsigned turns = 0; !all_done(); turns++) {
             assert_true(turns < 200000); /* nobody waits for ever */
             run_turn();
@@ -284,15 +307,36 @@ static void exchange__every_step_gets_its_gradient(void **state)
         parked += s.parked;
         dropped += s.park_dropped;
         expired += s.grants_expired;
+        sl_store_stats(w.store, &phones);
+        assert_true(phones.fragments_compressed >= s.fragments_expanded);
+        expanded += s.fragments_expanded;
         world_free();
     }
     assert_true(lost > 0 && parked > 0 && dropped > 0 && expired > 0); /* the hard ways were taken, too */
+    assert_int_equal(expanded > 0, codec == SL_CODEC_INT8_LZ4);
+}
+
+static void exchange__every_step_gets_its_gradient(void **state)
+{
+    exchange(SL_CODEC_BF16);
+}
+
+static void exchange__in_int8(void **state)
+{
+    exchange(SL_CODEC_INT8);
+}
+
+static void exchange__in_int8_lz4(void **state)
+{
+    exchange(SL_CODEC_INT8_LZ4);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(exchange__every_step_gets_its_gradient),
+        cmocka_unit_test(exchange__in_int8),
+        cmocka_unit_test(exchange__in_int8_lz4),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -258,6 +258,12 @@ static uint16_t seal(struct sealer *s, const struct sl_header *h, const void *pl
     return (uint16_t)(header + len + SL_TAG_BYTES);
 }
 
+uint16_t seal_plain(struct sealer *s, struct sl_header h, const void *plain, size_t len, uint8_t *out)
+{
+    h.session = s->peer;
+    return seal(s, &h, plain, len, out);
+}
+
 uint16_t seal_data(struct sealer *s, uint64_t pn, uint32_t grant, uint32_t unit0, uint16_t n_units,
     uint8_t fill, uint8_t *out)
 {

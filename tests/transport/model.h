@@ -84,6 +84,8 @@ extern const struct sl_addr edge_addr, device_addr;
 
 void sealer_init(struct sealer *, bool to_edge, uint64_t peer);
 void sealer_free(struct sealer *);
+/* Any header (its session is the sealer's peer) over any plaintext. */
+uint16_t seal_plain(struct sealer *, struct sl_header, const void *plain, size_t len, uint8_t *out);
 /* A compressed DATA packet of MODEL_UNITS units, all `fill`; with `mark` MODEL_CODED_MARK it makes sense. */
 uint16_t seal_coded(
     struct sealer *, uint64_t pn, uint32_t grant, uint32_t unit0, uint8_t fill, uint8_t mark, uint8_t *out);

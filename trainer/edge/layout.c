@@ -97,7 +97,7 @@ static int lay_out_slots(struct edge *e)
             e->message_rows);
         return -EINVAL;
     }
-    uint32_t kib = (grid.n_units * SL_UNIT_BYTES + 1023) / 1024;
+    uint32_t kib = (sl_grid_slot_units(&grid) * SL_UNIT_BYTES + 1023) / 1024;
     if (x->edge.slot_kib == 0)
         x->edge.slot_kib = kib;
     if (x->edge.slot_kib < kib) {

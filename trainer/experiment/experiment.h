@@ -75,7 +75,7 @@ struct sl_experiment {
             char backend[SL_PATH_BYTES];       /* memif, or a DPDK device */
             char fleet_backend[SL_PATH_BYTES]; /* the simulator's own; backend where the file says nothing */
             char poll[16];                     /* adaptive, busy */
-            char codec[8];                     /* f32, bf16 */
+            char codec[12];                    /* f32, bf16, int8, int8+lz4 */
             char address[64];                  /* ip:port of the edge's data address */
             uint32_t mtu;
             uint32_t memory_mib; /* EAL memory without huge pages */

@@ -161,7 +161,7 @@ static void lay_out(struct sl_batch *b)
         float *x = (float *)(void *)m->slot->data;
         if (b->scratch) {
             x = b->scratch + (size_t)b->rows * b->d_model;
-            sl_codec_decode(b->config.codec, m->slot->data, x, (uint64_t)m->rows * b->d_model);
+            sl_codec_decode(sl_codec_stored(b->config.codec), m->slot->data, x, (uint64_t)m->rows * b->d_model);
         }
         add_sequences(b, m, x);
         b->rows += m->rows;
