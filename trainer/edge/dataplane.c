@@ -117,8 +117,10 @@ static int open_port(struct edge *e)
         .memif_socket = socket,
         .mtu = x->edge.data.mtu,
         .udp_port = e->data_addr.port,
+        .n_udp_ports = (uint16_t)e->n_lcores,
         .capture = e->options.capture,
         .peer_timeout_ns = x->edge.data.peer_timeout_s * SECOND_NS};
+    memcpy(c.own_ip, e->data_addr.ip, sizeof c.own_ip);
     struct sl_port *port;
     int status = sl_dpdk_port_open(&c, &port, e->err, sizeof e->err);
     if (!status && e->n_lcores > 1)

@@ -168,7 +168,7 @@ static int create_other(struct sl_dpdk_port *p, const struct sl_dpdk_port_config
         snprintf(err, cap, "port %s needs to know its UDP port", c->device);
         return -EINVAL;
     }
-    needs->xdp_object = sl_xdp_steer_object(c->udp_port, (uint16_t)needs->n_queues);
+    needs->xdp_object = sl_xdp_steer_object(c->udp_port, c->n_udp_ports != 0 ? c->n_udp_ports : 1);
     if (needs->xdp_object < 0)
         return needs->xdp_object;
     p->xdp_object = needs->xdp_object;

@@ -62,10 +62,20 @@ static void connect_client(struct sl_dpdk_port *p)
         p->started = p->connecting = true;
 }
 
+/* What the driver lost before we could take it. */
+static void read_missed(struct sl_dpdk_port *p)
+{
+    struct rte_eth_stats s;
+    if (!p->memif && rte_eth_stats_get(p->id, &s) == 0)
+        __atomic_store_n(&p->stats.drops[SL_PORT_RX_FULL], s.imissed, __ATOMIC_RELAXED);
+}
+
 static bool watch_link(void *ctx)
 {
     struct sl_dpdk_port *p = ctx;
     struct rte_eth_link link;
+    sl_dpdk_link_tick(p);
+    read_missed(p);
     sl_memif_cures_this_thread();
     /* The drivers that share an interface with the kernel do not look at its link. */
     bool up = sl_device_has_kernel(&p->device)
@@ -205,6 +215,10 @@ static int configure(
         }
         conf.rxmode.mtu = mtu;
     }
+    if ((info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_UDP_CKSUM) != 0) {
+        conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
+        p->udp6_sum = RTE_MBUF_F_TX_IPV6 | RTE_MBUF_F_TX_UDP_CKSUM;
+    }
     ret = rte_eth_dev_configure(p->id, 1, 1, &conf);
     if (ret != 0)
         return explain(err, cap, ret, "cannot configure it", c);
@@ -218,15 +232,7 @@ static int configure(
             "cannot set up its queues (is the device in use by another program? DPDK's log in the run "
             "directory has more)",
             c);
-    static const uint8_t zero[6], broadcast[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
-    memcpy(p->mac, c->mac, sizeof(p->mac));
-    if (memcmp(p->mac, zero, sizeof(zero)) == 0) {
-        struct rte_ether_addr a;
-        if (rte_eth_macaddr_get(p->id, &a) == 0)
-            memcpy(p->mac, a.addr_bytes, sizeof(p->mac));
-    }
-    memcpy(p->peer_mac, memcmp(c->peer_mac, zero, sizeof(zero)) != 0 ? c->peer_mac : broadcast,
-        sizeof(p->peer_mac));
+    sl_dpdk_link_init(p, c);
     return 0;
 }
 

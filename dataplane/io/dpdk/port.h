@@ -1,4 +1,8 @@
-/* One Ethernet port (any ethdev) as a struct sl_port: adds and strips Ethernet, IPv4 and UDP. */
+/* One Ethernet port (any ethdev) as a struct sl_port: adds and strips Ethernet, IPv4 or IPv6, and UDP.
+ *
+ * Who gets a frame on the link: over memif and a capture there is one peer. Elsewhere an answer goes to where
+ * its packet came from (neighbour.h), and the first packet to where the kernel, or ARP and neighbour
+ * discovery, lead (resolve.h). */
 #pragma once
 
 #include "dataplane/io/lcore/port.h"
@@ -13,8 +17,14 @@ struct sl_dpdk_port_config {
     uint16_t ring_size;       /* default 512 */
     uint32_t mtu;             /* default 1500 */
     uint32_t n_mbufs;         /* default 8192 */
-    uint16_t udp_port;        /* ours, the first of n_queues: what af_xdp steers to us; af_packet keeps it */
-    uint8_t mac[6], peer_mac[6]; /* where the port needs them; zero: from the device / broadcast */
+    /* Ours: what af_xdp steers to us, af_packet keeps from the kernel, and other datagrams are dropped for
+     * (not_ours). 0 and zero: no matter; then every frame goes to peer_mac. */
+    uint16_t udp_port, n_udp_ports; /* [udp_port, udp_port + n_udp_ports); 0 ports: 1 */
+    uint8_t own_ip[16];
+    bool (*owns)(void *ctx, const uint8_t ip[16]); /* queues' threads; NULL: own_ip alone is ours */
+    void *owns_ctx;
+    uint8_t gateway[16];         /* on a port without a kernel: asked for in place of others; zero: none */
+    uint8_t mac[6], peer_mac[6]; /* zero: the device's own / broadcast, or asked for */
     const char *capture;         /* pcapng file of all that passes (capture.h); NULL: none */
     uint64_t peer_timeout_ns;    /* how long to wait for the other memif end (sl_port_wait); 0: for ever */
 };

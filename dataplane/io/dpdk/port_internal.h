@@ -2,23 +2,42 @@
  * this folder. */
 #pragma once
 
+#include "dataplane/io/dpdk/answer.h"
 #include "dataplane/io/dpdk/capture.h"
 #include "dataplane/io/dpdk/device.h"
 #include "dataplane/io/dpdk/gate.h"
+#include "dataplane/io/dpdk/neighbour.h"
 #include "dataplane/io/dpdk/pool.h"
 #include "dataplane/io/dpdk/port.h"
 
 enum { SL_DPDK_PATH_BYTES = 128 };
+
+/* Who gets a frame (port.h). */
+enum sl_dpdk_link {
+    SL_LINK_PEER,   /* always the same */
+    SL_LINK_KERNEL, /* the kernel has the interface, and answers for it */
+    SL_LINK_OWN,    /* the port answers for itself */
+};
 
 struct sl_dpdk_port {
     struct sl_port port; /* first */
     struct sl_dpdk_queue {
         struct sl_queue queue; /* first */
         struct sl_dpdk_port *port;
+        uint16_t index;
+        uint32_t answers_tick, answers[2]; /* left in this tick: for neighbours, for pings */
     } queue;
     uint16_t id;
     uint16_t payload_max;
-    uint8_t mac[6], peer_mac[6];
+    struct sl_self self;
+    uint8_t own_ip[16], gateway[16];
+    uint16_t udp_port, n_udp_ports;
+    enum sl_dpdk_link link;
+    uint64_t peer;     /* neighbour that gets what nobody else is known for; 0: none */
+    uint64_t udp6_sum; /* what mbufs over IPv6 ask of the port (ol_flags); 0: summed in software */
+    uint32_t tick;     /* atomic: 100 ms each, from 1 */
+    struct sl_routes routes;
+    struct sl_neighbours neighbours;
     struct sl_capture *capture; /* NULL: none */
     struct sl_gate gate;
     struct sl_pools pools;
@@ -51,6 +70,14 @@ static inline void sl_dpdk_count(uint64_t *counter, uint64_t n)
 int sl_dpdk_create(struct sl_dpdk_port *, const struct sl_dpdk_port_config *, uint32_t mtu, uint16_t *buffer,
     char *err, size_t cap);
 void sl_dpdk_destroy(struct sl_dpdk_port *);
+
+/* link.c: frames and neighbours. */
+void sl_dpdk_link_init(struct sl_dpdk_port *, const struct sl_dpdk_port_config *);
+void sl_dpdk_link_tick(struct sl_dpdk_port *); /* watching thread, ten times a second */
+void sl_dpdk_link_ask(struct sl_dpdk_queue *); /* queue's thread: sends what is due */
+bool sl_dpdk_link_answer(
+    struct sl_dpdk_queue *, struct rte_mbuf *); /* true: taken, counted and sent or freed */
+uint64_t sl_dpdk_link_to(struct sl_dpdk_port *, const struct sl_addr *dst); /* 0: unreachable */
 
 /* queue.c: the part of the ops that runs on the queues' threads. */
 int sl_dpdk_queue_enter(struct sl_queue *, char *err, size_t cap);

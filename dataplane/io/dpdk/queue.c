@@ -6,6 +6,7 @@
 #include <rte_ethdev.h>
 #include <rte_lcore.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 static inline struct sl_dpdk_port *port_of(struct sl_queue *q)
@@ -43,38 +44,80 @@ void sl_dpdk_queue_sleep(struct sl_queue *q, uint64_t ns)
     clock_nanosleep(CLOCK_MONOTONIC, 0, &t, NULL);
 }
 
-static enum sl_port_drop take(struct rte_mbuf *m, struct sl_dgram *d)
+/* The last neighbour of a burst: mostly they all come by one. */
+struct came_by {
+    uint64_t neighbour;
+    uint16_t hop;
+};
+
+static uint16_t hop_of(struct sl_dpdk_port *p, uint64_t neighbour, struct came_by *last)
 {
+    if (neighbour != last->neighbour) {
+        last->neighbour = neighbour;
+        last->hop = sl_neighbours_put(&p->neighbours, neighbour, __atomic_load_n(&p->tick, __ATOMIC_RELAXED));
+    }
+    return last->hop;
+}
+
+static bool is_ours(const struct sl_dpdk_port *p, const struct sl_addr *a)
+{
+    if (p->udp_port != 0 && (uint16_t)(a->port - p->udp_port) >= p->n_udp_ports)
+        return false;
+    return memcmp(a->ip, p->own_ip, sizeof(p->own_ip)) == 0 || p->self.owns(p->self.ctx, a->ip);
+}
+
+static enum sl_port_drop take(
+    struct sl_dpdk_port *p, struct rte_mbuf *m, struct sl_dgram *d, struct came_by *last)
+{
+    uint64_t neighbour;
     /* A memif peer writes the length. */
     if (m->nb_segs != 1 || m->data_len > m->buf_len - m->data_off)
         return SL_PORT_BAD_LENGTH;
     d->buffer = m;
-    return sl_headers_read(rte_pktmbuf_mtod(m, uint8_t *), m->data_len, d);
+    enum sl_port_drop why = sl_headers_read(rte_pktmbuf_mtod(m, uint8_t *), m->data_len, d, &neighbour);
+    if (p->link == SL_LINK_PEER || why != SL_PORT_DROP_COUNT)
+        return why;
+    if (!is_ours(p, &d->dst))
+        return SL_PORT_NOT_OURS;
+    d->src.hop = hop_of(p, neighbour, last);
+    return why;
 }
 
-unsigned sl_dpdk_queue_rx(struct sl_queue *q, struct sl_dgram *d, unsigned n)
+static void refuse(struct sl_dpdk_queue *q, struct rte_mbuf *m, enum sl_port_drop why)
 {
-    struct sl_dpdk_port *p = port_of(q);
+    struct sl_dpdk_port *p = q->port;
+    if (why == SL_PORT_NOT_UDP && p->link == SL_LINK_OWN && sl_dpdk_link_answer(q, m))
+        return;
+    sl_dpdk_count(&p->stats.drops[why], 1);
+    sl_pools_put(&p->pools, m);
+}
+
+unsigned sl_dpdk_queue_rx(struct sl_queue *queue, struct sl_dgram *d, unsigned n)
+{
+    struct sl_dpdk_queue *q = (struct sl_dpdk_queue *)queue;
+    struct sl_dpdk_port *p = q->port;
     struct rte_mbuf *m[SL_PORT_BURST];
+    struct came_by last = {0};
     if (!sl_gate_turn(&p->gate))
         return 0;
-    unsigned got = rte_eth_rx_burst(p->id, 0, m, (uint16_t)(n < SL_PORT_BURST ? n : SL_PORT_BURST)), kept = 0;
+    if (p->link == SL_LINK_OWN)
+        sl_dpdk_link_ask(q);
+    unsigned got = rte_eth_rx_burst(p->id, q->index, m, (uint16_t)(n < SL_PORT_BURST ? n : SL_PORT_BURST)),
+             kept = 0;
     if (got == 0)
         return 0;
     sl_pools_took(&p->pools, m, got);
     if (__builtin_expect(p->capture != NULL, 0))
-        sl_capture_packets(p->capture, 0, m, got, false);
+        sl_capture_packets(p->capture, q->index, m, got, false);
     for (unsigned i = 0; i < got; i++)
         rte_prefetch0(rte_pktmbuf_mtod(m[i], void *));
     uint64_t bytes = 0;
     for (unsigned i = 0; i < got; i++) {
-        enum sl_port_drop why = take(m[i], &d[kept]);
-        if (why == SL_PORT_DROP_COUNT) {
+        enum sl_port_drop why = take(p, m[i], &d[kept], &last);
+        if (why == SL_PORT_DROP_COUNT)
             bytes += d[kept++].len;
-        } else {
-            sl_dpdk_count(&p->stats.drops[why], 1);
-            sl_pools_put(&p->pools, m[i]);
-        }
+        else
+            refuse(q, m[i], why);
     }
     sl_dpdk_count(&p->stats.rx_packets, kept);
     sl_dpdk_count(&p->stats.rx_bytes, bytes);
@@ -112,56 +155,75 @@ static void drop(struct sl_dpdk_port *p, struct rte_mbuf *m, enum sl_port_drop w
     sl_pools_put(&p->pools, m);
 }
 
-static void frame(struct sl_dpdk_port *p, const struct sl_dgram *d)
+/* Writes the headers; SL_PORT_DROP_COUNT, or why it cannot be sent. */
+static enum sl_port_drop frame(struct sl_dpdk_port *p, const struct sl_dgram *d)
 {
     struct rte_mbuf *m = d->buffer;
-    uint8_t *at = d->data - SL_UDP4_BYTES;
-    sl_headers_write(at, p->mac, p->peer_mac, d);
-    m->data_off = (uint16_t)(at - (uint8_t *)m->buf_addr);
-    m->data_len = (uint16_t)(SL_UDP4_BYTES + d->len);
+    bool four = sl_addr_is_ipv4(&d->dst);
+    unsigned longer = four ? 0 : SL_IPV6_BYTES - SL_IPV4_BYTES;
+    if (d->len + longer > p->payload_max || four != sl_addr_is_ipv4(&d->src))
+        return SL_PORT_BAD_LENGTH;
+    uint64_t to = sl_dpdk_link_to(p, &d->dst);
+    if (to == 0)
+        return SL_PORT_UNREACHABLE;
+    unsigned headers = sl_headers_bytes(four, to);
+    if (d->data - (uint8_t *)m->buf_addr < (ptrdiff_t)headers)
+        return SL_PORT_BAD_LENGTH;
+    bool offload = !four && p->udp6_sum != 0;
+    sl_headers_write(d, p->self.mac, to, offload ? SL_UDP_SUM_PSEUDO : SL_UDP_SUM_SOFTWARE);
+    m->data_off = (uint16_t)(d->data - headers - (uint8_t *)m->buf_addr);
+    m->data_len = (uint16_t)(headers + d->len);
     m->pkt_len = m->data_len;
+    m->ol_flags = offload ? p->udp6_sum : 0;
+    if (offload) {
+        m->l2_len = headers - SL_IPV6_BYTES - SL_UDP_BYTES;
+        m->l3_len = SL_IPV6_BYTES;
+    }
+    return SL_PORT_DROP_COUNT;
 }
 
-static bool sendable(const struct sl_dpdk_port *p, const struct sl_dgram *d)
+/* Frames those that can be sent into m, with their lengths; the others are dropped. Returns how many. */
+static unsigned frame_burst(
+    struct sl_dpdk_port *p, const struct sl_dgram *d, unsigned n, struct rte_mbuf **m, uint16_t *len)
 {
-    const struct rte_mbuf *m = d->buffer;
-    return d->len <= p->payload_max && d->data - (uint8_t *)m->buf_addr >= SL_UDP4_BYTES &&
-           sl_addr_is_ipv4(&d->src) && sl_addr_is_ipv4(&d->dst);
-}
-
-unsigned sl_dpdk_queue_tx(struct sl_queue *q, struct sl_dgram *d, unsigned n)
-{
-    struct sl_dpdk_port *p = port_of(q);
-    struct rte_mbuf *m[SL_PORT_BURST];
-    uint64_t bytes = 0;
-    unsigned ready = 0, sent = 0;
-    n = n < SL_PORT_BURST ? n : SL_PORT_BURST;
     bool up = link_is_up(p), open = sl_gate_open(&p->gate);
     const struct rte_mempool *current = sl_pools_current(&p->pools);
+    unsigned ready = 0;
     for (unsigned i = 0; i < n; i++) {
         struct rte_mbuf *b = d[i].buffer;
-        if (!up || b->pool != current) { /* of an old pool: written for a peer that is gone */
-            drop(p, b, SL_PORT_LINK_DOWN);
-        } else if (!sendable(p, &d[i])) {
-            drop(p, b, SL_PORT_BAD_LENGTH);
-        } else if (!open) {
-            drop(p, b, SL_PORT_TX_FULL);
-        } else {
-            frame(p, &d[i]);
-            bytes += d[i].len;
-            m[ready++] = b;
+        enum sl_port_drop why = !up || b->pool != current
+                                    ? SL_PORT_LINK_DOWN /* of an old pool: written for a peer that is gone */
+                                : !open ? SL_PORT_TX_FULL
+                                        : frame(p, &d[i]);
+        if (why != SL_PORT_DROP_COUNT) {
+            drop(p, b, why);
+            continue;
         }
+        m[ready] = b;
+        len[ready++] = d[i].len;
     }
+    return ready;
+}
+
+unsigned sl_dpdk_queue_tx(struct sl_queue *queue, struct sl_dgram *d, unsigned n)
+{
+    struct sl_dpdk_queue *q = (struct sl_dpdk_queue *)queue;
+    struct sl_dpdk_port *p = q->port;
+    struct rte_mbuf *m[SL_PORT_BURST];
+    uint16_t len[SL_PORT_BURST];
+    uint64_t bytes = 0;
+    unsigned ready = frame_burst(p, d, n < SL_PORT_BURST ? n : SL_PORT_BURST, m, len);
     if (ready == 0)
         return 0;
+    const struct rte_mempool *pool = m[0]->pool;
     if (__builtin_expect(p->capture != NULL, 0))
-        sl_capture_packets(p->capture, 0, m, ready, true);
-    sent = rte_eth_tx_burst(p->id, 0, m, (uint16_t)ready);
-    for (unsigned i = sent; i < ready; i++) {
-        bytes -= m[i]->data_len - (uint64_t)SL_UDP4_BYTES;
+        sl_capture_packets(p->capture, q->index, m, ready, true);
+    unsigned sent = rte_eth_tx_burst(p->id, q->index, m, (uint16_t)ready);
+    for (unsigned i = 0; i < sent; i++)
+        bytes += len[i];
+    for (unsigned i = sent; i < ready; i++)
         drop(p, m[i], SL_PORT_TX_FULL);
-    }
-    sl_pools_gave(&p->pools, current, sent);
+    sl_pools_gave(&p->pools, pool, sent);
     sl_dpdk_count(&p->stats.tx_packets, sent);
     sl_dpdk_count(&p->stats.tx_bytes, bytes);
     return sent;

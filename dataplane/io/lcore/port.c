@@ -1,7 +1,7 @@
 #include "dataplane/io/lcore/port.h"
 
 static const char *const drop_names[SL_PORT_DROP_COUNT] = {
-    [SL_PORT_NOT_IPV4_UDP] = "not_ipv4_udp",
+    [SL_PORT_NOT_UDP] = "not_udp",
     [SL_PORT_IP_FRAGMENT] = "ip_fragment",
     [SL_PORT_BAD_LENGTH] = "bad_length",
     [SL_PORT_BAD_CHECKSUM] = "bad_checksum",
@@ -12,6 +12,10 @@ static const char *const drop_names[SL_PORT_DROP_COUNT] = {
     [SL_PORT_TRUNCATED] = "truncated",
     [SL_PORT_UNREACHABLE] = "unreachable",
     [SL_PORT_STEER_FULL] = "steer_full",
+    [SL_PORT_BAD_ADDRESS] = "bad_address",
+    [SL_PORT_NOT_OURS] = "not_ours",
+    [SL_PORT_ANSWERED] = "answered",
+    [SL_PORT_ANSWER_LIMIT] = "answer_limit",
 };
 
 const char *sl_port_drop_name(enum sl_port_drop d)

@@ -23,17 +23,21 @@ struct sl_dgram {
 
 /* Names of what is not a datagram for us, or could not leave; each counted. */
 enum sl_port_drop {
-    SL_PORT_NOT_IPV4_UDP,
+    SL_PORT_NOT_UDP,
     SL_PORT_IP_FRAGMENT,
     SL_PORT_BAD_LENGTH,
     SL_PORT_BAD_CHECKSUM,
     SL_PORT_TX_FULL,
     SL_PORT_LINK_DOWN,
     SL_PORT_NO_BUFFER,
-    SL_PORT_RX_FULL,     /* below us: nothing took it in time */
-    SL_PORT_TRUNCATED,   /* longer than the buffer that it came in */
-    SL_PORT_UNREACHABLE, /* no way to its address */
-    SL_PORT_STEER_FULL,  /* another data lcore's, and the ring to it full (steer.h) */
+    SL_PORT_RX_FULL,      /* below us: nothing took it in time */
+    SL_PORT_TRUNCATED,    /* longer than the buffer that it came in */
+    SL_PORT_UNREACHABLE,  /* no way to its address */
+    SL_PORT_BAD_ADDRESS,  /* one that cannot be meant */
+    SL_PORT_NOT_OURS,     /* for another address or port */
+    SL_PORT_ANSWERED,     /* ARP, neighbour discovery and ping: the port's own business */
+    SL_PORT_ANSWER_LIMIT, /* more of these than are answered */
+    SL_PORT_STEER_FULL,   /* another data lcore's, and the ring to it full (steer.h) */
     SL_PORT_DROP_COUNT
 };
 const char *sl_port_drop_name(enum sl_port_drop); /* "tx_full", ...: the key in logs and JSON */

@@ -79,6 +79,89 @@ static void tx__arrives(void **state)
     sl_port_close(p);
 }
 
+/* An IPv6 datagram may be 20 bytes shorter. */
+static void tx__six(void **state)
+{
+    struct sl_port *p = open_port(&(struct sl_dpdk_port_config){.device = "net_ring6", .n_mbufs = 1024});
+    struct sl_dgram d[3];
+    struct sl_port_stats s;
+    assert_int_equal(make(p, d, 3), 3);
+    for (unsigned i = 0; i < 3; i++)
+        d[i].src.ip[0] = d[i].dst.ip[0] = 0xfd;
+    d[1].len = 1500 - 48;
+    d[2].len = 1500 - 48 + 1;
+    assert_int_equal(sl_queue_tx(sl_port_queue(p, 0), d, 3), 2);
+    assert_int_equal(sl_queue_rx(sl_port_queue(p, 0), d, 3), 2);
+    assert_int_equal(d[1].len, 1500 - 48);
+    assert_int_equal(d[1].src.ip[0], 0xfd);
+    sl_queue_free(sl_port_queue(p, 0), d, 2);
+    sl_port_stats(p, &s);
+    assert_int_equal(s.drops[SL_PORT_BAD_LENGTH], 1);
+    sl_port_close(p);
+}
+
+/* A port that answers for itself, with itself as the only other on the link: its question comes back, is
+ * answered, and the answer is heard. What it sends meanwhile has nowhere to go. */
+static void tx__resolves(void **state)
+{
+    for (unsigned kind = 0; kind < 2; kind++) {
+        struct sl_dpdk_port_config c = {
+            .device = kind == 0 ? "net_ring7" : "net_ring8", .n_mbufs = 1024, .mac = {2, 0, 0, 0, 0, 7}};
+        struct sl_dgram d[SL_PORT_BURST];
+        struct sl_port_stats s;
+        unsigned tried = 0, got = 0, n;
+        memcpy(c.own_ip, here.ip, 16);
+        if (kind == 1)
+            c.own_ip[0] = 0xfd;
+        struct sl_port *p = open_port(&c);
+        struct sl_queue *q = sl_port_queue(p, 0);
+        for (; tried < 2000 && got == 0; tried++) {
+            assert_int_equal(make(p, d, 1), 1);
+            d[0].src.ip[0] = d[0].dst.ip[0] = c.own_ip[0];
+            sl_queue_tx(q, d, 1);
+            usleep(1000);
+            while ((n = sl_queue_rx(q, d, SL_PORT_BURST)) > 0 || sl_queue_rests(q)) {
+                for (unsigned i = 0; i < n; i++)
+                    assert_int_not_equal(d[i].src.hop, 0);
+                sl_queue_free(q, d, n);
+                got += n;
+            }
+        }
+        sl_port_stats(p, &s);
+        assert_int_equal(got, 1);
+        assert_int_equal(s.drops[SL_PORT_UNREACHABLE], tried - 1);
+        assert_int_equal(s.drops[SL_PORT_ANSWERED], 2); /* the question, and its answer */
+        sl_port_close(p);
+    }
+}
+
+static void rx__not_ours(void **state)
+{
+    struct sl_dpdk_port_config c = {
+        .device = "net_ring9", .n_mbufs = 1024, .udp_port = 7000, .mac = {2, 0, 0, 0, 0, 7}, .peer_mac = {2}};
+    struct sl_dgram d[4];
+    struct sl_port_stats s;
+    memcpy(c.own_ip, here.ip, 16);
+    struct sl_port *p = open_port(&c);
+    struct sl_queue *q = sl_port_queue(p, 0);
+    assert_int_equal(make(p, d, 4), 4);
+    d[1].dst.ip[15] = 77;
+    d[2].dst.port = 7001;
+    assert_int_equal(sl_queue_tx(q, d, 4), 4);
+    assert_int_equal(sl_queue_rx(q, d, 4), 2);
+    assert_int_equal(d[0].src.hop, d[1].src.hop);
+    /* What came by a hop is answered by it, also where the peer's MAC is given. */
+    d[0].dst.hop = d[0].src.hop;
+    d[1].dst.hop = 0;
+    assert_int_equal(sl_queue_tx(q, d, 2), 2);
+    assert_int_equal(sl_queue_rx(q, d, 4), 2);
+    assert_int_equal(d[0].src.hop, d[1].src.hop);
+    sl_queue_free(q, d, 2);
+    sl_port_stats(p, &s);
+    assert_int_equal(s.drops[SL_PORT_NOT_OURS], 2);
+    sl_port_close(p);
+}
+
 static void tx__full(void **state)
 {
     struct sl_port *p = open_port(&(struct sl_dpdk_port_config){.device = "net_ring1", .n_mbufs = 8192});
@@ -104,7 +187,7 @@ static void tx__unsendable(void **state)
     struct sl_dgram d[3];
     struct sl_port_stats s;
     assert_int_equal(make(p, d, 3), 3);
-    d[0].dst.ip[0] = 0x20; /* IPv6 */
+    d[0].dst.ip[0] = 0x20; /* IPv6, from an IPv4 address */
     d[1].len = 1500 - 28 + 1;
     assert_int_equal(sl_queue_tx(sl_port_queue(p, 0), d, 3), 1);
     sl_port_stats(p, &s);
@@ -144,15 +227,17 @@ static void write_frame(FILE *f, const uint8_t *frame, uint32_t len)
 static void write_capture(const char *path)
 {
     static const uint32_t header[6] = {0xa1b2c3d4, 4 << 16 | 2, 0, 0, 65535, 1};
+    static const uint8_t mac[6] = {2};
     uint8_t good[SL_UDP4_BYTES + PAYLOAD] = {0}, bad[sizeof(good)];
     struct sl_dgram d = {.len = PAYLOAD, .src = here, .dst = here};
     FILE *f = fopen(path, "wb");
     assert_non_null(f);
-    sl_headers_write(good, good, good, &d);
+    d.data = good + SL_UDP4_BYTES;
+    sl_headers_write(&d, mac, SL_NEIGHBOUR_ALL, SL_UDP_SUM_SOFTWARE);
     fwrite(header, sizeof(header), 1, f);
     write_frame(f, good, sizeof(good));
     memcpy(bad, good, sizeof(good));
-    bad[12] = 0x86; /* not IPv4 */
+    bad[12] = 0x88; /* neither IPv4 nor IPv6 */
     write_frame(f, bad, sizeof(bad));
     memcpy(bad, good, sizeof(good));
     bad[SL_ETH_BYTES + 8]--; /* TTL, and the checksum is wrong */
@@ -185,7 +270,7 @@ static void rx__drops_by_name(void **state)
     sl_port_stats(p, &s);
     assert_int_equal(got, 2);
     assert_int_equal(s.rx_packets, 2);
-    assert_int_equal(s.drops[SL_PORT_NOT_IPV4_UDP], 1);
+    assert_int_equal(s.drops[SL_PORT_NOT_UDP], 1);
     assert_int_equal(s.drops[SL_PORT_BAD_CHECKSUM], 2);
     assert_int_equal(s.drops[SL_PORT_BAD_LENGTH], 1);
     assert_int_equal(s.drops[SL_PORT_IP_FRAGMENT], 1);
@@ -304,6 +389,9 @@ int main(void)
         cmocka_unit_test(eal__twice),
         cmocka_unit_test(drop_name__all_differ),
         cmocka_unit_test(tx__arrives),
+        cmocka_unit_test(tx__six),
+        cmocka_unit_test(tx__resolves),
+        cmocka_unit_test(rx__not_ours),
         cmocka_unit_test(tx__full),
         cmocka_unit_test(tx__unsendable),
         cmocka_unit_test(alloc__exhausted),
