@@ -19,7 +19,7 @@ void bench_receiver_await_rest(struct bench_receiver *r)
         struct sl_port_stats p;
         sl_port_stats(r->port, &p);
         came = p.rx_packets;
-        for (unsigned i = SL_PORT_NOT_IPV4_UDP; i <= SL_PORT_BAD_CHECKSUM; i++)
+        for (unsigned i = SL_PORT_NOT_UDP; i <= SL_PORT_BAD_CHECKSUM; i++)
             came += p.drops[i];
     } while (came < r->pair->shared->tx_packets && bench_now_ns() < until && bench_sleep(0.0002));
 }
