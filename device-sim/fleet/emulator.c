@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PER_SUBNET = 250, FIRST_OCTET = 10, SECOND_OCTET = 77 };
-
 /* One direction: the links, and where each packet under way lies. */
 struct direction {
     struct sl_links *links;
@@ -18,33 +16,11 @@ struct direction {
 
 struct sl_emulator {
     uint32_t n_phones, max_packets;
+    struct sl_phone_addresses addresses;
     struct sl_queue *queue;
     struct direction up, down;
     uint64_t strays;
 };
-
-struct sl_addr sl_phone_address(uint32_t phone)
-{
-    struct sl_addr a = {.port = SL_PHONE_PORT};
-
-    a.ip[10] = a.ip[11] = 0xff;
-    a.ip[12] = FIRST_OCTET;
-    a.ip[13] = SECOND_OCTET;
-    a.ip[14] = (uint8_t)(1 + phone / PER_SUBNET);
-    a.ip[15] = (uint8_t)(1 + phone % PER_SUBNET);
-    return a;
-}
-
-int sl_phone_of_address(const struct sl_addr *a, uint32_t n_phones)
-{
-    struct sl_addr expected;
-    int phone = (a->ip[14] - 1) * PER_SUBNET + a->ip[15] - 1;
-
-    if (phone < 0 || (uint32_t)phone >= n_phones)
-        return -1;
-    expected = sl_phone_address((uint32_t)phone);
-    return a->port == expected.port && memcmp(a->ip, expected.ip, sizeof(a->ip)) == 0 ? phone : -1;
-}
 
 static void direction_free(struct direction *d)
 {
@@ -78,13 +54,14 @@ static int set_links(
     return rc;
 }
 
-int sl_emulator_create(const struct sl_phone_link *link, uint32_t n_phones, uint32_t max_packets,
-    uint64_t seed, struct sl_emulator **out)
+int sl_emulator_create(const struct sl_phone_link *link, const struct sl_phone_addresses *addresses,
+    uint32_t n_phones, uint32_t max_packets, uint64_t seed, struct sl_emulator **out)
 {
     struct sl_emulator *e = calloc(1, sizeof(*e));
     if (!e)
         return -ENOMEM;
     e->n_phones = n_phones;
+    e->addresses = *addresses;
     e->max_packets = max_packets;
     int rc = direction_create(&e->up, n_phones, max_packets);
     if (!rc)
@@ -141,7 +118,7 @@ void sl_emulator_bind(struct sl_emulator *e, struct sl_queue *queue)
 static void offer(struct sl_emulator *e, struct direction *d, struct sl_dgram *dgram,
     const struct sl_addr *phone_addr, uint64_t now_ns)
 {
-    int phone = sl_phone_of_address(phone_addr, e->n_phones);
+    int phone = sl_phone_of_address(&e->addresses, phone_addr, e->n_phones);
 
     if (phone < 0) {
         e->strays++;

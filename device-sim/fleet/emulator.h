@@ -4,9 +4,8 @@
 #pragma once
 
 #include "dataplane/io/lcore/lcore.h"
+#include "device-sim/fleet/address.h"
 #include "device-sim/link/link.h"
-
-enum { SL_PHONE_PORT = 5000 };
 
 struct sl_emulator;
 /* `link`: [n_phones], as the experiment file says. max_packets: under way in each direction, all phones
@@ -14,15 +13,11 @@ struct sl_emulator;
 struct sl_phone_link {
     struct sl_link_params up, down;
 };
-int sl_emulator_create(const struct sl_phone_link *, uint32_t n_phones, uint32_t max_packets, uint64_t seed,
-    struct sl_emulator **);
+int sl_emulator_create(const struct sl_phone_link *, const struct sl_phone_addresses *, uint32_t n_phones,
+    uint32_t max_packets, uint64_t seed, struct sl_emulator **);
 void sl_emulator_free(struct sl_emulator *); /* what is under way goes back to the port */
 void sl_emulator_bind(struct sl_emulator *, struct sl_queue *);
 extern const struct sl_emulator_ops sl_fleet_emulator; /* its context is the struct sl_emulator */
-
-/* 10.77.(1 + i / 250).(1 + i % 250), port 5000; and back: -1 where it is not a phone's. */
-struct sl_addr sl_phone_address(uint32_t phone);
-int sl_phone_of_address(const struct sl_addr *, uint32_t n_phones);
 
 /* Data lcore only. */
 void sl_emulator_stats(

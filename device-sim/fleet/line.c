@@ -294,7 +294,7 @@ static void op_install(void *app, struct sl_phone *p, const Sluice__Welcome *w)
         .peer_id = w->session,
         .fragment_units = p->fragment_units,
         .mtu = p->cfg.mtu,
-        .local = sl_phone_address(p->cfg.index),
+        .local = sl_plane_phone_address(f->plane, p->cfg.index),
         .remote = {.port = (uint16_t)w->data_port}};
 
     if (w->data_ip.len == sizeof(c.remote.ip))

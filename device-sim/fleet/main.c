@@ -100,7 +100,8 @@ static int run(struct sl_fleet *f, char *err, size_t err_cap)
         return calibrate(f, err, err_cap);
     if (sl_fleet_start(f, err, err_cap))
         return EXIT_FAILURE;
-    fprintf(stderr, "sluice-sim: %u phones; EAL: %s\n", f->n, sl_plane_eal_args(f->plane));
+    const char *eal = sl_plane_eal_args(f->plane);
+    fprintf(stderr, "sluice-sim: %u phones; EAL: %s\n", f->n, eal[0] ? eal : "none");
     sl_plane_describe_lcore(f->plane, lcore, sizeof(lcore));
     fprintf(stderr, "sluice-sim: %s; the other threads are left to the scheduler\n", lcore);
     return sl_fleet_run(f, &signals);

@@ -2,6 +2,8 @@
 
 #include "dataplane/io/dpdk/eal.h"
 #include "dataplane/io/dpdk/port.h"
+#include "dataplane/io/lcore/address.h"
+#include "dataplane/io/uring/udp_port.h"
 #include "dataplane/ring/ring.h"
 
 #include <errno.h>
@@ -54,6 +56,7 @@ struct plane_phone {
 
 struct sl_plane {
     uint32_t n;
+    struct sl_phone_addresses addresses;
     struct sl_port *port;
     struct sl_endpoint *endpoint;
     struct sl_store *store;
@@ -223,9 +226,33 @@ static int make_emulator(struct sl_plane *pl, const struct sl_experiment *e)
         return -ENOMEM;
     for (uint32_t i = 0; i < pl->n; i++)
         link[i] = link_of(&e->fleet[sl_experiment_class_of(e, i)].link);
-    rc = sl_emulator_create(link, pl->n, EMULATED_PER_DIRECTION, e->seed, &pl->emulator);
+    rc = sl_emulator_create(link, &pl->addresses, pl->n, EMULATED_PER_DIRECTION, e->seed, &pl->emulator);
     free(link);
     return rc;
+}
+
+/* A socket for all phones where each has an address, one for each where they have ports. */
+static int open_uring(struct sl_plane *pl, const struct sl_plane_config *c, char *err, size_t err_cap)
+{
+    const struct sl_experiment *e = c->experiment;
+    struct sl_uring_port_config port = {.local = pl->addresses.first,
+        .n_sockets = pl->addresses.by_port ? pl->n : 1,
+        .mtu = e->edge.data.mtu,
+        .n_buffers = N_MBUFS,
+        .link_timeout_ns = (uint64_t)e->edge.data.peer_timeout_s * 1000000000u};
+
+    if (port.n_sockets > SL_URING_SOCKETS_MAX) {
+        snprintf(err, err_cap,
+            "%u phones with a port each are more than %d: give edge.data.fleet_address an address without a "
+            "port, for "
+            "an address each",
+            pl->n, SL_URING_SOCKETS_MAX);
+        return -EINVAL;
+    }
+    if (!pl->addresses.by_port) /* all of this host's: those of the phones are among them */
+        memset(port.local.ip + (sl_addr_is_mapped(&port.local) ? 12 : 0), 0,
+            sl_addr_is_mapped(&port.local) ? 4 : 16);
+    return sl_uring_port_open(&port, &pl->port, err, err_cap);
 }
 
 static int start_eal(struct sl_plane *pl, const struct sl_plane_config *c, char *err, size_t err_cap)
@@ -306,11 +333,14 @@ int sl_plane_open(const struct sl_plane_config *c, struct sl_plane **out, char *
         return -ENOMEM;
     }
     pl->n = n;
-    int rc = make_memory_parts(pl, c, err, err_cap);
+    bool kernel = strcmp(c->experiment->edge.data.fleet_backend, SL_BACKEND_URING) == 0;
+    int rc = sl_phone_addresses(c->experiment, &pl->addresses, err, err_cap);
     if (!rc)
+        rc = make_memory_parts(pl, c, err, err_cap);
+    if (!rc && !kernel)
         rc = start_eal(pl, c, err, err_cap);
     if (!rc)
-        rc = open_port(pl, c, err, err_cap);
+        rc = kernel ? open_uring(pl, c, err, err_cap) : open_port(pl, c, err, err_cap);
     if (!rc) {
         sl_store_bind(pl->store, pl->endpoint);
         sl_emulator_bind(pl->emulator, sl_port_queue(pl->port, 0));
@@ -368,6 +398,11 @@ void sl_plane_describe_lcore(const struct sl_plane *pl, char *text, size_t cap)
 int sl_plane_wait(struct sl_plane *pl, char *text, size_t cap)
 {
     return sl_port_wait(pl->port, text, cap);
+}
+
+struct sl_addr sl_plane_phone_address(const struct sl_plane *pl, uint32_t phone)
+{
+    return sl_phone_address(&pl->addresses, phone);
 }
 
 struct sl_store *sl_plane_store(struct sl_plane *pl)

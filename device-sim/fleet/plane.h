@@ -1,5 +1,6 @@
-/* The data plane of all phones: EAL, port, endpoint, gradient store and emulator on one data lcore, and the
- * two rings that connect them with the control thread. All calls below are the control thread's. */
+/* The data plane of all phones: port (and EAL, where it is DPDK's), endpoint, gradient store and emulator on
+ * one data lcore, and the two rings that connect them with the control thread. All calls below are the
+ * control thread's. */
 #pragma once
 
 #include "device-sim/device/store.h"
@@ -22,6 +23,8 @@ void sl_plane_describe_lcore(const struct sl_plane *, char *text, size_t cap); /
  * (sl_port_wait). */
 int sl_plane_wait(struct sl_plane *, char *text, size_t cap);
 struct sl_store *sl_plane_store(struct sl_plane *); /* for its buffers */
+
+struct sl_addr sl_plane_phone_address(const struct sl_plane *, uint32_t phone);
 
 /* Sessions; the answer comes by sl_plane_confirmed (a session's number is its phone's). */
 int sl_plane_open_session(struct sl_plane *, uint32_t phone, const struct sl_session_config *);

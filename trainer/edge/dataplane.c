@@ -5,6 +5,7 @@
 #include "dataplane/io/dpdk/eal.h"
 #include "dataplane/io/dpdk/port.h"
 #include "dataplane/io/lcore/steer.h"
+#include "dataplane/io/uring/udp_port.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -106,6 +107,21 @@ static int start_eal(struct edge *e)
         .pci_device = sl_eal_is_pci(x->edge.data.backend) ? x->edge.data.backend : NULL,
         .extra = extra};
     return sl_eal_start(&c, e->eal_args, sizeof e->eal_args, e->err, sizeof e->err);
+}
+
+static int open_uring(struct edge *e)
+{
+    const struct sl_experiment *x = e->x;
+    struct sl_uring_port_config c = {.local = e->data_addr,
+        .n_queues = e->n_lcores,
+        .mtu = x->edge.data.mtu,
+        .link_timeout_ns = x->edge.data.peer_timeout_s * SECOND_NS};
+    if (e->options.capture) {
+        snprintf(e->err, sizeof e->err, "--capture: not of %s; capture with tcpdump, or use a DPDK back end",
+            SL_BACKEND_URING);
+        return -ENOTSUP;
+    }
+    return sl_uring_port_open(&c, &e->port, e->err, sizeof e->err);
 }
 
 static int open_port(struct edge *e)
@@ -211,10 +227,11 @@ int edge_start_dataplane(struct edge *e)
     e->aead_name = sl_aead_name(aead);
     sl_aead_free(aead);
     int status = create_lcores(e);
-    if (!status)
+    bool kernel = strcmp(e->x->edge.data.backend, SL_BACKEND_URING) == 0; /* then there is no EAL at all */
+    if (!status && !kernel)
         status = start_eal(e);
     if (!status)
-        status = open_port(e);
+        status = kernel ? open_uring(e) : open_port(e);
     for (uint32_t i = 0; !status && i < e->n_lcores; i++)
         status = start_lcore(e, &e->lcores[i]);
     return status;

@@ -1,31 +1,12 @@
 /* Numbers that follow from the experiment and the model, and refusals of experiments that do not fit them. */
 #include "trainer/edge/edge.h"
 
-#include <arpa/inet.h>
+#include "dataplane/io/lcore/address.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static int parse_address(const char *text, struct sl_addr *out)
-{
-    char ip[64];
-    const char *colon = strrchr(text, ':');
-    char *end;
-    if (!colon || (size_t)(colon - text) >= sizeof ip)
-        return -EINVAL;
-    memcpy(ip, text, (size_t)(colon - text));
-    ip[colon - text] = '\0';
-    unsigned long port = strtoul(colon + 1, &end, 10);
-    if (*end || end == colon + 1 || port == 0 || port > 65535)
-        return -EINVAL;
-    memset(out, 0, sizeof *out);
-    out->ip[10] = out->ip[11] = 0xff;
-    if (inet_pton(AF_INET, ip, out->ip + 12) != 1)
-        return -EINVAL;
-    out->port = (uint16_t)port;
-    return 0;
-}
 
 static int lay_out_lora(struct edge *e)
 {
@@ -158,9 +139,10 @@ int edge_lay_out(struct edge *e)
         snprintf(e->err, sizeof e->err, "edge.data.codec: '%s' is not known", e->x->edge.data.codec);
         return -EINVAL;
     }
-    if (parse_address(e->x->edge.data.address, &e->data_addr)) {
+    if (sl_addr_parse(e->x->edge.data.address, &e->data_addr) || e->data_addr.port == 0 ||
+        sl_addr_is_unspecified(&e->data_addr)) {
         snprintf(e->err, sizeof e->err,
-            "edge.data.address: '%s' is not an IPv4 address and port, like 10.77.0.1:4433",
+            "edge.data.address: '%s' is not an address and port, like 10.77.0.1:4433 or [fd00::1]:4433",
             e->x->edge.data.address);
         return -EINVAL;
     }

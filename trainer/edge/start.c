@@ -227,7 +227,8 @@ static void print_start(struct edge *e)
 {
     edge_say(e, "model %s: %u layers, the edge computes from layer %u", e->x->model.path, e->shape->n_layers,
         e->min_cut);
-    edge_say(e, "EAL: %s", e->eal_args);
+    if (e->eal_args[0])
+        edge_say(e, "EAL: %s", e->eal_args);
     for (uint32_t i = 0; i < e->n_lcores; i++) {
         char where[256];
         sl_lcore_describe(e->lcores[i].lcore, where, sizeof where);

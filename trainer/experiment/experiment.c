@@ -116,6 +116,7 @@ static const struct sl_field fields[] = {
     {.path = "edge.control", .kind = SL_FIELD_TEXT, FIELD(edge.control)},
     {.path = "edge.data.backend", .kind = SL_FIELD_TEXT, FIELD(edge.data.backend)},
     {.path = "edge.data.fleet_backend", .kind = SL_FIELD_TEXT, FIELD(edge.data.fleet_backend)},
+    {.path = "edge.data.fleet_address", .kind = SL_FIELD_TEXT, FIELD(edge.data.fleet_address)},
     {.path = "edge.data.lcores",
         .kind = SL_FIELD_U32,
         FIELD(edge.data.lcores),
@@ -261,7 +262,6 @@ static void set_defaults(struct sl_experiment *e)
     strcpy(e->edge.data.backend, "memif");
     strcpy(e->edge.data.poll, "adaptive");
     strcpy(e->edge.data.codec, "bf16");
-    strcpy(e->edge.data.address, "10.77.0.1:4433");
     e->edge.data.lcores = 1;
     e->edge.data.mtu = 1500;
     e->edge.data.memory_mib = 256;
@@ -397,6 +397,9 @@ static int check_whole(struct sl_reader *r, struct target *t)
         return refuse(r, 1, "edge.data.cpus: name one CPU for each of edge.data.lcores, or none");
     if (!e->edge.data.fleet_backend[0])
         strcpy(e->edge.data.fleet_backend, e->edge.data.backend);
+    if (!e->edge.data.address[0])
+        strcpy(e->edge.data.address,
+            strcmp(e->edge.data.backend, SL_BACKEND_URING) == 0 ? "127.0.0.1:4433" : "10.77.0.1:4433");
     e->training.lora.freeze_a = strcmp(t->how, "freeze_a") == 0;
     if (e->training.lora.n_targets == 0) {
         strcpy(e->training.lora.targets[0], "q_proj");

@@ -18,6 +18,8 @@ enum {
     SL_DEVICES_MAX = 12000
 };
 
+#define SL_BACKEND_URING "uring_udp" /* of edge.data.backend: the kernel's UDP; all else is DPDK's */
+
 struct sl_link_config { /* of one phone, constant; traces and radio come later */
     double up_mbps, down_mbps;
     double rtt_ms;      /* half of it each way */
@@ -75,8 +77,9 @@ struct sl_experiment {
             char backend[SL_PATH_BYTES];       /* memif, or a DPDK device */
             char fleet_backend[SL_PATH_BYTES]; /* the simulator's own; backend where the file says nothing */
             char poll[16];                     /* adaptive, busy */
-            char codec[12];                    /* f32, bf16, int8, int8+lz4 */
-            char address[64];                  /* ip:port of the edge's data address */
+            char fleet_address[64]; /* the phones' address, perhaps with a port; empty: a default */
+            char codec[12];         /* f32, bf16, int8, int8+lz4 */
+            char address[64];       /* ip:port of the edge's data address */
             uint32_t mtu;
             uint32_t memory_mib; /* EAL memory without huge pages */
             bool huge_pages;

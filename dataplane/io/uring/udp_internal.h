@@ -135,8 +135,6 @@ void sl_udp_read_control(const uint8_t *control, size_t len, struct sl_udp_contr
 /* Returns the bytes written: at most sizeof(slot->control). */
 size_t sl_udp_write_control(
     uint8_t *control, size_t cap, bool ipv6, uint16_t segment, uint8_t ecn, const struct sl_addr *from);
-bool sl_udp_addr_is_ipv4(const struct sl_addr *);
-bool sl_udp_addr_is_unspecified(const struct sl_addr *);
 bool sl_udp_read_name(const void *name, size_t len, struct sl_addr *);
 socklen_t sl_udp_write_name(union sl_udp_name *, const struct sl_addr *);
 

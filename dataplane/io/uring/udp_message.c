@@ -1,23 +1,11 @@
 /* Addresses and control messages of UDP datagrams. */
+#include "dataplane/io/lcore/address.h"
 #include "dataplane/io/uring/udp_internal.h"
 
 #include <string.h>
 
 enum { ECN_MASK = 3 };
 static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff}; /* ::ffff:0:0/96, RFC 4291 */
-
-bool sl_udp_addr_is_ipv4(const struct sl_addr *a)
-{
-    return memcmp(a->ip, mapped, sizeof(mapped)) == 0;
-}
-
-bool sl_udp_addr_is_unspecified(const struct sl_addr *a)
-{
-    static const uint8_t zero[16];
-
-    return memcmp(a->ip, zero, sizeof(zero)) == 0 ||
-           (sl_udp_addr_is_ipv4(a) && memcmp(a->ip + 12, zero, 4) == 0);
-}
 
 static void map(uint8_t ip[16], const struct in_addr *v4)
 {
@@ -53,7 +41,7 @@ bool sl_udp_read_name(const void *name, size_t len, struct sl_addr *a)
 socklen_t sl_udp_write_name(union sl_udp_name *name, const struct sl_addr *a)
 {
     memset(name, 0, sizeof(*name));
-    if (sl_udp_addr_is_ipv4(a)) {
+    if (sl_addr_is_mapped(a)) {
         name->v4.sin_family = AF_INET;
         name->v4.sin_port = htons(a->port);
         memcpy(&name->v4.sin_addr, a->ip + sizeof(mapped), 4);

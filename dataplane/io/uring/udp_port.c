@@ -1,9 +1,9 @@
 /* Opening and closing UDP sockets as a port; what can be asked of it from any thread. */
 #include "dataplane/io/uring/udp_port.h"
 
+#include "dataplane/io/lcore/address.h"
 #include "dataplane/io/uring/udp_internal.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <ifaddrs.h>
 #include <linux/sock_diag.h>
@@ -40,16 +40,6 @@ static uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static void address_text(const struct sl_addr *a, char *out, size_t cap)
-{
-    char host[INET6_ADDRSTRLEN] = "?";
-
-    if (sl_udp_addr_is_ipv4(a))
-        snprintf(out, cap, "%s:%u", inet_ntop(AF_INET, a->ip + 12, host, sizeof(host)), a->port);
-    else
-        snprintf(out, cap, "[%s]:%u", inet_ntop(AF_INET6, a->ip, host, sizeof(host)), a->port);
-}
-
 /* ---- sockets ---- */
 
 static int set(int fd, int level, int name, int value)
@@ -83,9 +73,9 @@ static int set_options(const struct sl_udp_port *p, int fd)
 
 static int explain_bind(int status, const struct sl_addr *a, char *err, size_t cap)
 {
-    char text[80];
+    char text[SL_ADDR_TEXT];
 
-    address_text(a, text, sizeof(text));
+    sl_addr_format(a, text, sizeof(text));
     switch (status) {
     case -EADDRNOTAVAIL:
         snprintf(err, cap, "UDP %s: no interface of this host has that address (ip addr shows them)", text);
@@ -380,8 +370,8 @@ int sl_uring_port_open(const struct sl_uring_port_config *c, struct sl_port **ou
     }
     p->base = (struct sl_port){.ops = &ops, .n_queues = n_queues, .queue = get_queue};
     p->n_sockets = n_sockets;
-    p->ipv6 = !sl_udp_addr_is_ipv4(&c->local);
-    p->any_address = sl_udp_addr_is_unspecified(&c->local);
+    p->ipv6 = !sl_addr_is_mapped(&c->local);
+    p->any_address = sl_addr_is_unspecified(&c->local);
     p->plain = c->plain;
     p->link_timeout_ns = c->link_timeout_ns;
     p->payload_max = (uint16_t)(mtu - (p->ipv6 ? IPV6_UDP_BYTES : IPV4_UDP_BYTES));

@@ -1,4 +1,5 @@
 /* Sending, on a queue's thread: runs of datagrams as one message, and one system call for a whole burst. */
+#include "dataplane/io/lcore/address.h"
 #include "dataplane/io/uring/udp_internal.h"
 
 #include <errno.h>
@@ -208,7 +209,7 @@ static unsigned sendable(struct sl_udp_queue *q, struct sl_dgram *d, unsigned n)
     for (unsigned i = 0; i < n; i++) {
         if (d[i].len > q->port->payload_max)
             drop(q, d[i].buffer, SL_PORT_BAD_LENGTH);
-        else if (sl_udp_addr_is_ipv4(&d[i].dst) == q->port->ipv6)
+        else if (sl_addr_is_mapped(&d[i].dst) == q->port->ipv6)
             drop(q, d[i].buffer, SL_PORT_UNREACHABLE);
         else
             d[kept++] = d[i];
