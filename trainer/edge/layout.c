@@ -72,7 +72,7 @@ static int lay_out_slots(struct edge *e)
         snprintf(e->err, sizeof e->err, "training.batch: a message holds at most %d windows", SL_SEQS_MAX);
         return -EINVAL;
     }
-    e->fragment_units = sl_fragment_units(x->edge.data.mtu, false);
+    e->fragment_units = sl_fragment_units(x->edge.data.mtu, !sl_addr_is_mapped(&e->data_addr));
     if (sl_grid_make(&grid, e->message_rows, e->shape->d_model, e->codec, 1, e->fragment_units)) {
         snprintf(e->err, sizeof e->err, "training.batch and data.seq: a message of %u rows is too large",
             e->message_rows);
