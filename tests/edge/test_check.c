@@ -212,6 +212,22 @@ static void isolation__data_cpu_is_shared(void **state)
     check();
     assert_int_equal(out.count[SL_CHECK_WARN], 0);
     assert_int_equal(out.n_data, 0);
+    x.edge.data.lcores = x.edge.data.n_cpus = 2; /* pinned, though they sleep */
+    x.edge.data.cpus[0] = 2;
+    x.edge.data.cpus[1] = 3;
+    only(SL_CHECK_WARN, "isolation", "CPU 2,3", "isolcpus=2,3");
+}
+
+static void data_cpus__last_of_the_allowed(void **state)
+{
+    (void)state;
+    x.edge.data.lcores = 2;
+    put(CPU "/isolated", "2-3\n");
+    check();
+    assert_int_equal(out.n_data, 2);
+    assert_int_equal(out.data[0], 2);
+    assert_int_equal(out.data[1], 3);
+    assert_int_equal(out.count[SL_CHECK_WARN], 0);
 }
 
 static void cpus__too_few_to_poll(void **state)
@@ -372,7 +388,7 @@ static void pcie__fewer_lanes(void **state)
 static void interface__merges_and_overruns(void **state)
 {
     (void)state;
-    strcpy(x.edge.data.backend, "net_af_packet0,iface=eth7,qpairs=1");
+    strcpy(x.edge.data.backend, "af_packet:eth7");
     check();
     expect(SL_CHECK_BAD, "port", "no interface eth7", "");
     put("/sys/class/net/eth7/operstate", "down\n");
@@ -414,6 +430,7 @@ int main(void)
         cmocka_unit_test(cpu_list__forms),
         CASE(governor__saves_power),
         CASE(isolation__data_cpu_is_shared),
+        CASE(data_cpus__last_of_the_allowed),
         CASE(cpus__too_few_to_poll),
         CASE(siblings__share_the_core),
         CASE(idle_states__deep_where_lcores_sleep),

@@ -7,12 +7,26 @@
 enum {
     PORT_MIB_DEFAULT = 256,
     WAKE_US_MAX = 100, /* adaptive polling wakes within 100 us at the median: a deeper idle state spoils it */
-    BUSY_CPUS_MIN = 3, /* a busy data lcore, the trainer, and everything else */
+    OTHER_CPUS_MIN = 2, /* beside busy data lcores: the trainer, and everything else */
     LOCKED_SPARE_MIB = 64,
     CAP_IPC_LOCK_BIT = 14, /* linux/capability.h: locked memory is not limited */
 };
 
 /* ---- CPUs ---- */
+
+/* As the edge chooses them (start.c): named ones, or busy ones the last that are allowed. */
+static void choose_data_cpus(const struct sl_experiment *x, bool busy, struct sl_check *o)
+{
+    uint32_t lcores = x->edge.data.lcores > 0 ? x->edge.data.lcores : 1;
+    o->n_data = x->edge.data.n_cpus;
+    for (uint32_t i = 0; i < o->n_data; i++)
+        o->data[i] = x->edge.data.cpus[i];
+    if (o->n_data > 0 || !busy || o->n_cpus <= lcores)
+        return;
+    o->n_data = lcores;
+    for (uint32_t i = 0; i < lcores; i++)
+        o->data[i] = o->cpus[o->n_cpus - lcores + i];
+}
 
 static void learn_cpus(struct host *h)
 {
@@ -24,12 +38,8 @@ static void learn_cpus(struct host *h)
             o->n_cpus = sl_check_cpu_list(line + 18 + strspn(line + 18, " \t"), o->cpus, SL_CHECK_CPUS);
     if (f)
         fclose(f);
-    uint32_t lcores = 1;
-    if (h->busy && o->n_cpus > lcores) {
-        o->n_data = lcores;
-        for (uint32_t i = 0; i < lcores; i++)
-            o->data[i] = o->cpus[o->n_cpus - lcores + i];
-    }
+    if (h->c->x)
+        choose_data_cpus(h->c->x, h->busy, o);
 }
 
 static void check_cpu_count(struct host *h)
@@ -37,9 +47,9 @@ static void check_cpu_count(struct host *h)
     const struct sl_check *o = h->out;
     if (o->n_cpus == 0)
         check_find(h, SL_CHECK_NOTE, "cpus", "", "/proc/self/status does not say which CPUs may be used");
-    else if (h->busy && o->n_cpus < BUSY_CPUS_MIN)
+    else if (h->busy && o->n_cpus < (o->n_data > 1 ? o->n_data : 1) + OTHER_CPUS_MIN)
         check_find(h, SL_CHECK_WARN, "cpus", "in the experiment file: edge: {data: {poll: adaptive}}",
-            "poll: busy with %u CPUs: the data lcore, the trainer and the rest share them", o->n_cpus);
+            "poll: busy with %u CPUs: data lcores, the trainer and the rest share them", o->n_cpus);
     else
         check_find(h, SL_CHECK_OK, "cpus", "", "%u CPUs to use", o->n_cpus);
 }
@@ -72,13 +82,10 @@ static void check_isolation(struct host *h)
     const struct sl_check *o = h->out;
     char line[CHECK_LINE] = "", list[256], cure[SL_CHECK_TEXT];
     uint32_t isolated[SL_CHECK_CPUS], n, open = 0;
-    if (!h->busy) {
-        check_find(h, SL_CHECK_OK, "isolation", "",
-            "not needed: poll: adaptive leaves the data lcore to the scheduler");
+    if (o->n_data == 0) {
+        check_find(h, SL_CHECK_OK, "isolation", "", "not needed: the scheduler places the data lcores");
         return;
     }
-    if (o->n_data == 0)
-        return; /* check_cpu_count has said it */
     check_line(h, line, "/sys/devices/system/cpu/isolated");
     n = sl_check_cpu_list(line, isolated, SL_CHECK_CPUS);
     for (uint32_t i = 0; i < o->n_data; i++)
@@ -182,7 +189,7 @@ static void check_interrupts(struct host *h)
 {
     const struct sl_check *o = h->out;
     char line[CHECK_LINE], mask[CHECK_LINE], name[CHECK_WORD], who[160] = "", cure[SL_CHECK_TEXT], keep[128];
-    uint32_t column[SL_CHECK_CPUS], allowed[SL_CHECK_CPUS], n = 0;
+    uint32_t column[SL_CHECK_CPUS], allowed[SL_CHECK_CPUS], others[SL_CHECK_CPUS], n = 0, n_others = 0;
     unsigned number, first = 0;
     if (o->n_data == 0)
         return;
@@ -211,7 +218,10 @@ static void check_interrupts(struct host *h)
         check_find(h, SL_CHECK_OK, "interrupts", "", "no device interrupts the data lcore's CPU");
         return;
     }
-    check_list(o->cpus, o->n_cpus - o->n_data, keep, sizeof keep);
+    for (uint32_t i = 0; i < o->n_cpus; i++)
+        if (!check_has(o->data, o->n_data, o->cpus[i]))
+            others[n_others++] = o->cpus[i];
+    check_list(others, n_others, keep, sizeof keep);
     snprintf(cure, sizeof cure,
         "echo %s | sudo tee /proc/irq/%u/smp_affinity_list (each of them; stop irqbalance first)", keep,
         first);
@@ -355,7 +365,7 @@ static bool above_limits(const struct host *h)
 static void check_memlock(struct host *h)
 {
     unsigned long long bytes = 0, need;
-    if (!h->pci && strncmp(h->backend, "net_af_xdp", 10) != 0) {
+    if (!h->pci && strncmp(h->backend, "af_xdp:", 7) != 0) {
         check_find(h, SL_CHECK_OK, "memlock", "", "not needed by %.40s", h->backend);
         return;
     }

@@ -44,7 +44,7 @@ struct sl_check {
     uint32_t n, count[SL_CHECK_LEVELS];
     uint32_t cpus[SL_CHECK_CPUS], n_cpus; /* that the process may use, ascending */
     uint32_t data[SL_CHECK_CPUS],
-        n_data; /* the last of them, where poll: busy gives lcores CPUs of their own */
+        n_data; /* those that data lcores are pinned to; none: the scheduler places them */
 };
 
 /* Always answers: what cannot be read is a note. */

@@ -82,15 +82,14 @@ static void check_pci_port(struct host *h)
     check_pcie(h, device);
 }
 
-/* A port over the kernel's interface: "net_af_packet0,iface=eth1,...". */
+/* A port over the kernel's interface: "af_xdp:eth1". */
 static void check_kernel_port(struct host *h)
 {
-    const char *at = strstr(h->backend, "iface=");
     char name[CHECK_WORD], line[CHECK_LINE], cure[SL_CHECK_TEXT];
     struct sl_check_interface i = {0};
-    if (!at)
+    if (strncmp(h->backend, "af_xdp:", 7) != 0 && strncmp(h->backend, "af_packet:", 10) != 0)
         return;
-    snprintf(name, sizeof name, "%.*s", (int)strcspn(at + 6, ","), at + 6);
+    snprintf(name, sizeof name, "%.60s", strchr(h->backend, ':') + 1);
     if (!check_line(h, line, "/sys/class/net/%s/operstate", name)) {
         check_find(h, SL_CHECK_BAD, "port", "ip link", "there is no interface %s", name);
         return;
