@@ -159,7 +159,7 @@ def test_show__says_what_there_is():
                                     "link": "up 1000Mb/s", "numa_node": 1, "iommu_group": "14", "default_route": False,
                                     "use": "bind", "how": cards[FIRST]["how"]}
             text = host.nic("show")
-            assert f"scripts/nic bind {SECOND}" in text and "net_af_packet0,iface=eth2" in text, text
+            assert f"scripts/nic bind {SECOND}" in text and "af_xdp:eth2" in text, text
             assert DISK not in text and BRIDGE not in text, text
 
 
