@@ -3,18 +3,27 @@
 
 #include "dataplane/io/lcore/port.h"
 
+#include <sys/types.h>
+
 enum bench_side { BENCH_RECEIVER, BENCH_SENDER };
 
 struct bench_link {
     const char *backend; /* one of bench_backends */
     uint32_t mtu;
-    char dir[64]; /* run directory of this measurement, 0700 */
+    char dir[64];   /* run directory of this measurement, 0700 */
+    uint32_t *step; /* atomic, shared by both processes: how far they are with joining their namespaces */
+    pid_t peer;     /* the receiver's: the sender's process */
 };
 
-extern const char *const bench_backends[]; /* NULL-terminated */
+/* memif; and over a veth pair between two network namespaces, which takes root: af_xdp, af_packet, uring_udp
+ * (with UDP GSO and GRO), uring_udp_plain (without). NULL-terminated. */
+extern const char *const bench_backends[];
+/* Whether the link may lose what the sender's port has taken without the receiver's knowing: all but memif.
+ */
+bool bench_link_lossy(const struct bench_link *);
 
-/* Before the fork: makes the run directory and what else the back end needs. 0, -errno; err: one line.
- * -ENOTSUP and -EPERM: the host lacks what it takes. */
+/* Before the fork: makes the run directory, and a network namespace for this process where the back end takes
+ * one. 0, -errno; err: one line. -ENOTSUP and -EPERM: the host lacks what it takes. */
 int bench_link_prepare(struct bench_link *, char *err, size_t cap);
 /* In each process: starts DPDK where the back end is of DPDK's, and opens its end. */
 int bench_link_open(struct bench_link *, enum bench_side, struct sl_port **, char *err, size_t cap);

@@ -23,10 +23,11 @@ enum { BENCH_FLOOD_SESSIONS = 64 };
 
 /* Everything in it is atomic or written before the phase that reads it. */
 struct bench_shared {
-    uint32_t phase; /* asked for by the receiver */
-    uint32_t at;    /* what the sender does; IDLE after it has drained */
-    uint64_t taken; /* BARE: packets that the receiver has taken in this phase */
-    double rate;    /* FLOOD: packets a second; 0: as many as go */
+    uint32_t joined; /* bench_link's step */
+    uint32_t phase;  /* asked for by the receiver */
+    uint32_t at;     /* what the sender does; IDLE after it has drained */
+    uint64_t taken;  /* BARE: packets that the receiver has taken in this phase */
+    double rate;     /* FLOOD: packets a second; 0: as many as go */
     /* of the sender since its start */
     uint64_t offered;                       /* datagrams given to its port, or refused by it */
     uint64_t tx_packets, tx_full, tx_other; /* what became of them: other names summed */

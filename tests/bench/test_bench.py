@@ -60,6 +60,19 @@ def ingest__jumbo_frames_and_many_sessions():
     assert j["messages"] > 0 and j["messages_wrong"] == 0, j
 
 
+def ingest__over_veth():
+    for backend in ["af_packet", "af_xdp", "uring_udp", "uring_udp_plain"]:
+        done = subprocess.run([BENCH, "ingest", "--backend", backend, "--seconds", "0.2", "--rounds", "1", "--json"], capture_output=True,
+                              text=True, timeout=TIMEOUT_S, check=False)
+        if done.returncode == SKIPPED:
+            print("SKIP", done.stderr.strip(), flush=True)
+            continue
+        assert done.returncode == OK, f"{backend}: {done.stderr}"
+        j = json.loads(done.stdout)
+        conserved(j)
+        assert j["messages"] > 0 and j["messages_wrong"] == 0, j
+
+
 def handoff__all_fields():
     j = result("handoff", "--seconds", "0.2")
     has(j, ["p50_ns", "p99_ns", "to_trainer", "to_lcore", "round_trip", "overcommitted", "target", "threads"])
@@ -97,7 +110,7 @@ def interrupt__leaves_nothing_behind():
     assert not os.path.exists(f"/proc/{p.pid}")
 
 
-TESTS = [ingest__all_fields_and_nothing_uncounted, ingest__jumbo_frames_and_many_sessions, handoff__all_fields, overload__nothing_uncounted,
+TESTS = [ingest__all_fields_and_nothing_uncounted, ingest__jumbo_frames_and_many_sessions, ingest__over_veth, handoff__all_fields, overload__nothing_uncounted,
          usage__says_what_is_wrong, interrupt__leaves_nothing_behind]
 
 
