@@ -121,7 +121,8 @@ static void build(struct object *o, uint16_t first_port, uint16_t n_ports)
     static const uint8_t map[MAP_BYTES];
     uint8_t types[1024];
     unsigned map_at;
-    size_t bytes = sl_xdp_steer(program, first_port, n_ports, XDP_PASS, &map_at) * sizeof(program[0]);
+    size_t bytes =
+        sl_xdp_steer(program, first_port, n_ports, XDP_PASS, XDP_PASS, &map_at) * sizeof(program[0]);
     o->n = sizeof(Elf64_Ehdr);
     o->names.n = 1;
     Elf64_Sym symbols[N_SYMBOLS] = {

@@ -95,7 +95,8 @@ static void ipv6(struct assembly *a)
     add(a, DATA, SL_ETH_BYTES + IPV6_BYTES);
 }
 
-static void udp(struct assembly *a, uint16_t first_port, uint16_t n_ports, uint32_t other, unsigned *map_at)
+static void udp(
+    struct assembly *a, uint16_t first_port, uint16_t n_ports, enum xdp_action no_socket, unsigned *map_at)
 {
     need(a, SL_UDP_BYTES);
     load(a, BPF_H, VALUE, DATA, 2);
@@ -106,7 +107,7 @@ static void udp(struct assembly *a, uint16_t first_port, uint16_t n_ports, uint3
     emit(a, BPF_LD | BPF_IMM | BPF_DW, R1, 0, 0, 0);
     emit(a, 0, 0, 0, 0, 0);
     emit(a, BPF_ALU64 | BPF_MOV | BPF_X, R2, QUEUE, 0, 0);
-    emit(a, BPF_ALU64 | BPF_MOV | BPF_K, R3, 0, 0, (int32_t)other); /* where that queue has no socket */
+    emit(a, BPF_ALU64 | BPF_MOV | BPF_K, R3, 0, 0, (int32_t)no_socket);
     emit(a, BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_redirect_map);
     emit(a, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
 }
@@ -120,7 +121,7 @@ static void patch(struct assembly *a, int16_t label, unsigned to)
 }
 
 unsigned sl_xdp_steer(struct bpf_insn out[SL_XDP_STEER_MAX], uint16_t first_port, uint16_t n_ports,
-    uint32_t other, unsigned *map_at)
+    enum xdp_action other, enum xdp_action no_socket, unsigned *map_at)
 {
     struct assembly a = {.at = out};
     load(&a, BPF_W, QUEUE, R1, offsetof(struct xdp_md, rx_queue_index));
@@ -134,7 +135,7 @@ unsigned sl_xdp_steer(struct bpf_insn out[SL_XDP_STEER_MAX], uint16_t first_port
     a.at[to_ipv6].off = (int16_t)(a.n - to_ipv6 - 1);
     ipv6(&a);
     patch(&a, TO_UDP, a.n);
-    udp(&a, first_port, n_ports, other, map_at);
+    udp(&a, first_port, n_ports, no_socket, map_at);
     patch(&a, TO_OTHER, a.n);
     emit(&a, BPF_ALU64 | BPF_MOV | BPF_K, R0, 0, 0, (int32_t)other);
     emit(&a, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);

@@ -13,8 +13,9 @@ enum { SL_XDP_STEER_MAX = 64 /* instructions */, SL_XDP_QUEUES = 64 };
 #define SL_XDP_STEER_NAME "sl_steer" /* as the kernel lists it */
 
 /* The program's length. The map's place is the instruction at *map_at (two long: its descriptor goes to imm,
- * with src_reg BPF_PSEUDO_MAP_FD). `other`: the action for what is not steered, XDP_PASS but in tests. */
+ * with src_reg BPF_PSEUDO_MAP_FD). The actions for what is not ours, and for what is but has no socket, are
+ * XDP_PASS but in tests. */
 unsigned sl_xdp_steer(struct bpf_insn out[SL_XDP_STEER_MAX], uint16_t first_port, uint16_t n_ports,
-    uint32_t other, unsigned *map_at);
+    enum xdp_action other, enum xdp_action no_socket, unsigned *map_at);
 /* A descriptor of an ELF object with the program and its map "xsks_map", as libbpf reads it; or -errno. */
 int sl_xdp_steer_object(uint16_t first_port, uint16_t n_ports);
