@@ -51,6 +51,8 @@ static void poll(void *app, uint64_t now_ns)
 {
     struct edge_lcore *l = app;
     sl_ingest_poll(l->ingest, now_ns);
+    if (__builtin_expect(edge_query_asked(l), 0))
+        edge_answer_query(l);
     if (now_ns - l->view_ns >= VIEW_EVERY_NS)
         publish_view(l, now_ns);
 }
@@ -234,6 +236,8 @@ int edge_start_dataplane(struct edge *e)
         status = kernel ? open_uring(e) : open_port(e);
     for (uint32_t i = 0; !status && i < e->n_lcores; i++)
         status = start_lcore(e, &e->lcores[i]);
+    if (!status && e->eal_args[0])
+        status = edge_open_telemetry(e);
     return status;
 }
 
@@ -255,6 +259,7 @@ static void free_lcore(struct edge_lcore *l)
 /* The trainer has stopped before: nobody else touches slots or rings. */
 void edge_stop_dataplane(struct edge *e)
 {
+    edge_close_telemetry();
     for (uint32_t i = 0; i < e->n_lcores; i++)
         if (e->lcores[i].lcore)
             sl_lcore_stop(e->lcores[i].lcore);

@@ -86,6 +86,19 @@ struct lcore_view {
     struct sl_endpoint_stats endpoint;
 };
 
+/* A question of telemetry's to a data lcore, and its answer (telemetry.c). */
+enum { LCORE_QUERY_SESSIONS = 512 }; /* handles in one answer: as many as a list of DPDK's telemetry holds */
+enum lcore_query_state { LCORE_QUERY_IDLE, LCORE_QUERY_ASKED, LCORE_QUERY_ANSWERED };
+struct lcore_query {
+    uint32_t state; /* atomic */
+    bool lists;     /* open sessions, the first `first` skipped; else the counters of session `first` */
+    uint32_t first;
+    int status;
+    uint32_t n, n_open;
+    uint32_t sessions[LCORE_QUERY_SESSIONS];
+    struct sl_session_stats stats;
+};
+
 /* One data lcore (rules T7): a session belongs to one, named in its id, and never moves. What it writes lies
  * on cache lines that no other thread writes. */
 struct edge_lcore {
@@ -102,6 +115,7 @@ struct edge_lcore {
     struct lcore_view views[2] __attribute__((aligned(64)));
     uint32_t view;    /* atomic: which of the views is whole */
     uint64_t view_ns; /* of the lcore: when it was written */
+    struct lcore_query query;
 } __attribute__((aligned(64)));
 
 struct edge {
@@ -214,6 +228,15 @@ void edge_poll_phases(struct edge *, uint64_t now_ns);
 void edge_phase_done(struct edge *, struct device *, Sluice__Phase);
 void edge_trainer_event(struct edge *, struct sl_event *);
 void edge_end(struct edge *, int exit_code, const char *reason); /* says Bye and winds down */
+
+/* telemetry.c */
+int edge_open_telemetry(struct edge *);
+void edge_close_telemetry(void);
+void edge_answer_query(struct edge_lcore *); /* on the lcore's thread */
+static inline bool edge_query_asked(const struct edge_lcore *l)
+{
+    return __atomic_load_n(&l->query.state, __ATOMIC_ACQUIRE) == LCORE_QUERY_ASKED;
+}
 
 /* key_log.c */
 int edge_open_key_log(struct edge *);

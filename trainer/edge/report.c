@@ -1,4 +1,5 @@
 /* What people and tools read of a run: edge.jsonl, latency.hlog, the live line, messages. */
+#include "trainer/edge/counters.h"
 #include "trainer/edge/edge.h"
 
 #include "trainer/tensor/gemm.h"
@@ -260,39 +261,13 @@ void edge_poll_report(struct edge *e, uint64_t now)
 /* --------------------------------------------------------------------------------------------------- the end
  */
 
-struct number {
-    const char *name;
-    size_t offset;
-};
-
-static void add_numbers(cJSON *o, const struct number *numbers, size_t n, const uint64_t *sums)
+static void add_numbers(cJSON *o, const struct edge_counter *c, const uint64_t *sums)
 {
-    for (size_t i = 0; i < n; i++)
-        cJSON_AddNumberToObject(o, numbers[i].name, (double)sums[numbers[i].offset / sizeof(uint64_t)]);
+    for (; c->name; c++)
+        cJSON_AddNumberToObject(o, c->name, (double)sums[c->offset / sizeof(uint64_t)]);
 }
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
-#define INGEST(field)                                                                                        \
-    {                                                                                                        \
-#field, offsetof(struct sl_ingest_stats, field)                                                      \
-    }
-#define LCORE(field)                                                                                         \
-    {                                                                                                        \
-#field, offsetof(struct sl_lcore_stats, field)                                                       \
-    }
-#define STEER(field)                                                                                         \
-    {                                                                                                        \
-#field, offsetof(struct sl_lcore_stats, steer.field)                                                 \
-    }
-
-static const struct number ingest_counters[] = {INGEST(requests), INGEST(requests_repeated),
-    INGEST(requests_refused), INGEST(requests_no_room), INGEST(granted), INGEST(ready),
-    INGEST(grants_expired), INGEST(grants_cancelled), INGEST(returned_gradient), INGEST(returned_eval),
-    INGEST(returned_refused), INGEST(returned_session_gone), INGEST(gradients_acked), INGEST(parked),
-    INGEST(park_dropped), INGEST(units_placed), INGEST(units_scratch), INGEST(units_released)};
-static const struct number lcore_counters[] = {LCORE(polls_empty), LCORE(polls_busy), LCORE(cycles_busy),
-    LCORE(cycles_total), LCORE(packets_rx), LCORE(packets_tx), LCORE(sleeps), STEER(steered),
-    STEER(passed_on), STEER(passed_in), STEER(steer_full), STEER(tx_passed)};
 
 /* Of all lcores together. */
 static cJSON *ingest_numbers(const struct edge *e)
@@ -308,7 +283,7 @@ static cJSON *ingest_numbers(const struct edge *e)
         in_use += s.slots_in_use;
         in_use_max += s.slots_in_use_max;
     }
-    add_numbers(o, ingest_counters, COUNT(ingest_counters), sums);
+    add_numbers(o, edge_ingest_counters, sums);
     cJSON_AddNumberToObject(o, "slots_in_use", in_use);
     cJSON_AddNumberToObject(o, "slots_in_use_max", in_use_max);
     return o;
@@ -329,7 +304,7 @@ static cJSON *lcore_numbers(const struct edge *e)
     uint64_t sums[sizeof(struct sl_lcore_stats) / sizeof(uint64_t)] = {0};
     cJSON *o = cJSON_CreateObject();
     lcore_sums(e, 0, e->n_lcores, sums);
-    add_numbers(o, lcore_counters, COUNT(lcore_counters), sums);
+    add_numbers(o, edge_lcore_counters, sums);
     return o;
 }
 
@@ -352,7 +327,7 @@ static cJSON *each_lcore(const struct edge *e)
         cJSON_AddNumberToObject(o, "slots", l->n_slots);
         cJSON_AddNumberToObject(o, "slots_in_use_max", in.slots_in_use_max);
         cJSON_AddNumberToObject(o, "ready", (double)in.ready);
-        add_numbers(o, lcore_counters, COUNT(lcore_counters), (const uint64_t *)&s);
+        add_numbers(o, edge_lcore_counters, (const uint64_t *)&s);
         cJSON_AddItemToArray(all, o);
     }
     return all;

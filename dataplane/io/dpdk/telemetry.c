@@ -1,6 +1,7 @@
 #include "dataplane/io/dpdk/telemetry.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <rte_telemetry.h>
 #include <string.h>
 
@@ -13,30 +14,43 @@ static struct {
     void *app;
 } commands[COMMANDS_MAX];
 static unsigned n_commands;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of the table, and held while a command runs */
 
 static int answer(const char *name, const char *params, struct rte_tel_data *data)
 {
     struct sl_telemetry out = {.object = data};
+    int ret = -ENOENT;
+    pthread_mutex_lock(&lock);
     for (unsigned i = 0; i < n_commands; i++) {
         if (strcmp(commands[i].name, name) != 0)
             continue;
         rte_tel_data_start_dict(data);
-        return commands[i].fn(commands[i].app, params, &out);
+        ret = commands[i].fn(commands[i].app, params, &out);
+        break;
     }
-    return -ENOENT;
+    pthread_mutex_unlock(&lock);
+    return ret;
 }
 
 int sl_telemetry_register(const char *command, const char *help, sl_telemetry_fn fn, void *app)
 {
-    if (n_commands == COMMANDS_MAX)
-        return -ENOSPC;
-    commands[n_commands].name = command;
-    commands[n_commands].fn = fn;
-    commands[n_commands].app = app;
-    int ret = rte_telemetry_register_cmd(command, answer, help);
-    if (ret == 0)
+    pthread_mutex_lock(&lock);
+    int ret = n_commands == COMMANDS_MAX ? -ENOSPC : rte_telemetry_register_cmd(command, answer, help);
+    if (ret == 0) {
+        commands[n_commands].name = command;
+        commands[n_commands].fn = fn;
+        commands[n_commands].app = app;
         n_commands++;
+    }
+    pthread_mutex_unlock(&lock);
     return ret;
+}
+
+void sl_telemetry_close(void)
+{
+    pthread_mutex_lock(&lock);
+    n_commands = 0;
+    pthread_mutex_unlock(&lock);
 }
 
 void sl_telemetry_number(struct sl_telemetry *t, const char *name, uint64_t value)

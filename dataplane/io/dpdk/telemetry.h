@@ -18,6 +18,9 @@ typedef int (*sl_telemetry_fn)(void *app, const char *params, struct sl_telemetr
  * -EINVAL. */
 int sl_telemetry_register(const char *command, const char *help, sl_telemetry_fn, void *app);
 
+/* Ends them: none is called any more, and later clients are told null. */
+void sl_telemetry_close(void);
+
 /* What is too much for one object (256 members) is left out. Names: as JSON wants them, no escaping. */
 void sl_telemetry_number(struct sl_telemetry *, const char *name, uint64_t value);
 void sl_telemetry_text(struct sl_telemetry *, const char *name, const char *value);
