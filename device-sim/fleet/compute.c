@@ -1,5 +1,6 @@
 #include "device-sim/fleet/compute.h"
 
+#include "dataplane/io/lcore/privileges.h"
 #include "dataplane/ring/ring.h"
 
 #include <errno.h>
@@ -49,6 +50,7 @@ static void *work(void *arg)
     struct sl_compute *c = arg;
     uint32_t phone;
 
+    sl_privileges_drop_thread();
     while (!atomic_load_explicit(&c->stop, memory_order_relaxed)) {
         c->n_waiting += sl_ring_spsc_pop(c->jobs, c->waiting + c->n_waiting, c->n - c->n_waiting);
         if (c->n_waiting == 0) {

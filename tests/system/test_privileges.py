@@ -2,10 +2,13 @@
 """Started as root, both programs become an ordinary user, and the run goes on. Needs root."""
 import os
 import pwd
+import shutil
 import signal
+import subprocess
 
 import harness
 
+CAP_NET_ADMIN = 12  # linux/capability.h
 NOBODY = pwd.getpwnam("nobody")
 
 
@@ -14,7 +17,9 @@ def status(process):
     found = []
     for task in os.listdir(f"/proc/{process.pid}/task"):
         with open(f"/proc/{process.pid}/task/{task}/status", encoding="utf-8") as f:
-            found.append(dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line))
+            thread = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+        if not thread["Name"].startswith("iou-"):  # the kernel's own workers, with the credentials of who asked
+            found.append(thread)
     return found
 
 
@@ -95,6 +100,37 @@ def test_port__opened_by_root_kept_by_the_user():
         edge.send_signal(signal.SIGINT)
         assert run.finish(edge) == [130], run.output(edge)
         assert not os.path.exists("/sys/class/net/sluicetap0")
+
+
+def test_af_xdp__takes_its_program_off_without_root():
+    """CAP_NET_ADMIN stays with the control thread, and is enough to take the XDP program off at the end."""
+    as_root()
+    if not shutil.which("ip"):
+        raise harness.Skip("the command ip (package iproute2)")
+    pair = ["ip", "link", "add", "slprivA", "numrxqueues", "1", "type", "veth", "peer", "name", "slprivB"]
+    if subprocess.run(pair, capture_output=True, check=False).returncode:
+        raise harness.Skip("veth interfaces")
+    try:
+        for words in (["addr", "add", "10.79.77.1/24", "dev", "slprivA"], ["link", "set", "slprivA", "up"], ["link", "set", "slprivB", "up"]):
+            subprocess.run(["ip", *words], check=True)
+        what = harness.experiment()
+        what["edge"]["data"].update({"backend": "af_xdp:slprivA", "address": "10.79.77.1:4433"})
+        with User(None, None), harness.Run(what) as run:
+            edge = run.start_edge("--user", "nobody")
+            run.wait_for(lambda: "listening on" in run.output(edge) or edge.poll() is not None, "the edge listens")
+            if edge.poll() is not None:
+                raise harness.Skip("AF_XDP: " + harness.one_line_error(run.output(edge)))
+            assert_dropped(status(edge), NOBODY.pw_uid, 1 << CAP_NET_ADMIN)
+            assert "xdp" in link("slprivA"), link("slprivA")
+            edge.send_signal(signal.SIGINT)
+            assert run.finish(edge) == [130], run.output(edge)
+            assert "xdp" not in link("slprivA"), link("slprivA")
+    finally:
+        subprocess.run(["ip", "link", "del", "slprivA"], check=False)
+
+
+def link(name):
+    return subprocess.run(["ip", "-d", "link", "show", name], capture_output=True, text=True, check=True).stdout
 
 
 def test_nobody_to_become__stays_root_and_says_so():

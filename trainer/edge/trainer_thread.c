@@ -1,6 +1,8 @@
 /* The trainer's thread, and the commands to it. */
 #include "trainer/edge/edge.h"
 
+#include "dataplane/io/lcore/privileges.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +14,7 @@ static void *run(void *arg)
 {
     struct edge *e = arg;
     unsigned idle = 0;
+    sl_privileges_drop_thread();
     while (!__atomic_load_n(&e->trainer_stop, __ATOMIC_ACQUIRE)) {
         if (sl_trainer_turn(e->trainer)) {
             idle = 0;

@@ -180,3 +180,9 @@ int sl_privileges_drop(const struct sl_privileges *p, char *said, size_t said_ca
         p->keep_net_admin ? ", CAP_NET_ADMIN kept to take the XDP program off" : "");
     return 0;
 }
+
+void sl_privileges_drop_thread(void)
+{
+    if (geteuid() != 0)
+        keep_only(0); /* less is always allowed */
+}
