@@ -43,18 +43,25 @@ def conserved(j):
 
 
 def ingest__all_fields_and_nothing_uncounted():
-    j = result("ingest", "--seconds", "0.4", "--rounds", "2")
+    j = result("ingest", "--seconds", "0.4", "--rounds", "2", "--peer-seconds", "1")
     has(j, ["gbps", "mpps", "cycles_per_packet", "stages", "gbps_per_core", "bare_loop_cycles_per_packet", "bare_loop_gbps",
             "receive_only_cycles_per_packet", "aead_only_cycles_per_packet", "aead_only_gbps", "full_over_bare", "lost", "drops",
-            "targets", "sender", "rounds", "load"])
+            "targets", "sender", "rounds", "load", "peers"])
     has(j["stages"], STAGES)
+    peers = j["peers"]
+    if "skipped" in peers:
+        print("SKIP", peers["skipped"], flush=True)
+    else:
+        assert "failed" not in peers, peers
+        for name in ["kernel_udp_recvmmsg", "kernel_udp_gso_gro", "tcp_tls13_openssl", "sluice_af_xdp"]:
+            assert peers[name]["gbps"] > 0 and peers[name]["wrong"] == 0, peers
     conserved(j)
     assert j["messages"] > 0 and j["messages_wrong"] == 0, j
     assert j["gbps"] > 0 and j["cycles_per_packet"] > 0 and j["bare_loop_gbps"] > 0 and j["aead_only_gbps"] > 0, j
 
 
 def ingest__jumbo_frames_and_many_sessions():
-    j = result("ingest", "--seconds", "0.2", "--rounds", "1", "--payload", "8900", "--sessions", "200")
+    j = result("ingest", "--no-peers", "--seconds", "0.2", "--rounds", "1", "--payload", "8900", "--sessions", "200")
     assert j["load"]["payload_bytes"] == 8896 and j["load"]["mtu"] == 9000 and j["load"]["sessions"] == 200, j["load"]
     conserved(j)
     assert j["messages"] > 0 and j["messages_wrong"] == 0, j
@@ -62,7 +69,7 @@ def ingest__jumbo_frames_and_many_sessions():
 
 def ingest__over_veth():
     for backend in ["af_packet", "af_xdp", "uring_udp", "uring_udp_plain"]:
-        done = subprocess.run([BENCH, "ingest", "--backend", backend, "--seconds", "0.2", "--rounds", "1", "--json"], capture_output=True,
+        done = subprocess.run([BENCH, "ingest", "--backend", backend, "--no-peers", "--seconds", "0.2", "--rounds", "1", "--json"], capture_output=True,
                               text=True, timeout=TIMEOUT_S, check=False)
         if done.returncode == SKIPPED:
             print("SKIP", done.stderr.strip(), flush=True)
@@ -100,7 +107,7 @@ def usage__says_what_is_wrong():
 
 
 def interrupt__leaves_nothing_behind():
-    p = subprocess.Popen([BENCH, "ingest", "--seconds", "60", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    p = subprocess.Popen([BENCH, "ingest", "--no-peers", "--seconds", "60", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     time.sleep(1.5)
     p.send_signal(signal.SIGINT)
     out, err = p.communicate(timeout=TIMEOUT_S)
