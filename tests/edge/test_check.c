@@ -401,6 +401,17 @@ static void interface__merges_and_overruns(void **state)
     expect(SL_CHECK_WARN, "rings", "128 and 256", "ethtool -G eth7 rx 512 tx 256");
 }
 
+static void sockets__hold_too_little(void **state)
+{
+    (void)state;
+    strcpy(x.edge.data.backend, SL_BACKEND_URING);
+    put("/proc/sys/net/core/rmem_max", "212992\n");
+    only(SL_CHECK_WARN, "sockets", "208 KiB", "rmem_max=4194304");
+    put("/proc/self/status", "CapEff:\t0000000000001000\nCpus_allowed_list:\t0-3\n"); /* CAP_NET_ADMIN */
+    check();
+    assert_int_equal(out.count[SL_CHECK_WARN], 0);
+}
+
 /* The verb's exit status is what scripts look at. */
 static void main__status_says_how_bad(void **state)
 {
@@ -450,6 +461,7 @@ int main(void)
         CASE(numa__port_is_far),
         CASE(pcie__fewer_lanes),
         CASE(interface__merges_and_overruns),
+        CASE(sockets__hold_too_little),
         CASE(main__status_says_how_bad),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -348,19 +348,6 @@ static bool locked_limit(const struct host *h, unsigned long long *bytes)
     return seen;
 }
 
-static bool above_limits(const struct host *h)
-{
-    char line[CHECK_LINE];
-    unsigned long long effective = 0;
-    FILE *f = check_file(h, "/proc/self/status");
-    while (f && fgets(line, sizeof line, f))
-        if (!strncmp(line, "CapEff:", 7))
-            effective = strtoull(line + 7, NULL, 16);
-    if (f)
-        fclose(f);
-    return effective >> CAP_IPC_LOCK_BIT & 1;
-}
-
 /* What a NIC reads and writes by itself is locked: all of DPDK's memory for vfio, the packets for AF_XDP. */
 static void check_memlock(struct host *h)
 {
@@ -373,7 +360,7 @@ static void check_memlock(struct host *h)
     if (!locked_limit(h, &bytes))
         check_find(
             h, SL_CHECK_NOTE, "memlock", "", "/proc/self/limits does not say how much memory may be locked");
-    else if (bytes >> 20 >= need || above_limits(h))
+    else if (bytes >> 20 >= need || check_capability(h, CAP_IPC_LOCK_BIT))
         check_find(h, SL_CHECK_OK, "memlock", "", "%llu MiB may be locked", need);
     else
         check_find(h, SL_CHECK_BAD, "memlock",

@@ -117,6 +117,19 @@ unsigned long check_pages(const struct host *h, const char *where, const char *w
     return n;
 }
 
+bool check_capability(const struct host *h, unsigned bit)
+{
+    char line[CHECK_LINE];
+    unsigned long long effective = 0;
+    FILE *f = check_file(h, "/proc/self/status");
+    while (f && fgets(line, sizeof line, f))
+        if (!strncmp(line, "CapEff:", 7))
+            effective = strtoull(line + 7, NULL, 16);
+    if (f)
+        fclose(f);
+    return effective >> bit & 1;
+}
+
 /* ---- findings ---- */
 
 void check_find(

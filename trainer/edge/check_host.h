@@ -26,6 +26,7 @@ bool check_link(const struct host *, const char *name, char out[CHECK_WORD]);
 /* Adds up a count of huge pages of every size below a directory of sysfs; *mib grows by what they hold. */
 unsigned long check_pages(const struct host *, const char *where, const char *what, unsigned long *mib);
 
+bool check_capability(const struct host *, unsigned bit); /* effective, of this process */
 bool check_has(const uint32_t *set, uint32_t n, uint32_t cpu);
 void check_list(const uint32_t *set, uint32_t n, char *out, size_t cap); /* "1,2,3" */
 

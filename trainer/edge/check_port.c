@@ -4,7 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RING_WANTED = 512 }; /* descriptors that a port asks for */
+enum {
+    RING_WANTED = 512,       /* descriptors that a port asks for */
+    SOCKET_BUFFER = 4 << 20, /* bytes that io/uring asks for */
+    CAP_NET_ADMIN_BIT = 12,  /* linux/capability.h: socket buffers beyond the limit */
+};
 
 /* ---- the port ---- */
 
@@ -83,6 +87,23 @@ static void check_pci_port(struct host *h)
 }
 
 /* A port over the kernel's interface: "af_xdp:eth1". */
+/* io_uring's UDP: what a socket may hold while the lcore is away. */
+static void check_socket(struct host *h)
+{
+    char line[CHECK_LINE], cure[SL_CHECK_TEXT];
+    if (!check_line(h, line, "/proc/sys/net/core/rmem_max"))
+        return;
+    unsigned long max = strtoul(line, NULL, 10);
+    snprintf(cure, sizeof cure, "sudo sysctl -w net.core.rmem_max=%d net.core.wmem_max=%d", SOCKET_BUFFER,
+        SOCKET_BUFFER);
+    if (max < SOCKET_BUFFER && !check_capability(h, CAP_NET_ADMIN_BIT))
+        check_find(h, SL_CHECK_WARN, "sockets", cure,
+            "a socket may hold %lu KiB; %d are asked for: bursts overrun it", max / 1024,
+            SOCKET_BUFFER / 1024);
+    else
+        check_find(h, SL_CHECK_OK, "sockets", "", "a socket may hold %d KiB", SOCKET_BUFFER / 1024);
+}
+
 static void check_kernel_port(struct host *h)
 {
     char name[CHECK_WORD], line[CHECK_LINE], cure[SL_CHECK_TEXT];
@@ -125,6 +146,8 @@ void check_port(struct host *h)
 {
     if (h->pci)
         check_pci_port(h);
+    else if (!strcmp(h->backend, SL_BACKEND_URING))
+        check_socket(h);
     else
         check_kernel_port(h);
 }

@@ -18,7 +18,7 @@ enum { DEPTH_MAX = 8 }; /* of a run directory: adapters/global is 2 */
 
 bool sl_privileges_for_port(const char *backend)
 {
-    static const char *const free[] = {"memif", "udp", "pcap", "net_null", "net_ring", "net_pcap"};
+    static const char *const free[] = {"memif", "pcap:", "net_null", "net_ring", "net_pcap"};
     for (size_t i = 0; i < sizeof(free) / sizeof(free[0]); i++)
         if (strncmp(backend, free[i], strlen(free[i])) == 0)
             return false;

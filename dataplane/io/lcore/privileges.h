@@ -12,8 +12,8 @@ struct sl_privileges {
                           * Threads that it starts inherit it: see sl_privileges_drop_thread */
 };
 
-/* Whether a port of that name (edge.data.backend) can be opened by root alone, so that privileges are dropped
- * after it is open. Any other program drops them before. */
+/* Whether root has any use in opening a port of that name (edge.data.backend): only then are privileges
+ * dropped after it is open, else before. */
 bool sl_privileges_for_port(const char *backend);
 
 /* Does nothing for an ordinary user. Becomes the user for all threads, without supplementary groups, and
