@@ -165,6 +165,8 @@ cJSON *sl_report_end(struct sl_fleet *f)
     cJSON_AddNumberToObject(o, "steps", (double)steps);
     cJSON_AddNumberToObject(o, "link_drops", (double)(dropped(&t.up) + dropped(&t.down) + t.strays));
     cJSON_AddNumberToObject(o, "retransmits", (double)t.endpoint.retransmits);
+    cJSON_AddNumberToObject(o, "fragments_compressed", (double)t.store.fragments_compressed);
+    cJSON_AddNumberToObject(o, "bytes_saved", (double)t.store.bytes_saved);
     cJSON_AddItemToObject(o, "up", link_json(&t.up));
     cJSON_AddItemToObject(o, "down", link_json(&t.down));
     cJSON_AddItemToObject(o, "endpoint", endpoint_json(&t.endpoint));
