@@ -216,23 +216,23 @@ static bool conservation(cJSON *result, const struct scale_shared *sh)
 {
     const struct sl_endpoint_stats *d = &sh->endpoint[0], *e = &sh->endpoint[1];
     const struct sl_port_stats *pd = &sh->port_stats[0], *pe = &sh->port_stats[1];
-    uint64_t named = endpoint_drops(e), ports = 0;
-    for (unsigned i = 0; i < SL_PORT_DROP_COUNT; i++)
-        ports += pd->drops[i] + pe->drops[i];
+    uint64_t named = endpoint_drops(e);
     cJSON *j = cJSON_AddObjectToObject(result, "counted");
     cJSON_AddNumberToObject(j, "packets_sent", (double)d->packets_tx);
     cJSON_AddNumberToObject(j, "packets_received", (double)e->packets_rx);
     cJSON_AddNumberToObject(j, "retransmits", (double)d->retransmits);
     cJSON_AddNumberToObject(j, "endpoint_drops", (double)named);
-    cJSON_AddNumberToObject(j, "port_drops", (double)ports);
+    cJSON *drops = cJSON_AddObjectToObject(j, "port_drops");
+    for (unsigned i = 0; i < SL_PORT_DROP_COUNT; i++)
+        cJSON_AddNumberToObject(drops, sl_port_drop_name(i), (double)(pd->drops[i] + pe->drops[i]));
     cJSON_AddNumberToObject(j, "messages_asked", (double)sh->messages_asked);
     cJSON_AddNumberToObject(j, "messages_done", (double)sh->messages_done);
     cJSON_AddNumberToObject(j, "messages_lost", (double)sh->messages_lost);
-    cJSON_AddNumberToObject(j, "messages_wrong", (double)sh->slots_out_of_order);
+    cJSON_AddNumberToObject(j, "messages_wrong", (double)sh->messages_wrong);
     cJSON_AddNumberToObject(j, "devices_joined", (double)sh->joined);
     cJSON_AddNumberToObject(j, "devices_refused", (double)sh->refused);
     return e->packets_rx != e->delivered_data + e->delivered_frames + e->scratch + named ||
-           sh->messages_asked != sh->messages_done + sh->messages_lost || sh->slots_out_of_order != 0;
+           sh->messages_asked != sh->messages_done + sh->messages_lost || sh->messages_wrong != 0;
 }
 
 static void judge(cJSON *result, const struct scale_shared *sh)

@@ -54,7 +54,7 @@ struct scale_shared {
     struct sl_histogram beat_joining, beat_otherwise, beat_lag;
     struct sl_histogram join; /* one device, from its connect to its session */
     uint64_t beats_sent, beats_heard, joined, refused, messages_asked, messages_done, messages_lost;
-    uint64_t slots_out_of_order; /* messages whose ends are not what was sent */
+    uint64_t messages_wrong; /* messages whose ends are not what was sent */
     size_t session_bytes, ingest_session_bytes, hot_bytes;
     struct sl_endpoint_stats endpoint[2];
     struct sl_port_stats port_stats[2];

@@ -22,6 +22,7 @@ enum {
     WINDOW_PACKETS = 64,
     LINK_WITHIN_S = 30,
     SPARE_CONNECTIONS = 16,
+    HEAD_BYTES = SCALE_FRAGMENT_UNITS * SL_UNIT_BYTES,
 };
 #define POLL_NS UINT64_C(1000000)
 #define SETTLE_NS UINT64_C(200000000)
@@ -66,8 +67,8 @@ struct devices {
     uint32_t use, train; /* sessions to send from, 0: none */
     uint64_t outstanding;
     /* of the lcore */
-    uint8_t *tensor;
-    uint64_t *steps; /* of each session */
+    uint8_t *tensor, *heads; /* of every message; and, for each session, the first fragment: it names it */
+    uint64_t *steps;         /* of each session */
     uint32_t *granted;
     struct place *places;
     uint32_t cursor, train_set;
@@ -79,7 +80,8 @@ static const uint8_t *source(void *sink, uint32_t session, uint32_t grant, uint3
 {
     struct devices *d = sink;
     d->queue.sent++;
-    d->tensor[0] = (uint8_t)session; /* what the edge looks at: unit 0's first byte */
+    if (unit0 == 0)
+        return d->heads + (size_t)session * HEAD_BYTES;
     return d->tensor + (size_t)unit0 * SL_UNIT_BYTES;
 }
 
@@ -422,10 +424,14 @@ static int make_endpoint(struct devices *d)
     d->granted = calloc(n, sizeof(*d->granted));
     d->places = calloc(d->sh->active, sizeof(*d->places));
     d->tensor = aligned_alloc(SL_UNIT_BYTES, (size_t)scale_units() * SL_UNIT_BYTES);
+    d->heads = aligned_alloc(SL_UNIT_BYTES, (size_t)n * HEAD_BYTES);
     int ret = -ENOMEM;
-    if (d->members != NULL && d->steps != NULL && d->granted != NULL && d->places != NULL &&
-        d->tensor != NULL) {
+    if (d->heads != NULL && d->members != NULL && d->steps != NULL && d->granted != NULL &&
+        d->places != NULL && d->tensor != NULL) {
         memset(d->tensor, 1, (size_t)scale_units() * SL_UNIT_BYTES);
+        memset(d->heads, 1, (size_t)n * HEAD_BYTES);
+        for (uint32_t i = 0; i < n; i++)
+            memcpy(d->heads + (size_t)i * HEAD_BYTES, &i, sizeof(i));
         ret = sl_endpoint_create(&c, &sink_ops, d, &d->endpoint);
     }
     if (ret != 0)

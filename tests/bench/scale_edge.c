@@ -51,7 +51,7 @@ struct edge {
     uint32_t n_members;
     bool failed;
     /* of the lcore */
-    uint64_t taken, trains, messages, units_wrong;
+    uint64_t taken, trains, messages, messages_wrong;
     uint32_t last_session;
     uint64_t measure_ns, taken_before, units_before;
 };
@@ -139,7 +139,8 @@ static void poll_lcore(void *app, uint64_t now_ns)
     unsigned n = sl_ring_spsc_pop(e->ready, h, POP);
     for (unsigned i = 0; i < n; i++) {
         struct sl_slot *s = sl_slot_get(e->slots, h[i]);
-        e->units_wrong += s->data[0] != (uint8_t)s->session || s->data[s->grid.tensor_units * 64 - 1] != 1;
+        e->messages_wrong += memcmp(s->data, &s->session, sizeof(s->session)) != 0 ||
+                             s->data[s->grid.tensor_units * SL_UNIT_BYTES - 1] != 1;
         s->outcome = (struct sl_slot_outcome){.status = SL_RESULT_EVAL};
     }
     sl_ring_spsc_push(e->returned, h, n);
@@ -421,6 +422,6 @@ int scale_edge_side(struct bench_twin *side)
     sl_lcore_stop(e.lcore);
     sl_endpoint_stats(e.endpoint, &e.sh->endpoint[1]);
     sl_port_stats(e.port, &e.sh->port_stats[1]);
-    e.sh->slots_out_of_order = e.units_wrong;
+    e.sh->messages_wrong = e.messages_wrong;
     return ret == 0 ? BENCH_OK : BENCH_FAILED;
 }
