@@ -14,6 +14,7 @@ static const struct bench_verb *const verbs[] = {
     &bench_overload,
     &bench_latency,
     &bench_scale,
+    &bench_reject,
 };
 enum { N_VERBS = sizeof(verbs) / sizeof(verbs[0]) };
 
