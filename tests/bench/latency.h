@@ -36,7 +36,6 @@ struct latency_full {
     struct sl_histogram lag;     /* planned time until the generator got to it */
     double measured_s;
     uint64_t n_planned, n_sent, n_done, lost_steps;
-    uint64_t key_updates[2];
     struct sl_endpoint_stats endpoint[2]; /* device, edge */
     struct sl_port_stats port[2];
     uint32_t up_packet_bytes, down_packet_bytes, n_units;

@@ -92,6 +92,7 @@ static int create_endpoint(struct end *e, const struct sl_sink_ops *ops, void *s
         .max_sends = SLOTS,
         .max_message_units = e->run->n_units,
         .window_packets = WINDOW_PACKETS,
+        .key_update_packets = (uint32_t)e->run->key_update_packets,
         .is_edge = e->side->index == 1};
     return explain(e, sl_endpoint_create(&c, ops, sink, &e->endpoint), "endpoint");
 }
@@ -416,7 +417,7 @@ static void device_poll(void *app, uint64_t turn_ns)
             send(d, m, now_ns, now_ns);
         }
     }
-    if (now_ns < d->until_ns)
+    if (now_ns < d->until_ns || d->due_head != d->due_tail)
         ask(d, now_ns);
 }
 

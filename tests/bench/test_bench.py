@@ -96,6 +96,55 @@ def overload__nothing_uncounted():
     assert s["granted"] == s["ready"] + s["expired"] + s["cancelled"] + s["outstanding"], s
 
 
+def percentiles(j):
+    has(j, ["count", "p50_ns", "p99_ns", "p999_ns"])
+    assert j["p50_ns"] <= j["p99_ns"] <= j["p999_ns"], j
+
+
+def counted(j):
+    assert j["messages_planned"] == j["messages_done"] + j["messages_lost"] + j["messages_left"], j
+    assert j["messages_done"] > 0, j
+
+
+def latency__every_load_and_every_message():
+    j = result("latency", "--seconds", "0.1", "--rounds", "1", "--key-update-packets", "500")
+    has(j, ["ratio", "target", "valid", "invalid_rounds", "gate", "peers", "through_trainer", "low_load_messages_per_s"])
+    percentiles(j)
+    percentiles(j["bare"])
+    for size in j["one_fragment"], j["messages_192k"]:
+        assert [x["load"] for x in size["loads"]] == [0.1, 0.5, 0.8, 0.95], size
+        assert size["capacity_messages_per_s"] > 0, size
+        for x in size["loads"]:
+            has(x, ["generator_lag", "since_sent", "valid"])
+            counted(x["counted"])
+    counted(j["last_round"]["counted"])
+    assert j["key_update"]["updates"] > 0, j["key_update"]
+    percentiles(j["key_update"]["with"])
+    for name in "kernel_udp_spin", "kernel_udp_block":
+        if "skipped" not in j["peers"][name]:
+            percentiles(j["peers"][name])
+
+
+def scale__every_session_and_every_message():
+    j = result("scale", "--sessions", "30", "--rounds", "1", "--seconds", "0.1", "--heartbeat-ms", "200")
+    has(j, ["levels", "in_turn", "throughput_of_all_over_10", "memory", "joins", "join_time", "heartbeat_lateness", "target"])
+    c = j["counted"]
+    assert c["devices_joined"] == 30 and c["devices_refused"] == 0, c
+    assert c["messages_asked"] == c["messages_done"] + c["messages_lost"] and c["messages_done"] > 0 and c["messages_wrong"] == 0, c
+    assert [x["sessions"] for x in j["levels"]] == [1, 1, 10, 10, 30, 30], j["levels"]
+    assert j["heartbeat_lateness"]["heard"] > 0, j["heartbeat_lateness"]
+    assert 0 < j["memory"]["data_plane_session_bytes"] <= 4096, j["memory"]
+
+
+def reject__every_packet_under_its_name():
+    j = result("reject", "--seconds", "0.05")
+    for kind, name in ("random", "version"), ("unknown_session", "unknown_session"), ("replayed", "replayed"), \
+            ("off_grid", "off_grid"), ("forged", "bad_tag"):
+        x = j[kind]
+        assert sum(x["drops"].values()) == x["packets"] > 0 and x["drops"][name] > 0, x
+        assert x["cycles"]["n"] > 0 and x["cycles"]["median"] > 0, x
+
+
 def usage__says_what_is_wrong():
     for args, says in [((), "usage"), (("nonsense",), "no verb"), (("ingest", "--payload", "x"), "--payload"),
                        (("ingest", "--backend", "carrier-pigeon"), "memif"), (("handoff", "--seconds"), "needs a value")]:
@@ -106,8 +155,8 @@ def usage__says_what_is_wrong():
     assert "examples" in bench("ingest", "--help").stdout
 
 
-def interrupt__leaves_nothing_behind():
-    p = subprocess.Popen([BENCH, "ingest", "--no-peers", "--seconds", "60", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def interrupt__leaves_nothing_behind(verb="ingest"):
+    p = subprocess.Popen([BENCH, verb, "--seconds", "60", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     time.sleep(1.5)
     p.send_signal(signal.SIGINT)
     out, err = p.communicate(timeout=TIMEOUT_S)
@@ -117,8 +166,14 @@ def interrupt__leaves_nothing_behind():
     assert not os.path.exists(f"/proc/{p.pid}")
 
 
+def interrupt__two_processes():
+    interrupt__leaves_nothing_behind("latency")
+    interrupt__leaves_nothing_behind("scale")
+
+
 TESTS = [ingest__all_fields_and_nothing_uncounted, ingest__jumbo_frames_and_many_sessions, ingest__over_veth, handoff__all_fields, overload__nothing_uncounted,
-         usage__says_what_is_wrong, interrupt__leaves_nothing_behind]
+         latency__every_load_and_every_message, scale__every_session_and_every_message, reject__every_packet_under_its_name,
+         usage__says_what_is_wrong, interrupt__leaves_nothing_behind, interrupt__two_processes]
 
 
 def main():

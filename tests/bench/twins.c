@@ -132,6 +132,8 @@ static int wait_for_both(struct bench_twins_page *page, double limit_s, char *er
             until = bench_now_ns() + 3000000000u;
             continue;
         }
+        if (bench_stopping())
+            __atomic_store_n(&page->cancelled, 1, __ATOMIC_RELEASE);
         if (bench_now_ns() > until && !killed) {
             killed = true;
             if (result == BENCH_OK)
@@ -141,6 +143,8 @@ static int wait_for_both(struct bench_twins_page *page, double limit_s, char *er
         }
         sleep_ms(LOOK_MS);
     }
+    if (bench_stopping())
+        return BENCH_STOPPED;
     return killed && result == BENCH_OK ? BENCH_FAILED : result;
 }
 

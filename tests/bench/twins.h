@@ -25,7 +25,7 @@ void *bench_shared_map(size_t bytes);
 void bench_shared_unmap(void *, size_t bytes);
 
 /* Runs both; returns BENCH_OK, or the status and the words of the one that failed first. Sides that run for
- * longer than limit_s are ended: BENCH_FAILED. */
+ * longer than limit_s are ended: BENCH_FAILED. BENCH_STOPPED after Ctrl-C. */
 int bench_twins_run(
     bench_twin_fn a, bench_twin_fn b, void *shared, double limit_s, char *err, size_t err_cap);
 
