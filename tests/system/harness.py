@@ -72,6 +72,7 @@ class Run:
         self.write_experiment(what)
         self.cwd, self.dir_argument = None, self.dir
         self.processes = []
+        self.before = {}  # program: what its command line is preceded by (netns.py)
         if pki:
             self.make_pki()
 
@@ -88,7 +89,7 @@ class Run:
     def start(self, program, *extra):
         log = open(os.path.join(self.dir, f"{os.path.basename(program)}-{len(self.processes)}.log"), "w+", encoding="utf-8")
         env = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "XDG_RUNTIME_DIR")}
-        process = subprocess.Popen([program, "--experiment", self.file, "--run", self.dir_argument, *extra], stdout=log,
+        process = subprocess.Popen([*self.before.get(program, []), program, "--experiment", self.file, "--run", self.dir_argument, *extra], stdout=log,
                                    stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env, cwd=self.cwd)
         process.log = log
         self.processes.append(process)

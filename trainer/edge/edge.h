@@ -156,7 +156,7 @@ struct edge {
     uint64_t run, incarnation;
     bool resumed, trained_before; /* from a checkpoint; and the evaluation before training was done then */
     Sluice__Phase phase;
-    uint64_t phase_ns, first_join_ns, port_up_ns;
+    uint64_t phase_ns, first_join_ns, port_up_ns, port_down_ns;
     bool finish_sent, ending;
     uint64_t ending_ns, alone_ns;
     int exit_code;

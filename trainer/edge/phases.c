@@ -268,7 +268,14 @@ static bool port_is_up(struct edge *e, uint64_t now)
     if (status == 0) {
         if (!e->port_up_ns)
             e->port_up_ns = now;
+        else if (e->port_down_ns)
+            edge_say(e, "the data port is up again after %.1f s", (double)(now - e->port_down_ns) * 1e-9);
+        e->port_down_ns = 0;
         return true;
+    }
+    if (!e->port_down_ns) {
+        e->port_down_ns = now;
+        e->waiting_said_ns = 0; /* this is news */
     }
     if (status < 0)
         edge_end(e, EXIT_FAILURE, text);

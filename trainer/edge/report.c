@@ -345,6 +345,18 @@ static cJSON *drop_numbers(struct edge *e, const struct sl_endpoint_stats *endpo
     return o;
 }
 
+/* Of ports that need system calls (io_uring's): how many datagrams one of them moved. */
+static void add_kernel_calls(struct edge *e, cJSON *o)
+{
+    struct sl_port_stats s;
+    sl_port_stats(e->port, &s);
+    if (s.kernel_calls == 0)
+        return;
+    cJSON_AddNumberToObject(o, "kernel_calls", (double)s.kernel_calls);
+    cJSON_AddNumberToObject(
+        o, "packets_per_kernel_call", (double)(s.rx_packets + s.tx_packets) / (double)s.kernel_calls);
+}
+
 static void say_capture(struct edge *e)
 {
     struct sl_port_stats s;
@@ -372,6 +384,7 @@ void edge_report_end(struct edge *e)
     cJSON_AddNumberToObject(o, "bytes_rx", (double)endpoint.bytes_rx);
     cJSON_AddNumberToObject(o, "bytes_tx", (double)endpoint.bytes_tx);
     cJSON_AddNumberToObject(o, "retransmits", (double)endpoint.retransmits);
+    add_kernel_calls(e, o);
     cJSON_AddItemToObject(o, "drops", drop_numbers(e, &endpoint));
     cJSON_AddNumberToObject(o, "latency_p50_ms", latency_ms(e, 0.5));
     cJSON_AddNumberToObject(o, "latency_p99_ms", latency_ms(e, 0.99));

@@ -1,0 +1,114 @@
+#!/usr/bin/python3
+"""A whole training run over every back end of the data plane that this host can run. What was trained is compared with training in one
+process (rules L6): a back end changes how bytes travel, and nothing else."""
+import time
+
+from harness import EDGE, SIM, Run, central, experiment, free_port, phone_class, run_tests
+from netns import ADDRESS, ADDRESS6, INTERFACE, Veth
+
+STEPS = 20
+FLEET = [phone_class("long", seq=48), phone_class("middle", seq=32), phone_class("short", seq=17)]
+DOWN_S = 2
+EXPECTED_DROPS = {"unknown_session"}  # the phones' last acknowledgements, after their sessions have ended
+
+
+def make(steps=STEPS, control=None, **data):
+    """Three phones; SGD and averaging after each step, so that the sum of all is central training (rules L4)."""
+    training = experiment()["training"]
+    training["optimizer"] = {"kind": "sgd", "lr": 0.5}
+    training["aggregate_every"] = 1
+    what = experiment(fleet=FLEET, training=training, plan={"cut": [2, 5, 3]}, run={"steps": steps})
+    what["edge"]["data"].update(data)
+    if control:
+        what["edge"]["control"] = control
+    return what
+
+
+def check(run, steps=STEPS, lossless=True):
+    ours, theirs = run.losses(), central(run)
+    assert len(ours) == steps
+    worst = max(abs(a - b) / abs(b) for a, b in zip(ours, theirs))
+    assert worst <= 1e-6, f"losses differ from central training by {worst:.2g}"
+    assert abs(ours[0] - ours[-1]) > 1e-3, "nothing was learnt: the comparison proves nothing"
+    end = run.events("edge", "end")[0]
+    drops = {name: n for name, n in end["drops"].items() if n and name not in EXPECTED_DROPS}
+    assert not (lossless and drops), drops
+    return end
+
+
+def check_calls(run, end):
+    """No system call per packet (the end event's counts), and no EAL at all."""
+    assert run.events("edge", "start")[0]["eal_args"] == ""
+    assert run.events("sim", "start")[0]["eal_args"] == ""
+    print(f"   {end['packets_rx']} packets in, {end['packets_tx']} out, {end['kernel_calls']} system calls with those to sleep, "
+          f"{end['lcore']['sleeps']} sleeps")
+    working = end["kernel_calls"] - end["lcore"]["sleeps"]
+    assert working < (end["packets_rx"] + end["packets_tx"]) / 2, end
+
+
+def whole_run(what, before=None):
+    with Run(what) as run:
+        run.before = before or {}
+        run.run_both()
+        end = check(run)
+        if what["edge"]["data"]["backend"] == "uring_udp":
+            check_calls(run, end)
+
+
+def between(net, **data):
+    """The edge in namespace a, the phones in b; what runs where."""
+    what = make(control=f"{ADDRESS['a']}:{free_port()}", **data)
+    return what, {EDGE: net.inside("a"), SIM: net.inside("b")}
+
+
+def test_memif_with_busy_poll():
+    whole_run(make(backend="memif", poll="busy"))
+
+
+def test_uring_udp_on_loopback():
+    whole_run(make(backend="uring_udp", address=f"127.0.0.1:{free_port()}"))
+
+
+def test_uring_udp_on_loopback_with_a_port_for_each_phone():
+    whole_run(make(backend="uring_udp", address=f"127.0.0.1:{free_port()}", fleet_address="127.0.0.1:20500"))
+
+
+def test_uring_udp_on_loopback_with_busy_poll_and_two_lcores():
+    whole_run(make(backend="uring_udp", address="127.0.0.1:20700", poll="busy", lcores=2))
+
+
+def test_uring_udp_over_ipv6():
+    whole_run(make(backend="uring_udp", address=f"[::1]:{free_port()}"))
+
+
+def test_uring_udp_between_two_namespaces():
+    with Veth() as net:
+        whole_run(*between(net, backend="uring_udp", address=f"{ADDRESS['a']}:4433"))
+
+
+def test_uring_udp_between_two_namespaces_over_ipv6():
+    with Veth() as net:
+        whole_run(*between(net, backend="uring_udp", address=f"[{ADDRESS6['a']}]:4433"))
+
+
+def test_uring_udp_link_down_and_up():
+    with Veth() as net:
+        what, before = between(net, backend="uring_udp", address=f"{ADDRESS['a']}:4433")
+        what["run"]["steps"] = 5 * STEPS
+        with Run(what) as run:
+            run.before = before
+            sim, edge = run.start_sim(), run.start_edge()
+            run.wait_for(lambda: len(run.losses()) >= STEPS, f"{STEPS} steps", processes=(sim, edge))
+            net.ip("a", "link", "set", INTERFACE["a"], "down")
+            time.sleep(DOWN_S)
+            before_up = len(run.losses())
+            assert before_up < 5 * STEPS, "the run ended before its link did"
+            net.ip("a", "link", "set", INTERFACE["a"], "up")
+            assert run.finish(edge, sim) == [0, 0], run.output(edge) + run.output(sim)
+            end = check(run, steps=5 * STEPS, lossless=False)
+            assert f"waiting for {INTERFACE['a']} to come up" in run.output(edge)
+            assert "the data port is up again" in run.output(edge)
+            print(f"   {before_up} steps before the link was up again, {end['retransmits']} retransmissions in all")
+
+
+run_tests(globals())
