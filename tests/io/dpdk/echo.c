@@ -1,6 +1,6 @@
 /* A port on its own: every datagram goes back to where it came from. For test_veth.py.
  *
- *   dpdk_echo RUNDIR DEVICE MTU ADDRESS PORT
+ *   dpdk_echo RUNDIR DEVICE MTU PORT IPV4 IPV6
  *
  * Says "ready" once the link is up and one line for each change of it after that. At the end of its standard
  * input it prints its counters as JSON. */
@@ -19,6 +19,13 @@ static bool input_ended(void)
 {
     char bytes[64];
     return read(STDIN_FILENO, bytes, sizeof(bytes)) == 0;
+}
+
+static uint8_t own[2][16];
+
+static bool owns(void *ctx, const uint8_t ip[16])
+{
+    return memcmp(ip, own[0], 16) == 0 || memcmp(ip, own[1], 16) == 0;
 }
 
 static void echo(struct sl_queue *q)
@@ -68,15 +75,18 @@ int main(int argc, char **argv)
 {
     char args[1024], err[1024];
     struct sl_port *p;
-    if (argc != 6)
+    if (argc != 7 || inet_pton(AF_INET, argv[5], own[0] + 12) != 1 ||
+        inet_pton(AF_INET6, argv[6], own[1]) != 1)
         return 2;
+    own[0][10] = own[0][11] = 0xff;
     struct sl_eal_config eal = {.run_dir = argv[1],
         .file_prefix = "echo",
         .cpu = -1,
         .memory_mib = 256,
         .extra = (const char *const[]){"--log-level", "pmd.net.*:debug", NULL}};
     struct sl_dpdk_port_config c = {
-        .device = argv[2], .mtu = (uint32_t)atoi(argv[3]), .udp_port = (uint16_t)atoi(argv[5])};
+        .device = argv[2], .mtu = (uint32_t)atoi(argv[3]), .udp_port = (uint16_t)atoi(argv[4]), .owns = owns};
+    memcpy(c.own_ip, own[0], sizeof(c.own_ip));
     if (sl_eal_start(&eal, args, sizeof(args), err, sizeof(err)) != 0 ||
         sl_dpdk_port_open(&c, &p, err, sizeof(err)) != 0) {
         fprintf(stderr, "%s\n", err);
