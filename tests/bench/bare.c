@@ -69,20 +69,22 @@ static uint32_t next_session(struct bench_bare *b)
     return b->turn;
 }
 
-uint16_t bench_bare_seal(struct bench_bare *b, const uint8_t *tensor, uint8_t *out)
+uint16_t bench_bare_seal(struct bench_bare *b, const struct bench_material *m, uint8_t *out)
 {
     const struct bench_load *l = b->load;
-    uint32_t s = next_session(b), unit0 = b->fragment[s] * l->fragment_units, rest = l->grid.n_units - unit0;
-    uint32_t n = rest < l->fragment_units ? rest : l->fragment_units;
+    uint32_t s = next_session(b), n;
+    size_t len;
     struct sl_header h = {.type = SL_PACKET_DATA,
         .grant = b->grant[s],
         .session = sl_session_id(0, s, 0),
         .pn = b->pn[s]++,
-        .unit0 = unit0,
-        .n_units = (uint16_t)n};
-    size_t header = sl_header_encode(&h, out), len = (size_t)n * SL_UNIT_BYTES;
-    sl_aead_seal(b->aead, b->keys[s].key, b->keys[s].iv, h.pn, out, header,
-        tensor + (size_t)unit0 * SL_UNIT_BYTES, len, out + header, out + header + len);
+        .unit0 = b->fragment[s] * l->fragment_units};
+    const uint8_t *plain = bench_material_fragment(m, b->fragment[s], &n, &len, &h.coded);
+    h.n_units = (uint16_t)n;
+    h.flags = h.coded != 0 ? SL_FLAG_COMPRESSED : 0;
+    size_t header = sl_header_encode(&h, out);
+    sl_aead_seal(b->aead, b->keys[s].key, b->keys[s].iv, h.pn, out, header, plain, len, out + header,
+        out + header + len);
     if (++b->fragment[s] == l->grid.n_fragments) {
         b->fragment[s] = 0;
         b->grant[s]++;

@@ -31,19 +31,23 @@ static void seal(struct sealer *s, struct sl_header *h, const uint8_t *plain, si
     f->len[index] = (uint16_t)(header + len + SL_TAG_BYTES);
 }
 
-static void seal_stream(struct sealer *s, const uint8_t *tensor)
+static void seal_stream(struct sealer *s, const struct bench_material *m)
 {
-    const struct bench_load *l = s->flood->load;
-    for (uint32_t m = 1; m <= BENCH_FLOOD_MESSAGES; m++) {
-        for (uint32_t unit0 = 0; unit0 < l->grid.n_units; unit0 += l->fragment_units) {
-            uint32_t rest = l->grid.n_units - unit0, n = rest < l->fragment_units ? rest : l->fragment_units;
-            struct sl_header h = {.type = SL_PACKET_DATA, .grant = m, .unit0 = unit0, .n_units = (uint16_t)n};
-            seal(s, &h, tensor + (size_t)unit0 * SL_UNIT_BYTES, (size_t)n * SL_UNIT_BYTES);
+    const struct bench_load *l = m->load;
+    for (uint32_t grant = 1; grant <= BENCH_FLOOD_MESSAGES; grant++) {
+        for (uint32_t f = 0; f < l->grid.n_fragments; f++) {
+            struct sl_header h = {.type = SL_PACKET_DATA, .grant = grant, .unit0 = f * l->fragment_units};
+            uint32_t n;
+            size_t len;
+            const uint8_t *plain = bench_material_fragment(m, f, &n, &len, &h.coded);
+            h.n_units = (uint16_t)n;
+            h.flags = h.coded != 0 ? SL_FLAG_COMPRESSED : 0;
+            seal(s, &h, plain, len);
         }
     }
 }
 
-static int seal_all(struct bench_flood *f, const uint8_t *tensor)
+static int seal_all(struct bench_flood *f, const struct bench_material *m)
 {
     struct sealer s = {.flood = f, .aead = sl_aead_create()};
     s.key = aligned_alloc(ALIGN, (sl_aead_key_size() + ALIGN - 1) / ALIGN * ALIGN);
@@ -56,7 +60,7 @@ static int seal_all(struct bench_flood *f, const uint8_t *tensor)
         sl_aead_key_init(s.aead, s.key, s.keys.device_to_edge.key);
         s.session = c.peer_id;
         s.pn = 0;
-        seal_stream(&s, tensor);
+        seal_stream(&s, m);
         sl_aead_key_clear(s.key);
     }
     free(s.key);
@@ -65,8 +69,9 @@ static int seal_all(struct bench_flood *f, const uint8_t *tensor)
     return err;
 }
 
-int bench_flood_make(struct bench_flood *f, const struct bench_load *l, const uint8_t *tensor)
+int bench_flood_make(struct bench_flood *f, const struct bench_material *m)
 {
+    const struct bench_load *l = m->load;
     *f = (struct bench_flood){.load = l, .n_each = BENCH_FLOOD_MESSAGES * l->grid.n_fragments, .left = TRAIN};
     size_t n = (size_t)l->sessions * f->n_each;
     f->stride =
@@ -75,7 +80,7 @@ int bench_flood_make(struct bench_flood *f, const struct bench_load *l, const ui
     f->packets = aligned_alloc(ALIGN, n * f->stride);
     f->len = calloc(n, sizeof(*f->len));
     f->at = calloc(l->sessions, sizeof(*f->at));
-    int err = f->packets == NULL || f->len == NULL || f->at == NULL ? -ENOMEM : seal_all(f, tensor);
+    int err = f->packets == NULL || f->len == NULL || f->at == NULL ? -ENOMEM : seal_all(f, m);
     if (err != 0)
         bench_flood_free(f);
     return err;

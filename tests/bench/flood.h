@@ -3,7 +3,7 @@
  * receiver has opened that session anew, and granted as many: then the same bytes are fresh again. */
 #pragma once
 
-#include "tests/bench/load.h"
+#include "tests/bench/material.h"
 #include "tests/bench/pair.h"
 
 enum { BENCH_FLOOD_MESSAGES = 8 }; /* as many as ingest lets a session hold */
@@ -18,7 +18,7 @@ struct bench_flood {
     uint32_t turn, left;
 };
 
-int bench_flood_make(struct bench_flood *, const struct bench_load *, const uint8_t *tensor);
+int bench_flood_make(struct bench_flood *, const struct bench_material *);
 void bench_flood_free(struct bench_flood *);
 /* The next packet; NULL: all sessions wait to be opened. */
 const uint8_t *bench_flood_next(struct bench_flood *, struct bench_shared *, uint16_t *len);

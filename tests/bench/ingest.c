@@ -27,7 +27,7 @@ static uint64_t payload = 1400, sessions = 16, slots = 8, rounds = 15;
 static double seconds = 5, peer_seconds = 6;
 static bool no_peers;
 static struct bench_peers peers;
-static const char *const codecs[] = {"bf16", "f32", NULL};
+static const char *const codecs[] = {"bf16", "f32", "int8", "int8+lz4", NULL};
 
 static const struct bench_option options[] = {
     {"backend", BENCH_TEXT, &backend, "NAME", "what carries the packets", 0, 0, bench_backends},
@@ -153,6 +153,9 @@ static void describe(
     double ratio = bench_sample_median(&m->full_over_bare),
            sum_ratio = bench_sample_median(&m->bare_over_sum);
     cJSON_AddNumberToObject(result, "gbps", bench_sample_median(&m->full.gbps));
+    if (sl_codec_is_coded(l->codec)) /* of bf16 in slots, of which fewer bytes travelled */
+        cJSON_AddNumberToObject(result, "decoded_gbps",
+            bench_sample_median(&m->full.gbps) * l->grid.stored_units / l->grid.tensor_units);
     cJSON_AddNumberToObject(result, "mpps", bench_sample_median(&m->full.mpps));
     cJSON_AddNumberToObject(result, "cycles_per_packet", full);
     cJSON *stages = cJSON_AddObjectToObject(result, "stages");

@@ -56,15 +56,6 @@ struct sl_session_config bench_load_session(const struct bench_load *l, enum ben
     return c;
 }
 
-uint8_t *bench_load_tensor(const struct bench_load *l)
-{
-    size_t bytes = (size_t)l->grid.n_units * SL_UNIT_BYTES;
-    uint8_t *t = aligned_alloc(SL_UNIT_BYTES, bytes);
-    for (size_t i = 0; t != NULL && i < bytes; i++)
-        t[i] = (uint8_t)(i * 7 + (i >> 8));
-    return t;
-}
-
 struct sl_request bench_load_request(const struct bench_load *l, uint64_t step)
 {
     struct sl_request r = {.step = step, .kind = SL_REQUEST_EVAL, .n_seqs = (uint16_t)l->seqs};

@@ -22,6 +22,4 @@ struct bench_load {
 int bench_load_make(struct bench_load *, uint64_t payload_bytes, char *err, size_t cap);
 /* Session i, as the receiver or the sender opens it. */
 struct sl_session_config bench_load_session(const struct bench_load *, enum bench_side, uint32_t i);
-/* What every message holds: grid.n_units * 64 bytes, 64-byte aligned. NULL: out of memory. */
-uint8_t *bench_load_tensor(const struct bench_load *);
 struct sl_request bench_load_request(const struct bench_load *, uint64_t step);

@@ -13,6 +13,7 @@
 #include <string.h>
 
 enum {
+    LOOKED_AT = 16, /* bytes at the ends of tensor and targets */
     RING = 1024,
     POP = 32,
     GATHER = 32,
@@ -29,8 +30,12 @@ static const double settle_s = 0.02; /* of a phase that is not measured by the w
 
 static bool as_sent(const struct bench_receiver *r, const struct sl_slot *s)
 {
-    size_t last = (size_t)(s->grid.n_units - 1) * SL_UNIT_BYTES;
-    return memcmp(s->data, r->tensor, 16) == 0 && memcmp(s->data + last, r->tensor + last, 16) == 0;
+    size_t tensor_end = (size_t)s->grid.stored_units * SL_UNIT_BYTES,
+           end = (size_t)sl_grid_slot_units(&s->grid) * SL_UNIT_BYTES;
+    const uint8_t *want = r->material.stored;
+    return memcmp(s->data, want, LOOKED_AT) == 0 &&
+           memcmp(s->data + tensor_end - LOOKED_AT, want + tensor_end - LOOKED_AT, LOOKED_AT) == 0 &&
+           memcmp(s->data + end - LOOKED_AT, want + end - LOOKED_AT, LOOKED_AT) == 0;
 }
 
 /* Takes what is ready and gives it back evaluated. */
@@ -298,7 +303,7 @@ int bench_receiver_aead(
         bench_pin(r->load->cpu[BENCH_RECEIVER]);
         for (unsigned i = 0; i < BUFFERS; i++) {
             a->d[i].data = a->memory + i * stride;
-            a->d[i].len = bench_bare_seal(&a->sealer, r->tensor, a->d[i].data);
+            a->d[i].len = bench_bare_seal(&a->sealer, &r->material, a->d[i].data);
         }
         *alone = open_buffers(r, a, seconds / 2);
         ret = bench_pair_ask(r->pair, BENCH_SEAL);
@@ -334,7 +339,8 @@ static int point_at_slots(struct bench_receiver *r)
     for (uint32_t i = 0; i < l->slots; i++) {
         e[i] = sl_slots_take(r->slots, l->grid.n_units);
         at[i] = e[i]->slot.data;
-        memset(at[i], 0, (size_t)l->grid.n_units * SL_UNIT_BYTES); /* in memory before anything is timed */
+        memset(at[i], 0,
+            (size_t)sl_grid_slot_units(&l->grid) * SL_UNIT_BYTES); /* in memory before anything is timed */
     }
     for (uint32_t i = l->slots; i-- > 0;)
         sl_slots_give(r->slots, e[i]);
@@ -350,7 +356,7 @@ static int make_ingest(struct bench_receiver *r)
     const struct bench_load *l = r->load;
     r->ready = sl_ring_spsc_create(RING);
     r->returned = sl_ring_spsc_create(RING);
-    int ret = sl_slots_create(l->slots, (size_t)l->grid.n_units * SL_UNIT_BYTES, &r->slots);
+    int ret = sl_slots_create(l->slots, (size_t)sl_grid_slot_units(&l->grid) * SL_UNIT_BYTES, &r->slots);
     if (ret != 0 || r->ready == NULL || r->returned == NULL)
         return ret != 0 ? ret : -ENOMEM;
     struct sl_ingest_config c = {.slots = r->slots,
@@ -391,8 +397,9 @@ int bench_receiver_make(
 {
     *r = (struct bench_receiver){
         .load = l, .pair = pair, .consumer_thread = bench_machine()->cpus_usable >= 3};
-    r->tensor = bench_load_tensor(l);
-    int ret = r->tensor == NULL ? -ENOMEM : bench_bare_init(&r->bare, l);
+    int ret = bench_material_make(&r->material, l);
+    if (ret == 0)
+        ret = bench_bare_init(&r->bare, l);
     if (ret == 0)
         ret = make_ingest(r);
     if (ret == 0)
@@ -458,6 +465,6 @@ void bench_receiver_free(struct bench_receiver *r)
     if (r->bare.keys != NULL)
         bench_bare_free(&r->bare);
     free(r->slot_of_session);
-    free(r->tensor);
+    bench_material_free(&r->material);
     *r = (struct bench_receiver){0};
 }

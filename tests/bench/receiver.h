@@ -30,10 +30,10 @@ struct bench_receiver {
     struct sl_ring_spsc *ready, *returned;
     struct bench_bare bare;
     uint8_t **slot_of_session; /* BARE */
-    uint8_t *tensor;
+    struct bench_material material;
     bool consumer_thread;            /* the trainer has a CPU of its own */
     uint32_t consumer_stop;          /* atomic */
-    uint64_t consumed, wrong;        /* messages; those whose ends are not the tensor's */
+    uint64_t consumed, wrong;        /* messages; those whose ends are not the material's */
     uint64_t bare_taken, bare_wrong; /* packets in all; tags that were wrong */
 };
 

@@ -36,7 +36,8 @@ struct sender {
     struct bench_bare bare;
     struct bench_flood flood;
     struct session *sessions;
-    uint8_t *tensor, *spare;   /* spare: a burst of datagrams */
+    struct bench_material material;
+    uint8_t *spare;            /* a burst of datagrams */
     uint64_t now, outstanding; /* steps of all sessions */
     uint32_t *asking, n_asking;
 };
@@ -45,7 +46,21 @@ struct sender {
 
 static const uint8_t *source(void *sink, uint32_t session, uint32_t grant, uint32_t unit0, uint32_t n)
 {
-    return ((struct sender *)sink)->tensor + (size_t)unit0 * SL_UNIT_BYTES;
+    return ((struct sender *)sink)->material.units + (size_t)unit0 * SL_UNIT_BYTES;
+}
+
+static uint16_t compress(
+    void *sink, uint32_t session, const uint8_t *units, uint32_t unit0, uint32_t n, uint8_t *out)
+{
+    const struct sender *s = sink;
+    uint32_t n_units;
+    size_t len;
+    uint16_t coded;
+    const uint8_t *block =
+        bench_material_fragment(&s->material, unit0 / s->load->fragment_units, &n_units, &len, &coded);
+    if (coded != 0)
+        memcpy(out, block, coded);
+    return coded;
 }
 
 static void done(void *sink, uint32_t session, uint32_t grant, enum sl_done why)
@@ -87,7 +102,9 @@ static void frame(void *sink, uint32_t session, const struct sl_frame *f, uint64
     }
 }
 
-static const struct sl_sink_ops sink_ops = {.source = source, .done = done, .frame = frame};
+static const struct sl_sink_ops sink_ops = {.source = source, .done = done, .frame = frame},
+                                compressing_ops = {
+                                    .source = source, .compress = compress, .done = done, .frame = frame};
 
 /* ---- FULL: on the data lcore ---- */
 
@@ -191,7 +208,7 @@ static int run_bare(struct sender *s)
             sl_queue_alloc(q, d, BURST) != BURST)
             continue;
         for (unsigned i = 0; i < BURST; i++) {
-            d[i].len = bench_bare_seal(&s->bare, s->tensor, d[i].data);
+            d[i].len = bench_bare_seal(&s->bare, &s->material, d[i].data);
             d[i].ecn = 0;
             d[i].src = bench_link_addr(&s->load->link, BENCH_SENDER);
             d[i].dst = bench_link_addr(&s->load->link, BENCH_RECEIVER);
@@ -241,7 +258,7 @@ static int run_flood(struct sender *s)
 {
     struct sl_queue *q = &s->meter.queue;
     struct sl_dgram d[BURST];
-    int ret = s->flood.packets == NULL ? bench_flood_make(&s->flood, s->load, s->tensor) : 0;
+    int ret = s->flood.packets == NULL ? bench_flood_make(&s->flood, &s->material) : 0;
     if (ret == 0)
         ret = sl_queue_enter(q, s->shared->err, sizeof(s->shared->err));
     if (ret != 0)
@@ -265,7 +282,7 @@ static int run_seal(struct sender *s)
     bench_phase_reached(s->shared, BENCH_SEAL);
     while (bench_phase(s->shared) == BENCH_SEAL)
         for (unsigned i = 0; i < BURST; i++)
-            bench_bare_seal(&s->bare, s->tensor, s->spare + (size_t)i * SL_DATAGRAM_MAX_BYTES);
+            bench_bare_seal(&s->bare, &s->material, s->spare + (size_t)i * SL_DATAGRAM_MAX_BYTES);
     return 0;
 }
 
@@ -324,15 +341,16 @@ static int make(struct sender *s)
         .max_sends = l->sessions * 4,
         .max_message_units = l->grid.n_units,
         .window_packets = l->window};
-    s->tensor = bench_load_tensor(l);
     s->spare = aligned_alloc(64, (size_t)BURST * SL_DATAGRAM_MAX_BYTES / 64 * 64);
     s->sessions = calloc(l->sessions, sizeof(*s->sessions));
     s->asking = calloc((size_t)l->sessions * AHEAD, sizeof(*s->asking));
-    int ret = s->tensor == NULL || s->spare == NULL || s->sessions == NULL || s->asking == NULL
-                  ? -ENOMEM
-                  : bench_bare_init(&s->bare, l);
+    int ret =
+        s->spare == NULL || s->sessions == NULL || s->asking == NULL ? -ENOMEM : bench_bare_init(&s->bare, l);
     if (ret == 0)
-        ret = sl_endpoint_create(&c, &sink_ops, s, &s->endpoint);
+        ret = bench_material_make(&s->material, l);
+    if (ret == 0)
+        ret = sl_endpoint_create(
+            &c, l->codec == SL_CODEC_INT8_LZ4 ? &compressing_ops : &sink_ops, s, &s->endpoint);
     for (uint32_t i = 0; i < l->sessions && ret == 0; i++) {
         struct sl_session_config sc = bench_load_session(l, BENCH_SENDER, i);
         ret = sl_endpoint_open(s->endpoint, &sc, bench_now_ns());
