@@ -124,5 +124,5 @@ int bench_receiver_run(struct bench_load *l, uint64_t payload,
     bench_pair_end(&pair);
     bench_receiver_free(&r);
     bench_link_remove(&l->link);
-    return status;
+    return bench_stopping() ? BENCH_STOPPED : status;
 }

@@ -281,6 +281,8 @@ static void measure_peers(cJSON *result)
 static int run(cJSON *result, char *err, size_t cap)
 {
     measure_peers(result);
+    if (bench_stopping())
+        return BENCH_STOPPED;
     struct bench_load l = {.link.backend = backend, .sessions = (uint32_t)sessions, .slots = (uint32_t)slots};
     sl_codec_parse(codec, &l.codec);
     return bench_receiver_run(&l, payload, measure, result, err, cap);

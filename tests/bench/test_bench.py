@@ -162,8 +162,8 @@ def usage__says_what_is_wrong():
     assert "examples" in bench("ingest", "--help").stdout
 
 
-def interrupt__leaves_nothing_behind(verb="ingest"):
-    p = subprocess.Popen([BENCH, verb, "--seconds", "60", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def interrupt__leaves_nothing_behind(*args):
+    p = subprocess.Popen([BENCH, *(args or ["ingest"]), "--seconds", "60", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     time.sleep(1.5)
     p.send_signal(signal.SIGINT)
     out, err = p.communicate(timeout=TIMEOUT_S)
@@ -174,6 +174,8 @@ def interrupt__leaves_nothing_behind(verb="ingest"):
 
 
 def interrupt__two_processes():
+    interrupt__leaves_nothing_behind("ingest", "--no-peers")
+    interrupt__leaves_nothing_behind("overload")
     interrupt__leaves_nothing_behind("latency")
     interrupt__leaves_nothing_behind("scale")
 
