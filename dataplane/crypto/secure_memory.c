@@ -1,9 +1,11 @@
 #include "dataplane/crypto/secure_memory.h"
 
+#include <linux/mempolicy.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static const size_t huge_page = (size_t)2 << 20; /* x86-64 and arm64 with 4 KiB base pages */
@@ -40,6 +42,18 @@ static uint8_t *reserve(size_t len, size_t unit)
     return p + before;
 }
 
+/* A thread's own NUMA policy is for pages that this thread touches first. Given to the mapping, it is for
+ * all. */
+static void follow_policy(void *p, size_t bytes)
+{
+    enum { NODES = 1024, BITS = 8 * sizeof(unsigned long) };
+    unsigned long nodes[NODES / BITS] = {0};
+    int mode = MPOL_DEFAULT;
+
+    if (syscall(SYS_get_mempolicy, &mode, nodes, NODES, NULL, 0) == 0 && mode != MPOL_DEFAULT)
+        syscall(SYS_mbind, p, bytes, mode, nodes, NODES, 0); /* a wish, like huge pages */
+}
+
 void *sl_secure_map(size_t bytes)
 {
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
@@ -60,6 +74,7 @@ void *sl_secure_map(size_t bytes)
         munmap(range, body + 2 * unit);
         return NULL;
     }
+    follow_policy(p, body);
     madvise(p, body, MADV_HUGEPAGE);            /* a wish: not all kernels grant it */
     if (madvise(p, body, MADV_DONTDUMP) != 0) { /* a promise */
         munmap(range, body + 2 * unit);
