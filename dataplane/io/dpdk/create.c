@@ -187,6 +187,8 @@ int sl_dpdk_create(struct sl_dpdk_port *p, const struct sl_dpdk_port_config *c, 
     int ret = sl_device_parse(c->device, &p->device, err, cap);
     if (ret != 0)
         return ret;
+    p->port.n_queues = sl_device_queues(&p->device, p->port.n_queues);
+    needs.n_queues = p->port.n_queues;
     *buffer = (uint16_t)sl_device_buffer_bytes(&p->device, mtu);
     if (p->device.kind == SL_DEVICE_MEMIF)
         return create_memif(p, c, *buffer, err, cap);

@@ -98,6 +98,16 @@ uint32_t sl_device_buffer_bytes(const struct sl_device *d, uint32_t mtu)
     return bytes > LEAST_BUFFER ? bytes : LEAST_BUFFER;
 }
 
+unsigned sl_device_queues(const struct sl_device *d, unsigned n)
+{
+    struct sl_interface i;
+    if (d->kind == SL_DEVICE_TAP || d->kind == SL_DEVICE_PCAP)
+        return 1;
+    if (d->kind == SL_DEVICE_AF_XDP && sl_interface_read(d->argument, &i) == 0 && i.rx_queues < n)
+        return i.rx_queues > 0 ? i.rx_queues : 1;
+    return n;
+}
+
 int sl_device_arguments(const struct sl_device *d, const struct sl_device_needs *needs, char *out, size_t cap)
 {
     uint32_t frame = af_packet_frame(needs->mtu), block = frame % PAGE == 0 ? frame : 2 * frame;

@@ -35,6 +35,9 @@ struct sl_device_needs {
     unsigned n_queues;
     int xdp_object; /* descriptor of the steering program: xdp_steer.h */
 };
+/* How many queues the port can be given, at most n: those of an interface that AF_XDP reads are the
+ * interface's, a tap and a capture have one. What a NIC has its driver knows. */
+unsigned sl_device_queues(const struct sl_device *, unsigned n);
 /* The driver's argument string, for af_xdp, af_packet, tap and pcap. 0, or -ENAMETOOLONG. */
 int sl_device_arguments(const struct sl_device *, const struct sl_device_needs *, char *out, size_t cap);
 /* Before the driver is asked: what stands in the way, with its cure. 0, or -errno and one line. */

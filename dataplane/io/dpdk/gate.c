@@ -57,26 +57,36 @@ static void rest(const struct sl_gate *g)
     poll(on, 2, PARKED_MAX_MS - PARKED_MIN_MS);
 }
 
+static bool granted(const struct sl_gate *g)
+{
+    for (unsigned i = 0; i < g->n_users; i++) {
+        uint32_t word = __atomic_load_n(&g->user[i].word, __ATOMIC_SEQ_CST);
+        if (word != g->state && word != SL_GATE_AWAY)
+            return false;
+    }
+    return true;
+}
+
 static void park(struct sl_gate *g)
 {
     if (g->pass_from_ns != 0)
         count_pass(g);
-    __atomic_store_n(&g->state, SL_GATE_DATA, __ATOMIC_RELEASE);
+    __atomic_store_n(&g->state, g->state + 1, __ATOMIC_RELEASE);
     rest(g);
-    __atomic_store_n(&g->state, SL_GATE_ASKED, __ATOMIC_RELEASE);
-    while (__atomic_load_n(&g->state, __ATOMIC_ACQUIRE) == SL_GATE_ASKED && !stopping(g))
+    __atomic_store_n(&g->state, g->state + 1, __ATOMIC_SEQ_CST);
+    while (!granted(g) && !stopping(g))
         sleep_us(ANSWER_US);
     g->pass_from_ns = now_ns();
 }
 
-/* The gate's memory may be gone once SHUT is seen. */
+/* The gate's memory may be gone once `shut` is seen. */
 static void shut(struct sl_gate *g)
 {
     bool parks = g->parks;
     if (parks)
         sleep_us(LAST_READ_US);
     g->end(g->ctx);
-    __atomic_store_n(&g->state, SL_GATE_SHUT, __ATOMIC_RELEASE);
+    __atomic_store_n(&g->shut, 1, __ATOMIC_RELEASE);
     while (parks)
         pause();
 }
@@ -102,14 +112,18 @@ static void on_alarm(void *arg)
     rte_eal_alarm_set(stopping(g) ? AGAIN_US : again_us, on_alarm, g);
 }
 
-int sl_gate_start(struct sl_gate *g, bool parks, bool (*work)(void *), void (*end)(void *), void *ctx)
+int sl_gate_start(
+    struct sl_gate *g, unsigned n_users, bool parks, bool (*work)(void *), void (*end)(void *), void *ctx)
 {
-    *g = (struct sl_gate){.state = parks ? SL_GATE_INTR : SL_GATE_DATA,
+    *g = (struct sl_gate){.state = parks ? 1 : 0,
+        .n_users = n_users,
         .parks = parks,
         .work = work,
         .end = end,
         .ctx = ctx,
         .watch_fd = -1};
+    for (unsigned i = 0; i < n_users; i++)
+        g->user[i].word = SL_GATE_AWAY;
     g->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int ret = g->stop_fd < 0 ? -errno : rte_eal_alarm_set(AGAIN_US, on_alarm, g);
     if (ret != 0) {
@@ -125,7 +139,7 @@ bool sl_gate_stop(struct sl_gate *g)
     uint64_t until = now_ns() + (uint64_t)STOP_WITHIN_MS * 1000000;
     __atomic_store_n(&g->stop, 1, __ATOMIC_RELAXED);
     eventfd_write(g->stop_fd, 1);
-    while (__atomic_load_n(&g->state, __ATOMIC_ACQUIRE) != SL_GATE_SHUT) {
+    while (__atomic_load_n(&g->shut, __ATOMIC_ACQUIRE) == 0) {
         if (now_ns() > until)
             return false;
         sleep_us(ANSWER_US);

@@ -91,11 +91,11 @@ static bool say(struct sl_dpdk_queue *q, struct rte_mbuf *m, uint32_t len)
     m->ol_flags = 0;
     if (p->capture != NULL)
         sl_capture_packets(p->capture, q->index, &m, 1, true);
-    if (rte_eth_tx_burst(p->id, q->index, &m, 1) == 1) {
-        sl_pools_gave(&p->pools, m->pool, 1);
+    if (rte_eth_tx_burst(p->id, q->ring, &m, 1) == 1) {
+        sl_pools_gave(&q->pools, m->pool, 1);
         return true;
     }
-    sl_pools_put(&p->pools, m);
+    sl_pools_put(&q->pools, m);
     return false;
 }
 
@@ -105,7 +105,7 @@ void sl_dpdk_link_ask(struct sl_dpdk_queue *q)
     struct rte_mbuf *m;
     const uint8_t *ip;
     while ((ip = sl_routes_due(&p->routes)) != NULL) {
-        if (sl_pools_alloc(&p->pools, &m, 1) != 0)
+        if (sl_pools_alloc(&q->pools, &m, 1) != 0)
             return; /* asked again in the next tick */
         say(q, m, sl_ask(rte_pktmbuf_mtod(m, uint8_t *), p->self.mac, p->own_ip, ip));
     }
@@ -134,14 +134,14 @@ bool sl_dpdk_link_answer(struct sl_dpdk_queue *q, struct rte_mbuf *m)
     if (what == SL_ANSWER_NOT)
         return false;
     if (what == SL_ANSWER_HEARD) {
-        sl_pools_put(&p->pools, m);
+        sl_pools_put(&q->pools, m);
     } else if (may_answer(q, what == SL_ANSWER_ECHO ? FOR_PINGS : FOR_NEIGHBOURS)) {
         say(q, m, len);
     } else {
-        sl_pools_put(&p->pools, m);
-        sl_dpdk_count(&p->stats.drops[SL_PORT_ANSWER_LIMIT], 1);
+        sl_pools_put(&q->pools, m);
+        sl_dpdk_count(&q->stats.drops[SL_PORT_ANSWER_LIMIT], 1);
         return true;
     }
-    sl_dpdk_count(&p->stats.drops[SL_PORT_ANSWERED], 1);
+    sl_dpdk_count(&q->stats.drops[SL_PORT_ANSWERED], 1);
     return true;
 }

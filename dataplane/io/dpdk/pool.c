@@ -27,8 +27,12 @@ static int make(struct sl_pools *p, struct sl_pool_generation *g)
 {
     char name[32];
     unsigned cache = p->n_mbufs >= 4u * CACHE ? CACHE : p->n_mbufs / 4;
-    snprintf(name, sizeof(name), "sl_pool_%u", p->serial++);
-    struct rte_mempool *mp = rte_pktmbuf_pool_create(name, p->n_mbufs, cache, 0, p->room, SOCKET_ID_ANY);
+    struct rte_mempool *mp = NULL;
+    snprintf(name, sizeof(name), "sl_pool_%u_%u", p->queue, p->serial++);
+    if (p->socket >= 0)
+        mp = rte_pktmbuf_pool_create(name, p->n_mbufs, cache, 0, p->room, p->socket);
+    if (mp == NULL) /* EAL may have no memory there */
+        mp = rte_pktmbuf_pool_create(name, p->n_mbufs, cache, 0, p->room, SOCKET_ID_ANY);
     __atomic_store_n(&g->mp, mp, __ATOMIC_RELEASE);
     return mp != NULL ? 0 : -ENOMEM;
 }
@@ -45,9 +49,9 @@ static void free_retired(struct sl_pools *p)
     }
 }
 
-int sl_pools_create(struct sl_pools *p, uint32_t n_mbufs, uint16_t room)
+int sl_pools_create(struct sl_pools *p, unsigned queue, int socket, uint32_t n_mbufs, uint16_t room)
 {
-    *p = (struct sl_pools){.n_mbufs = n_mbufs, .room = room};
+    *p = (struct sl_pools){.n_mbufs = n_mbufs, .room = room, .queue = queue, .socket = socket};
     return make(p, &p->gen[0]);
 }
 

@@ -1,4 +1,4 @@
-/* Packet buffers of a port, in generations.
+/* Packet buffers of a port's queue, in generations.
  *
  * When a zero-copy memif client loses its peer, the driver forgets the buffers that lie in its rings. So
  * every new connection gets a pool of its own, and an old one is freed as a whole once the data thread holds
@@ -23,10 +23,12 @@ struct sl_pools {
     uint32_t current; /* index, atomic */
     struct sl_pool_generation gen[SL_POOL_GENERATIONS];
     uint32_t n_mbufs, serial;
-    uint16_t room; /* bytes of one buffer, headroom included */
+    unsigned queue; /* for their names */
+    int socket;     /* of the CPU that uses them; -1: no matter */
+    uint16_t room;  /* bytes of one buffer, headroom included */
 };
 
-int sl_pools_create(struct sl_pools *, uint32_t n_mbufs, uint16_t room);
+int sl_pools_create(struct sl_pools *, unsigned queue, int socket, uint32_t n_mbufs, uint16_t room);
 void sl_pools_free(struct sl_pools *);
 /* Not the data thread, and the port stopped: a new pool becomes current. -ENOMEM, -EBUSY: too many old ones
  * are still held. */

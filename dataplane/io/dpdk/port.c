@@ -5,6 +5,7 @@
 #include "dataplane/io/dpdk/memif_cures.h"
 #include "dataplane/io/dpdk/memif_socket.h"
 #include "dataplane/io/dpdk/port_internal.h"
+#include "dataplane/io/dpdk/spread.h"
 
 #include <errno.h>
 #include <rte_errno.h>
@@ -33,11 +34,26 @@ static uint64_t now_ns(void)
 
 static int setup_queues(struct sl_dpdk_port *p)
 {
-    struct rte_mempool *mp = sl_pools_current(&p->pools);
-    int socket = rte_eth_dev_socket_id(p->id);
+    int socket = rte_eth_dev_socket_id(p->id), err = 0;
     unsigned s = socket < 0 ? (unsigned)SOCKET_ID_ANY : (unsigned)socket;
-    int err = rte_eth_rx_queue_setup(p->id, 0, p->n_rx_desc, s, NULL, mp);
-    return err != 0 ? err : rte_eth_tx_queue_setup(p->id, 0, p->n_tx_desc, s, NULL);
+    for (unsigned i = 0; i < p->port.n_queues; i++) {
+        struct sl_dpdk_queue *q = &p->queue[i];
+        struct rte_mempool *mp = sl_pools_current(&q->pools);
+        for (unsigned k = 0; k < q->n_rings && err == 0; k++) {
+            err = rte_eth_rx_queue_setup(p->id, (uint16_t)(q->ring + k), p->n_rx_desc, s, NULL, mp);
+            if (err == 0)
+                err = rte_eth_tx_queue_setup(p->id, (uint16_t)(q->ring + k), p->n_tx_desc, s, NULL);
+        }
+    }
+    return err;
+}
+
+static int renew_pools(struct sl_dpdk_port *p)
+{
+    int err = 0;
+    for (unsigned i = 0; i < p->port.n_queues && err == 0; i++)
+        err = sl_pools_renew(&p->queue[i].pools);
+    return err;
 }
 
 /* A memif client starts, and starts again with a fresh pool after its peer was gone. */
@@ -54,7 +70,7 @@ static void connect_client(struct sl_dpdk_port *p)
     if (!sl_memif_listens(p->path))
         return;
     if (p->was_up) {
-        if (sl_pools_renew(&p->pools) != 0 || setup_queues(p) != 0)
+        if (renew_pools(p) != 0 || setup_queues(p) != 0)
             return;
         p->was_up = false;
     }
@@ -134,17 +150,24 @@ static int wait_for_link(struct sl_port *port, char *text, size_t cap)
     return 1;
 }
 
+static void add_counters(struct sl_port_stats *sum, const struct sl_port_stats *s)
+{
+    const uint64_t *from = &s->rx_packets;
+    uint64_t *to = &sum->rx_packets;
+    for (size_t i = 0; i < offsetof(struct sl_port_stats, link_up) / sizeof(uint64_t); i++)
+        to[i] += __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+}
+
 static void read_stats(struct sl_port *port, struct sl_port_stats *out)
 {
     const struct sl_dpdk_port *p = (const struct sl_dpdk_port *)port;
-    const uint64_t *from = &p->stats.rx_packets;
-    uint64_t *to = &out->rx_packets;
-    for (size_t i = 0; i < offsetof(struct sl_port_stats, link_up) / sizeof(uint64_t); i++)
-        to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+    *out = (struct sl_port_stats){0};
+    add_counters(out, &p->stats);
+    for (unsigned i = 0; i < p->port.n_queues; i++)
+        add_counters(out, &p->queue[i].stats);
     if (out->reconnects > 0)
         out->reconnects--; /* the first time is not again */
     out->link_up = link_up(port);
-    out->captured = out->capture_missed = 0;
     if (p->capture != NULL) {
         struct sl_capture_stats s;
         sl_capture_stats(p->capture, &s);
@@ -165,13 +188,14 @@ static void close_port(struct sl_port *port)
     else if (!sl_gate_stop(&p->gate))
         return;
     sl_dpdk_destroy(p);
-    sl_pools_free(&p->pools);
+    for (unsigned i = 0; i < p->port.n_queues; i++)
+        sl_pools_free(&p->queue[i].pools);
     free(p);
 }
 
 static struct sl_queue *queue_of(struct sl_port *port, unsigned index)
 {
-    return index == 0 ? &((struct sl_dpdk_port *)port)->queue.queue : NULL;
+    return index < port->n_queues ? &((struct sl_dpdk_port *)port)->queue[index].queue : NULL;
 }
 
 static const struct sl_port_ops ops = {
@@ -197,8 +221,48 @@ static int explain(char *err, size_t cap, int ret, const char *what, const struc
     return ret;
 }
 
-static int configure(
-    struct sl_dpdk_port *p, const struct sl_dpdk_port_config *c, uint32_t mtu, char *err, size_t cap)
+/* As many queues as are asked for and the device has, each with one of the device's; or one with several. */
+static uint16_t share_rings(
+    struct sl_dpdk_port *p, const struct sl_dpdk_port_config *c, const struct rte_eth_dev_info *info)
+{
+    uint16_t most = info->max_rx_queues < info->max_tx_queues ? info->max_rx_queues : info->max_tx_queues;
+    unsigned rings = p->port.n_queues < most ? p->port.n_queues : most;
+    if (rings == 0)
+        rings = 1;
+    p->port.n_queues = rings;
+    if (rings == 1 && p->memif && c->n_rings > 1)
+        rings = c->n_rings < most ? c->n_rings : most;
+    p->ring_port = c->ring_port;
+    for (unsigned i = 0; i < p->port.n_queues; i++) {
+        struct sl_dpdk_queue *q = &p->queue[i];
+        q->queue.ops = &ops;
+        q->port = p;
+        q->index = q->ring = (uint16_t)i;
+        q->n_rings = (uint16_t)(p->port.n_queues == 1 ? rings : 1);
+    }
+    return (uint16_t)rings;
+}
+
+static int create_pools(
+    struct sl_dpdk_port *p, const struct sl_dpdk_port_config *c, uint16_t buffer, char *err, size_t cap)
+{
+    uint32_t n = c->n_mbufs != 0 ? c->n_mbufs : p->port.n_queues > 1 ? DEFAULT_MBUFS / 2 : DEFAULT_MBUFS;
+    for (unsigned i = 0; i < p->port.n_queues; i++) {
+        int socket = c->sockets != NULL ? c->sockets[i] : -1;
+        int ret =
+            sl_pools_create(&p->queue[i].pools, i, socket, n, (uint16_t)(buffer + RTE_PKTMBUF_HEADROOM));
+        if (ret != 0) {
+            snprintf(err, cap,
+                "no room for %u packet buffers of %u bytes: give EAL more memory (data.memory_mib)",
+                n * p->port.n_queues, buffer + RTE_PKTMBUF_HEADROOM);
+            return ret;
+        }
+    }
+    return 0;
+}
+
+static int configure(struct sl_dpdk_port *p, const struct sl_dpdk_port_config *c, uint32_t mtu,
+    uint16_t buffer, char *err, size_t cap)
 {
     struct rte_eth_dev_info info;
     struct rte_eth_conf conf = {0};
@@ -219,9 +283,15 @@ static int configure(
         conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
         p->udp6_sum = RTE_MBUF_F_TX_IPV6 | RTE_MBUF_F_TX_UDP_CKSUM;
     }
-    ret = rte_eth_dev_configure(p->id, 1, 1, &conf);
+    uint16_t rings = share_rings(p, c, &info);
+    if (p->port.n_queues > 1)
+        sl_dpdk_spread_configure(p, &info, &conf);
+    ret = rte_eth_dev_configure(p->id, rings, rings, &conf);
     if (ret != 0)
         return explain(err, cap, ret, "cannot configure it", c);
+    ret = create_pools(p, c, buffer, err, cap);
+    if (ret != 0)
+        return ret;
     p->n_rx_desc = p->n_tx_desc = c->ring_size != 0 ? c->ring_size : DEFAULT_RING;
     ret = rte_eth_dev_adjust_nb_rx_tx_desc(p->id, &p->n_rx_desc, &p->n_tx_desc);
     if (ret != 0)
@@ -246,7 +316,9 @@ static int start(struct sl_dpdk_port *p, const struct sl_dpdk_port_config *c, ch
             return explain(err, cap, ret, "cannot start it", c);
         p->started = true;
     }
-    int ret = sl_gate_start(&p->gate, p->memif, watch_link, stop_device, p);
+    if (p->port.n_queues > 1)
+        sl_dpdk_spread_start(p);
+    int ret = sl_gate_start(&p->gate, p->port.n_queues, p->memif, watch_link, stop_device, p);
     return ret != 0 ? explain(err, cap, ret, "cannot watch its link", c) : 0;
 }
 
@@ -257,29 +329,25 @@ int sl_dpdk_port_open(const struct sl_dpdk_port_config *c, struct sl_port **out,
         snprintf(err, cap, "port %s: MTU %u is outside of 576..9000", c->device, mtu);
         return -EINVAL;
     }
-    struct sl_dpdk_port *p = calloc(1, sizeof(*p));
+    if (c->n_queues > SL_LCORES_MAX || c->n_rings > SL_LCORES_MAX) {
+        snprintf(err, cap, "port %s: at most %d queues", c->device, SL_LCORES_MAX);
+        return -EINVAL;
+    }
+    struct sl_dpdk_port *p = aligned_alloc(SL_DPDK_LINE, sizeof(*p));
     if (p == NULL) {
         snprintf(err, cap, "out of memory");
         return -ENOMEM;
     }
-    p->port = (struct sl_port){.ops = &ops, .n_queues = 1, .queue = queue_of};
-    p->queue.queue.ops = &ops;
-    p->queue.port = p;
+    memset(p, 0, sizeof(*p));
+    p->port =
+        (struct sl_port){.ops = &ops, .n_queues = c->n_queues != 0 ? c->n_queues : 1, .queue = queue_of};
     p->payload_max = (uint16_t)(mtu - SL_IPV4_BYTES - SL_UDP_BYTES);
     p->xdp_claim = p->xdp_object = p->plug_fd = p->watch_fd = -1;
     uint16_t buffer;
     int ret = sl_dpdk_create(p, c, mtu, &buffer, err, cap);
     if (ret != 0)
         goto fail;
-    uint32_t n_mbufs = c->n_mbufs != 0 ? c->n_mbufs : DEFAULT_MBUFS;
-    ret = sl_pools_create(&p->pools, n_mbufs, (uint16_t)(buffer + RTE_PKTMBUF_HEADROOM));
-    if (ret != 0) {
-        snprintf(err, cap,
-            "no room for %u packet buffers of %u bytes: give EAL more memory (data.memory_mib)", n_mbufs,
-            buffer + RTE_PKTMBUF_HEADROOM);
-        goto fail;
-    }
-    ret = configure(p, c, mtu, err, cap);
+    ret = configure(p, c, mtu, buffer, err, cap);
     if (ret == 0 && c->capture != NULL)
         ret = sl_capture_open(
             c->capture, p->id, p->port.n_queues, (uint16_t)(mtu + SL_ETH_BYTES), &p->capture, err, cap);

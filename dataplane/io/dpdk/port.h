@@ -16,7 +16,13 @@ struct sl_dpdk_port_config {
     bool memif_server;        /* the simulator serves; the edge is the zero-copy client */
     uint16_t ring_size;       /* default 512 */
     uint32_t mtu;             /* default 1500 */
-    uint32_t n_mbufs;         /* default 8192 */
+    uint32_t n_mbufs;         /* of each queue; default 8192, of many queues 4096 */
+    /* Queues asked for, one for each data lcore (default 1): the port has as many, or as it can (sl_port's
+     * n_queues); steer.h makes up for the rest. memif's other end instead may drive n_rings rings by one
+     * queue, sending by ring i what goes to UDP port ring_port + i. Both ends of a memif have as many rings.
+     */
+    uint16_t n_queues, n_rings, ring_port;
+    const int *sockets; /* [n_queues]: NUMA nodes of the queues' threads, -1: no matter; NULL: all are */
     /* Ours: what af_xdp steers to us, af_packet keeps from the kernel, and other datagrams are dropped for
      * (not_ours). 0 and zero: no matter; then every frame goes to peer_mac. */
     uint16_t udp_port, n_udp_ports; /* [udp_port, udp_port + n_udp_ports); 0 ports: 1 */

@@ -10,7 +10,7 @@
 #include "dataplane/io/dpdk/pool.h"
 #include "dataplane/io/dpdk/port.h"
 
-enum { SL_DPDK_PATH_BYTES = 128 };
+enum { SL_DPDK_PATH_BYTES = 128, SL_DPDK_LINE = 64 };
 
 /* Who gets a frame (port.h). */
 enum sl_dpdk_link {
@@ -25,8 +25,11 @@ struct sl_dpdk_port {
         struct sl_queue queue; /* first */
         struct sl_dpdk_port *port;
         uint16_t index;
+        uint16_t ring, n_rings, next_ring; /* the device's queues [ring, ring + n_rings) */
         uint32_t answers_tick, answers[2]; /* left in this tick: for neighbours, for pings */
-    } queue;
+        struct sl_pools pools;
+        struct sl_port_stats stats; /* its thread's part */
+    } __attribute__((aligned(SL_DPDK_LINE))) queue[SL_LCORES_MAX];
     uint16_t id;
     uint16_t payload_max;
     struct sl_self self;
@@ -40,9 +43,9 @@ struct sl_dpdk_port {
     struct sl_neighbours neighbours;
     struct sl_capture *capture; /* NULL: none */
     struct sl_gate gate;
-    struct sl_pools pools;
-    uint32_t link_up; /* atomic */
-    struct sl_port_stats stats;
+    uint32_t link_up;           /* atomic */
+    struct sl_port_stats stats; /* the watching thread's part */
+    uint16_t ring_port;
 
     /* Written on the interrupt thread. */
     bool memif, client, was_up, connecting;

@@ -87,6 +87,7 @@ struct sl_port_ops {
 struct sl_port { /* first in the back end's own struct */
     const struct sl_port_ops *ops;
     unsigned n_queues;
+    const char *spread; /* what brings datagrams to their queue, for printing; NULL: nothing */
     struct sl_queue *(*queue)(struct sl_port *, unsigned index);
 };
 struct sl_queue { /* likewise */
