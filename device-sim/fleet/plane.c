@@ -278,12 +278,16 @@ static int open_port(struct sl_plane *pl, const struct sl_plane_config *c, char 
 {
     const struct sl_experiment *e = c->experiment;
     char socket[SL_PATH_BYTES + 16];
+    struct sl_addr edge = {0}; /* a memif ring for each of its queues, the UDP ports in order */
+    sl_addr_parse(e->edge.data.address, &edge);
     struct sl_dpdk_port_config port = {.device = e->edge.data.fleet_backend,
         .memif_socket = socket,
         .memif_server = true,
         .ring_size = DEFAULT_RING,
         .mtu = e->edge.data.mtu,
         .udp_port = SL_PHONE_PORT,
+        .n_rings = (uint16_t)e->edge.data.queues,
+        .ring_port = edge.port,
         .n_mbufs = N_MBUFS,
         .peer_timeout_ns = (uint64_t)e->edge.data.peer_timeout_s * 1000000000u};
 

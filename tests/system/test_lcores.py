@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Many data lcores (rules T7): spreading devices over them changes no result, and every packet ends at its own."""
 import os
+import signal
 
 from harness import Run, experiment, phone_class, run_tests
 
@@ -32,16 +33,47 @@ def check_accounts(end, lcores):
     return total
 
 
-def test_a_session_more_than_one_lcore_away_gives_the_same_bytes():
+def test_any_number_of_lcores_gives_the_same_bytes():
     one, end, joins = spread(1)
     check_accounts(end, 1)
     assert set(joins) == {0}
-    for lcores in (2, 3):
-        many, end, joins = spread(lcores)
-        check_accounts(end, lcores)
+    for lcores, queues in ((2, 2), (2, 1), (3, 2)):
+        many, end, joins = spread(lcores, queues=queues)
+        what = f"{lcores} lcores by {queues} queues"
+        total = check_accounts(end, lcores)
         assert sorted(joins.count(i) for i in range(lcores)) == sorted((5 + i) // lcores for i in range(lcores)), joins
-        assert many[0] == one[0], f"{lcores} lcores: losses differ"
-        assert many[1] == one[1], f"{lcores} lcores: adapters differ"
+        if queues == lcores:  # the sender puts every packet on its lcore's ring
+            assert total["passed_on"] == total["tx_passed"] == 0, end["lcores"]
+        else:  # those without a queue get and send everything by another
+            for r in end["lcores"][queues:]:
+                assert r["steered"] == 0 and r["passed_in"] == r["packets_rx"] and r["tx_passed"] == r["packets_tx"], r
+        assert many[0] == one[0], f"{what}: losses differ"
+        assert many[1] == one[1], f"{what}: adapters differ"
+
+
+def test_a_killed_edge_resumes_on_many_lcores():
+    """Deterministic, killed in the middle and restarted: the adapter is that of a run that nobody disturbed, on one lcore."""
+    images = []
+    for lcores, killed in ((1, False), (3, True)):
+        fleet = [phone_class("a", 2, compute_gflops=0.4), phone_class("b", 2, compute_gflops=0.4)]
+        what = experiment(fleet=fleet, plan={"cut": [2, 4]}, run={"steps": 20})
+        what["training"]["aggregate_every"] = 2
+        what["edge"]["data"].update(lcores=lcores, queues=min(lcores, 2))
+        what["edge"]["slots"] = 4
+        with Run(what) as run:
+            sim, edge = run.start_sim(), run.start_edge()
+            if killed:
+                run.wait_for(lambda: len(run.events("edge", "aggregate")) >= 3, "three aggregations", processes=(sim, edge))
+                edge.send_signal(signal.SIGKILL)
+                edge.wait()
+                edge = run.start_edge()
+            codes = run.finish(edge, sim)
+            assert codes == [0, 0], f"{codes}\n{run.output(edge)[-3000:]}\n{run.output(sim)[-3000:]}"
+            with open(os.path.join(run.dir, "adapters", "global", "adapter_model.safetensors"), "rb") as f:
+                images.append(f.read())
+            if killed:
+                assert run.events("edge", "start")[-1]["incarnation"] == 2
+    assert images[0] == images[1]
 
 
 run_tests(globals())

@@ -4,6 +4,7 @@
 #include "dataplane/crypto/aead.h"
 #include "dataplane/io/dpdk/eal.h"
 #include "dataplane/io/dpdk/port.h"
+#include "dataplane/io/lcore/numa.h"
 #include "dataplane/io/lcore/steer.h"
 #include "dataplane/io/uring/udp_port.h"
 
@@ -111,7 +112,7 @@ static int start_eal(struct edge *e)
     return sl_eal_start(&c, e->eal_args, sizeof e->eal_args, e->err, sizeof e->err);
 }
 
-static int open_uring(struct edge *e)
+static int open_uring(struct edge *e, struct sl_port **port)
 {
     const struct sl_experiment *x = e->x;
     struct sl_uring_port_config c = {.local = e->data_addr,
@@ -123,24 +124,35 @@ static int open_uring(struct edge *e)
             SL_BACKEND_URING);
         return -ENOTSUP;
     }
-    return sl_uring_port_open(&c, &e->port, e->err, sizeof e->err);
+    return sl_uring_port_open(&c, port, e->err, sizeof e->err);
 }
 
-static int open_port(struct edge *e)
+static int open_dpdk(struct edge *e, struct sl_port **port)
 {
     const struct sl_experiment *x = e->x;
     char socket[SL_PATH_BYTES + 16];
+    int sockets[SL_LCORES_MAX];
     snprintf(socket, sizeof socket, "%s/memif.sock", e->options.run);
     struct sl_dpdk_port_config c = {.device = x->edge.data.backend,
         .memif_socket = socket,
         .mtu = x->edge.data.mtu,
         .udp_port = e->data_addr.port,
         .n_udp_ports = (uint16_t)e->n_lcores,
+        .n_queues = (uint16_t)x->edge.data.queues,
+        .sockets = sockets,
         .capture = e->options.capture,
         .peer_timeout_ns = x->edge.data.peer_timeout_s * SECOND_NS};
     memcpy(c.own_ip, e->data_addr.ip, sizeof c.own_ip);
-    struct sl_port *port;
-    int status = sl_dpdk_port_open(&c, &port, e->err, sizeof e->err);
+    for (uint32_t i = 0; i < e->n_lcores; i++)
+        sockets[i] = sl_numa_node_of_cpu(e->lcores[i].cpu);
+    return sl_dpdk_port_open(&c, port, e->err, sizeof e->err);
+}
+
+/* With several lcores, each gets its own sessions' datagrams whatever queue of the port they come by. */
+static int open_port(struct edge *e, bool kernel)
+{
+    struct sl_port *port = NULL;
+    int status = kernel ? open_uring(e, &port) : open_dpdk(e, &port);
     if (!status && e->n_lcores > 1)
         status = sl_steer_open(port, e->n_lcores, &port, e->err, sizeof e->err);
     if (!status)
@@ -200,8 +212,11 @@ static int create_lcores(struct edge *e)
     e->latency_ring = sl_ring_spsc_create(4096);
     if (!e->latency_ring)
         status = -ENOMEM;
-    for (uint32_t i = 0; !status && i < e->n_lcores; i++)
+    for (uint32_t i = 0; !status && i < e->n_lcores; i++) {
+        sl_numa_prefer(sl_numa_node_of_cpu(e->lcores[i].cpu)); /* not where this thread touches it first */
         status = create_lcore(e, &e->lcores[i]);
+    }
+    sl_numa_prefer(-1);
     if (status)
         snprintf(e->err, sizeof e->err, "cannot make %u slots of %u KiB: %s; lower edge.slots", x->edge.slots,
             x->edge.slot_kib, strerror(-status));
@@ -233,7 +248,7 @@ int edge_start_dataplane(struct edge *e)
     if (!status && !kernel)
         status = start_eal(e);
     if (!status)
-        status = kernel ? open_uring(e) : open_port(e);
+        status = open_port(e, kernel);
     for (uint32_t i = 0; !status && i < e->n_lcores; i++)
         status = start_lcore(e, &e->lcores[i]);
     if (!status && e->eal_args[0])

@@ -122,6 +122,11 @@ static const struct sl_field fields[] = {
         FIELD(edge.data.lcores),
         .lo = 1,
         .hi = SL_DATA_LCORES_MAX},
+    {.path = "edge.data.queues",
+        .kind = SL_FIELD_U32,
+        FIELD(edge.data.queues),
+        .lo = 1,
+        .hi = SL_DATA_LCORES_MAX},
     {.path = "edge.data.cpus", .kind = SL_FIELD_CUSTOM, .read = read_cpus},
     {.path = "edge.data.poll", .kind = SL_FIELD_CHOICE, FIELD(edge.data.poll), .choices = "adaptive|busy"},
     {.path = "edge.data.codec",
@@ -393,6 +398,10 @@ static int check_whole(struct sl_reader *r, struct target *t)
         return refuse(r, 1, "run: give run.steps or run.seconds, or both");
     if (e->training.deterministic && (e->run.steps == 0 || e->run.seconds > 0))
         return refuse(r, 1, "training.deterministic: such a run ends by run.steps alone; remove run.seconds");
+    if (e->edge.data.queues > e->edge.data.lcores)
+        return refuse(r, 1, "edge.data.queues: more than edge.data.lcores, which read one each; lower it");
+    if (e->edge.data.queues == 0)
+        e->edge.data.queues = e->edge.data.lcores;
     if (e->edge.data.n_cpus != 0 && e->edge.data.n_cpus != e->edge.data.lcores)
         return refuse(r, 1, "edge.data.cpus: name one CPU for each of edge.data.lcores, or none");
     if (!e->edge.data.fleet_backend[0])

@@ -86,7 +86,7 @@ struct sl_experiment {
             char eal_extra[SL_EAL_EXTRA_MAX][128];
             uint32_t n_eal_extra;
             uint32_t peer_timeout_s; /* for the other end of memif */
-            uint32_t lcores;
+            uint32_t lcores, queues; /* of the port, at most; 0 in the file: one for each lcore */
             uint32_t cpus[SL_DATA_LCORES_MAX], n_cpus; /* of the lcores in order; none: chosen */
         } data;
         uint32_t slots;
