@@ -14,13 +14,14 @@ enum {
     LARGE_ROWS = 192 * 1024 / SL_UNIT_BYTES, /* 192 KiB */
     ROUNDS_MAX = 32,
     IN_FLIGHT = 8,
+    URING_RATE = 10000,
     START_S = 40, /* for two processes to come up on a busy host */
 };
 static const double loads[] = {0.1, 0.5, 0.8, 0.95};
 enum { N_LOADS = sizeof(loads) / sizeof(loads[0]) };
 
 static const char *backend = "memif";
-static const char *const backends[] = {"memif", NULL};
+static const char *const backends[] = {"memif", "uring_udp", NULL};
 static uint64_t payload = 1400, rounds = 5, key_update_packets;
 static double rate, seconds = 0.5;
 static bool poisson, no_peers, no_loads;
@@ -46,6 +47,7 @@ struct bench {
     cJSON *result;
     char *err;
     size_t err_cap;
+    enum latency_backend backend;
     uint32_t rows; /* of the small message */
     bool uncounted;
 };
@@ -56,6 +58,7 @@ static int measure_full(struct bench *b, uint32_t rows, bool echo, double messag
 {
     struct latency_full *f = b->full;
     memset(f, 0, sizeof(*f));
+    f->backend = b->backend;
     f->rows = rows;
     f->n_units = latency_units(rows);
     f->echo = echo;
@@ -282,6 +285,29 @@ static int measure_peer(struct bench *b, cJSON *peers, const char *name, bool bl
     return BENCH_OK;
 }
 
+/* The whole data path over our io_uring back end, at a rate that it carries with ease. */
+static int measure_uring(struct bench *b, cJSON *peers, double low)
+{
+    cJSON *j = cJSON_AddObjectToObject(peers, "uring_udp");
+    enum latency_backend was = b->backend;
+    double gentle = low < URING_RATE ? low : URING_RATE;
+    bench_progress("latency: uring_udp");
+    b->backend = LATENCY_URING_UDP;
+    int status = measure_full(b, b->rows, true, gentle, 0);
+    b->backend = was;
+    if (status == BENCH_SKIPPED) {
+        cJSON_AddStringToObject(j, "skipped", b->err);
+        return BENCH_OK;
+    }
+    if (status != BENCH_OK)
+        return status;
+    cJSON_AddNumberToObject(j, "messages_per_s", gentle);
+    bench_histogram_add(j, &b->full->planned);
+    cJSON_AddBoolToObject(j, "valid", valid(b->full));
+    cJSON_AddStringToObject(j, "over", "veth between two network namespaces, MTU 1500: our whole data path");
+    return BENCH_OK;
+}
+
 static void ratio(cJSON *to, const char *name, double a, double b)
 {
     cJSON_AddNumberToObject(to, name, b > 0 ? a / b : 0);
@@ -378,6 +404,8 @@ static int measure(struct bench *b)
         status = measure_peer(b, peers, "kernel_udp_spin", false);
     if (status == BENCH_OK && !no_peers && !bench_stopping())
         status = measure_peer(b, peers, "kernel_udp_block", true);
+    if (status == BENCH_OK && !no_peers && !bench_stopping())
+        status = measure_uring(b, peers, low);
     judge(b, &full, &bare, peers);
 out:
     series_free(&full);
@@ -390,6 +418,7 @@ static int run(cJSON *result, char *err, size_t err_cap)
     struct bench b = {.result = result, .err = err, .err_cap = err_cap};
     b.full = bench_shared_map(sizeof(*b.full));
     b.ping = bench_shared_map(sizeof(*b.ping));
+    b.backend = strcmp(backend, "memif") == 0 ? LATENCY_MEMIF : LATENCY_URING_UDP;
     b.rows = latency_rows((uint32_t)(payload / SL_UNIT_BYTES));
     int status = BENCH_FAILED;
     if (b.full != NULL && b.ping != NULL)

@@ -30,11 +30,13 @@ struct latency_full {
     double rate;        /* messages a second; 0: closed loop, as fast as it goes */
     double seconds, warm_up_seconds;
     uint64_t key_update_packets; /* 0: as always */
+    uint32_t edge_adaptive;      /* the edge's lcore sleeps when it has nothing to do */
+    double idle_seconds;         /* before the first message; the edge's process is watched */
     /* Results: of messages planned after the warm-up. */
     struct sl_histogram planned; /* completion, counted from the planned time */
     struct sl_histogram sent;    /* from when the generator gave it to the endpoint */
     struct sl_histogram lag;     /* planned time until the generator got to it */
-    double measured_s;
+    double idle_cpu;             /* share of a CPU that the edge's whole process used while idle */
     uint64_t n_planned, n_sent, n_done, lost_steps;
     struct sl_endpoint_stats endpoint[2]; /* device, edge */
     struct sl_port_stats port[2];

@@ -4,8 +4,10 @@
 #include "dataplane/io/dpdk/eal.h"
 #include "dataplane/io/dpdk/port.h"
 #include "dataplane/io/lcore/lcore.h"
+#include "dataplane/io/uring/udp_port.h"
 #include "tests/bench/latency.h"
 #include "tests/bench/machine.h"
+#include "tests/bench/netns.h"
 #include "tests/bench/verb.h"
 
 #include <errno.h>
@@ -68,8 +70,27 @@ static int explain(struct end *e, int ret, const char *what)
     return ret;
 }
 
+static struct sl_addr address(const struct end *e, unsigned side)
+{
+    struct sl_addr memif = {.ip = {[10] = 0xff, [11] = 0xff, 10, 0, 0, (uint8_t)(side + 1)}, .port = 7444};
+    if (e->run->backend == LATENCY_MEMIF)
+        return memif;
+    struct sockaddr_in in = bench_netns_address(side, memif.port);
+    memcpy(memif.ip + 12, &in.sin_addr, 4);
+    return memif;
+}
+
+static int open_uring(struct end *e)
+{
+    struct sl_uring_port_config c = {.local = address(e, e->side->index)};
+    int ret = bench_netns_join(e->side, SL_DEFAULT_MTU);
+    return ret != 0 ? ret : sl_uring_port_open(&c, &e->port, e->side->err, e->side->err_cap);
+}
+
 static int open_port(struct end *e)
 {
+    if (e->run->backend == LATENCY_URING_UDP)
+        return open_uring(e);
     char args[1024], socket[256];
     bool device = e->side->index == 0;
     struct sl_eal_config eal = {
@@ -99,18 +120,16 @@ static int create_endpoint(struct end *e, const struct sl_sink_ops *ops, void *s
 
 static struct sl_session_config session_of(const struct end *e)
 {
-    static const struct sl_addr edge = {.ip = {[10] = 0xff, [11] = 0xff, 10, 0, 0, 1}, .port = 7444},
-                                device = {.ip = {[10] = 0xff, [11] = 0xff, 10, 0, 1, 1}, .port = 40000};
     uint64_t id[2] = {sl_session_id(0, 0, 0x2222), sl_session_id(0, 0, 0x1111)};
     unsigned i = e->side->index;
     struct sl_session_config c = {.local_id = id[i],
         .peer_id = id[1 - i],
         .fragment_units = FRAGMENT_UNITS,
         .mtu = SL_DEFAULT_MTU,
-        .local = i == 0 ? device : edge,
+        .local = address(e, i),
         .initial_rtt_ns = 1000000};
     if (i == 0)
-        c.remote = edge;
+        c.remote = address(e, 1);
     memset(c.secret, 7, sizeof(c.secret));
     return c;
 }
@@ -121,7 +140,7 @@ static int begin(struct end *e, const struct sl_lcore_ops *ops, void *app)
     char text[512];
     struct sl_lcore_config c = {.queue = sl_port_queue(e->port, 0),
         .endpoint = e->endpoint,
-        .poll = SL_POLL_BUSY,
+        .poll = e->run->edge_adaptive && e->side->index == 1 ? SL_POLL_ADAPTIVE : SL_POLL_BUSY,
         .ops = ops,
         .app = app,
         .cpu = e->side->cpu};
@@ -208,12 +227,43 @@ static int make_edge(struct edge *e)
     return 0;
 }
 
+static uint64_t cpu_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * second_ns + (uint64_t)t.tv_nsec;
+}
+
+/* This thread sleeps meanwhile, so what the process uses is the data lcore's and EAL's. */
+static void watch_idling(struct latency_full *run)
+{
+    uint64_t from = bench_now_ns(), used = cpu_ns();
+    struct timespec t = {.tv_sec = (time_t)run->idle_seconds,
+        .tv_nsec = (long)((run->idle_seconds - (double)(time_t)run->idle_seconds) * 1e9)};
+    if (run->idle_seconds <= 0)
+        return;
+    nanosleep(&t, NULL);
+    run->idle_cpu = (double)(cpu_ns() - used) / (double)(bench_now_ns() - from);
+}
+
+/* Where namespaces take a right that we have not, there is nothing to measure. */
+static int not_opened(int ret)
+{
+    return ret == -EPERM ? BENCH_SKIPPED : BENCH_FAILED;
+}
+
 static int run_edge(struct bench_twin *side)
 {
     static const struct sl_lcore_ops ops = {
         .opened = edge_opened, .poll = edge_poll, .deadline = edge_deadline};
     struct edge e = {.end = {.side = side, .run = side->shared}};
-    if (open_port(&e.end) != 0 || make_edge(&e) != 0 || begin(&e.end, &ops, &e) != 0)
+    int ret = open_port(&e.end);
+    if (ret != 0)
+        return not_opened(ret);
+    if (make_edge(&e) != 0 || begin(&e.end, &ops, &e) != 0)
+        return BENCH_FAILED;
+    watch_idling(e.end.run);
+    if (bench_twin_meet(side) != 0)
         return BENCH_FAILED;
     while (__atomic_load_n(&e.end.run->over, __ATOMIC_ACQUIRE) == 0 && !bench_twin_cancelled(side))
         nap();
@@ -338,7 +388,7 @@ static void ask(struct device *d, uint64_t now_ns)
     }
 }
 
-static void send(struct device *d, struct message *m, uint64_t planned_ns, uint64_t now_ns)
+static void send_message(struct device *d, struct message *m, uint64_t planned_ns, uint64_t now_ns)
 {
     m->planned_ns = planned_ns;
     m->sent_ns = now_ns;
@@ -410,11 +460,11 @@ static void device_poll(void *app, uint64_t turn_ns)
     if (run->rate > 0) {
         plan(d, now_ns);
         while (d->due_head != d->due_tail && (m = granted(d)) != NULL)
-            send(d, m, d->due[d->due_head++ % IN_TURN], now_ns);
+            send_message(d, m, d->due[d->due_head++ % IN_TURN], now_ns);
     } else {
         while (now_ns < d->until_ns && (m = granted(d)) != NULL) {
             run->n_planned++;
-            send(d, m, now_ns, now_ns);
+            send_message(d, m, now_ns, now_ns);
         }
     }
     if (now_ns < d->until_ns || d->due_head != d->due_tail)
@@ -441,8 +491,11 @@ static int run_device(struct bench_twin *side)
     if (d->tensor == NULL || d->gradient == NULL)
         return BENCH_FAILED;
     memset(d->tensor, 1, bytes);
-    if (open_port(&d->end) != 0 || create_endpoint(&d->end, &device_sink, d) != 0 ||
-        begin(&d->end, &ops, d) != 0)
+    int ret = open_port(&d->end);
+    if (ret != 0)
+        return not_opened(ret);
+    if (create_endpoint(&d->end, &device_sink, d) != 0 || begin(&d->end, &ops, d) != 0 ||
+        bench_twin_meet(side) != 0)
         return BENCH_FAILED;
     __atomic_store_n(&run->go, 1, __ATOMIC_RELEASE);
     uint64_t ends = bench_now_ns() + (uint64_t)((run->seconds + run->warm_up_seconds) * 1e9);
@@ -454,7 +507,6 @@ static int run_device(struct bench_twin *side)
            bench_now_ns() < ends && !bench_twin_cancelled(side))
         nap();
     finish(&d->end);
-    run->measured_s = run->seconds;
     __atomic_store_n(&run->over, 1, __ATOMIC_RELEASE);
     bench_twin_outlive(side);
     return BENCH_OK;

@@ -15,6 +15,7 @@ static const struct bench_verb *const verbs[] = {
     &bench_latency,
     &bench_scale,
     &bench_reject,
+    &bench_wake,
 };
 enum { N_VERBS = sizeof(verbs) / sizeof(verbs[0]) };
 

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { MBUFS = 4096, MEMORY_MIB = 64, LINK_WITHIN_S = 20, NAP_US = 200 };
+enum { MBUFS = 4096, MEMORY_MIB = 64, LINK_WITHIN_S = 20, NAP_US = 200, AGAIN_MS = 500 };
 
 static int fail(struct bench_twin *s, int ret, const char *what)
 {
@@ -35,16 +35,29 @@ static int configure(struct bench_twin *s, unsigned ring_log2, struct bench_raw_
     return ret == 0 ? 0 : fail(s, ret, "cannot set it up");
 }
 
-/* The client's start fails until the server listens. */
+static bool link_up(const struct bench_raw_memif *m)
+{
+    struct rte_eth_link link = {0};
+    return rte_eth_link_get_nowait(m->id, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
+}
+
+/* The client's start fails until the server listens; and where the server had not started by then, the
+ * connection comes to nothing and is tried again. */
 static int start(struct bench_twin *s, const struct bench_raw_memif *m)
 {
-    uint64_t until = bench_now_ns() + LINK_WITHIN_S * UINT64_C(1000000000);
-    struct rte_eth_link link = {0};
-    while (rte_eth_dev_start(m->id) != 0 && bench_now_ns() < until)
-        nap();
-    while (rte_eth_link_get_nowait(m->id, &link) == 0 && link.link_status != RTE_ETH_LINK_UP) {
+    uint64_t until = bench_now_ns() + LINK_WITHIN_S * UINT64_C(1000000000), again = 0;
+    bool started = false;
+    while (!link_up(m)) {
         if (bench_now_ns() > until || bench_twin_cancelled(s))
             return fail(s, -ETIMEDOUT, "no link");
+        if (started && s->index == 1 && bench_now_ns() > again) {
+            rte_eth_dev_stop(m->id);
+            started = false;
+        }
+        if (!started && rte_eth_dev_start(m->id) == 0) {
+            started = true;
+            again = bench_now_ns() + AGAIN_MS * UINT64_C(1000000);
+        }
         nap();
     }
     return 0;

@@ -127,7 +127,7 @@ def latency__every_load_and_every_message():
     counted(j["last_round"]["counted"])
     assert j["key_update"]["updates"] > 0, j["key_update"]
     percentiles(j["key_update"]["with"])
-    for name in "kernel_udp_spin", "kernel_udp_block":
+    for name in "kernel_udp_spin", "kernel_udp_block", "uring_udp":
         if "skipped" not in j["peers"][name]:
             percentiles(j["peers"][name])
 
@@ -150,6 +150,15 @@ def reject__every_packet_under_its_name():
         x = j[kind]
         assert sum(x["drops"].values()) == x["packets"] > 0 and x["drops"][name] > 0, x
         assert x["cycles"]["n"] > 0 and x["cycles"]["median"] > 0, x
+
+
+def wake__both_ports():
+    j = result("wake", "--seconds", "0.5", "--idle-seconds", "0.2")
+    for name in "memif", "uring_udp":
+        x = j[name]
+        if "skipped" not in x:
+            percentiles(x)
+            assert 0 <= x["idle_cpu"] < 2 and x["messages_done"] > 0, x
 
 
 def usage__says_what_is_wrong():
@@ -182,7 +191,7 @@ def interrupt__two_processes():
 
 TESTS = [ingest__all_fields_and_nothing_uncounted, ingest__jumbo_frames_and_many_sessions, ingest__every_codec, ingest__over_veth,
          handoff__all_fields, overload__nothing_uncounted, latency__every_load_and_every_message, scale__every_session_and_every_message, reject__every_packet_under_its_name,
-         usage__says_what_is_wrong, interrupt__leaves_nothing_behind, interrupt__two_processes]
+         wake__both_ports, usage__says_what_is_wrong, interrupt__leaves_nothing_behind, interrupt__two_processes]
 
 
 def main():
