@@ -70,10 +70,10 @@ static inline bool sl_ack_now(const struct sl_ack_state *a)
 {
     return a->deadline_ns == 0;
 }
-/* An ack-eliciting packet came; `in_order`: it is the next after the highest (RFC 9000 13.2.1: a gap is told
- * at once). */
-static inline void sl_ack_owed(struct sl_ack_state *a, bool in_order, uint64_t now_ns)
+/* Ack-eliciting packets came, at least one; `in_order`: each was the next after the highest (RFC 9000 13.2.1:
+ * a gap is told at once). */
+static inline void sl_ack_owed(struct sl_ack_state *a, unsigned packets, bool in_order, uint64_t now_ns)
 {
-    a->deadline_ns = sl_ack_pending(a) || !in_order ? 0 : now_ns + SL_MAX_ACK_DELAY_NS;
+    a->deadline_ns = packets > 1 || sl_ack_pending(a) || !in_order ? 0 : now_ns + SL_MAX_ACK_DELAY_NS;
 }
 void sl_ack_sent(struct sl_ack_state *);

@@ -5,7 +5,11 @@
 
 #include <string.h>
 
-enum { LOOK_AHEAD = 4, DUPLICATE_SLOTS = 2 * SL_BURST, NO_PACKET = 0xff };
+enum {
+    HEADER_AHEAD = 4, /* packets whose headers are asked for before they are read */
+    OPEN_AHEAD = 2,   /* packets whose bytes, slots and keys are asked for before they are opened */
+    LINE = 64,
+};
 
 static const struct sl_addr unknown_addr;
 
@@ -14,7 +18,9 @@ static inline void drop(struct sl_endpoint *ep, enum sl_drop why)
     ep->stats.drops[why]++;
 }
 
-/* Header, session, packet number: what is checked before anything is opened. */
+/* ---- before anything is opened ---- */
+
+/* The header, copied once: what is checked is what is authenticated (rules T8). */
 static inline enum sl_drop check_header(struct sl_endpoint *ep, const struct sl_rx *rx, unsigned i)
 {
     struct sl_rx_work *w = &ep->work;
@@ -27,6 +33,7 @@ static inline enum sl_drop check_header(struct sl_endpoint *ep, const struct sl_
     return why;
 }
 
+/* The session, the key's phase and the packet number. */
 static inline enum sl_drop check_session(
     struct sl_endpoint *ep, struct sl_rx *rx, const struct sl_header *h, uint8_t *phase)
 {
@@ -58,20 +65,46 @@ static inline enum sl_drop check_session(
     return SL_DROP_NONE;
 }
 
-/* Finds packet i's session and number among those of the burst before it, and enters it where they are new.
- */
-static inline bool seen_in_burst(uint8_t *table, const struct sl_rx *rx, unsigned i)
+/* The burst's packets `before` i, by bits, one of which may have the same number. */
+static bool number_occurred(const struct sl_rx *rx, uint64_t before, unsigned i)
 {
-    uint64_t key = rx[i].pn << 24 ^ rx[i].session;
-    unsigned slot =
-        (unsigned)(key * UINT64_C(0x9e3779b97f4a7c15) >> 57); /* Knuth's multiplicative hash, 7 bits */
-    for (; table[slot] != NO_PACKET; slot = (slot + 1) % DUPLICATE_SLOTS) {
-        const struct sl_rx *other = &rx[table[slot]];
+    for (; before != 0; before &= before - 1) {
+        const struct sl_rx *other = &rx[__builtin_ctzll(before)];
         if (other->pn == rx[i].pn && other->session == rx[i].session)
             return true;
     }
-    table[slot] = (uint8_t)i;
     return false;
+}
+
+/* Where the burst's highest number of a session stands; a new place where it had none. */
+static inline struct sl_burst_top *top_of(struct sl_rx_work *w, uint32_t session)
+{
+    unsigned at = session % SL_BURST_TOPS;
+    while (w->top[at].burst == w->burst && w->top[at].session != session)
+        at = (at + 1) % SL_BURST_TOPS;
+    struct sl_burst_top *t = &w->top[at];
+    if (t->burst != w->burst)
+        *t = (struct sl_burst_top){.burst = w->burst, .session = session, .next = 0};
+    return t;
+}
+
+/* ---- opening ---- */
+
+/* What opening will touch, while another packet is opened: the key where it is another, the sealed bytes and
+ * their place. */
+static inline void fetch(struct sl_endpoint *ep, const struct sl_rx *rx, const struct sl_rx *before)
+{
+    const struct sl_session *s = &ep->sessions[rx->session];
+    if (rx->session != before->session && s->rx_schedule < ep->schedules.n) {
+        const uint8_t *key = sl_schedule_bytes(&ep->schedules, s->rx_schedule);
+        for (size_t at = 0; at < ep->schedules.stride; at += LINE)
+            __builtin_prefetch(key + at);
+    }
+    for (size_t at = 0; at < rx->len; at += LINE)
+        __builtin_prefetch(rx->pkt + at);
+    if (rx->how == SL_PLACE && rx->coded == 0)
+        for (size_t at = 0; at < rx->len; at += LINE)
+            __builtin_prefetch(rx->dst + at, 1);
 }
 
 static inline bool open_packet(struct sl_endpoint *ep, const struct sl_rx *rx, unsigned i, uint8_t *out)
@@ -91,18 +124,34 @@ static inline bool open_packet(struct sl_endpoint *ep, const struct sl_rx *rx, u
                               rx->pkt + header_len, len, out, rx->pkt + header_len + len);
 }
 
-/* The tag was right: the number is spent. */
-static inline void count_authentic(
-    struct sl_endpoint *ep, const struct sl_rx *rx, uint8_t phase, uint64_t now_ns)
+/* ---- after a right tag ---- */
+
+/* What came of one session, in a row: told to it at once. */
+struct arrivals {
+    uint32_t session;
+    unsigned packets, eliciting;
+    uint64_t bytes;
+    bool in_order;           /* each was the next after the highest */
+    const struct sl_rx *top; /* the packet that was the highest so far; NULL: none was */
+};
+
+/* The number is spent. */
+static inline void arrive(struct sl_endpoint *ep, struct sl_session *s, struct arrivals *a,
+    const struct sl_rx *rx, uint8_t phase, uint64_t now_ns)
 {
-    struct sl_session *s = &ep->sessions[rx->session];
     if (phase != s->rx_phase || rx->pn < s->rx_limit - SL_PN_RECEIVE_LIMIT)
         sl_key_opened(ep, rx->session, phase, rx->pn, now_ns);
     if (rx->pn >= s->window.next)
-        s->ack.largest_ns = now_ns;
+        a->top = rx;
+    a->in_order &= rx->pn == s->window.next;
     sl_pn_window_mark(&s->window, s->older, rx->pn);
-    s->packets_rx++;
-    s->bytes_rx += rx->len;
+    a->packets++;
+    a->bytes += rx->len;
+}
+
+static inline bool same_addr(const struct sl_addr *a, const struct sl_addr *b)
+{
+    return memcmp(a, b, sizeof(*a)) == 0;
 }
 
 /* Only the packet with the highest number so far moves a session (rules T9); a device's peer does not move.
@@ -111,51 +160,58 @@ static inline void follow_address(struct sl_endpoint *ep, struct sl_session *s, 
 {
     if (s->remote_known && !ep->is_edge)
         return;
-    if (memcmp(&s->remote, &rx->remote, sizeof(s->remote)) == 0 &&
-        memcmp(&s->local, &rx->local, sizeof(s->local)) == 0)
+    if (same_addr(&s->remote, &rx->remote) && same_addr(&s->local, &rx->local))
         return;
-    if (memcmp(&rx->remote, &unknown_addr, sizeof(unknown_addr)) == 0)
+    if (same_addr(&rx->remote, &unknown_addr))
         return;
     s->remote = rx->remote;
     s->local = rx->local;
     s->remote_known = true;
 }
 
-static inline void accept_packet(
-    struct sl_endpoint *ep, const struct sl_rx *rx, uint8_t phase, bool ack_eliciting, uint64_t now_ns)
+/* What follows from it: address, acknowledgement, and whether the session now has something to do. */
+static inline void settle(struct sl_endpoint *ep, const struct arrivals *a, uint64_t now_ns)
 {
-    struct sl_session *s = &ep->sessions[rx->session];
-    uint64_t expected = s->window.next;
+    struct sl_session *s = &ep->sessions[a->session];
     bool knew_remote = s->remote_known;
-    count_authentic(ep, rx, phase, now_ns);
-    if (rx->pn >= expected)
-        follow_address(ep, s, rx);
-    if (ack_eliciting)
-        sl_ack_owed(&s->ack, rx->pn == expected, now_ns);
+    s->packets_rx += a->packets;
+    s->bytes_rx += a->bytes;
+    if (a->top != NULL) {
+        s->ack.largest_ns = now_ns;
+        follow_address(ep, s, a->top);
+    }
+    if (a->eliciting != 0)
+        sl_ack_owed(&s->ack, a->eliciting, a->in_order, now_ns);
     if (!knew_remote || (sl_ack_now(&s->ack) ? !s->queued : s->ack.deadline_ns < s->timer_ns))
-        sl_session_update(ep, rx->session, now_ns);
+        sl_session_update(ep, a->session, now_ns);
 }
 
 /* ---- DATA ---- */
 
-/* Opens what place() wants opened, commits, and accounts for all n. at[k]: the packet's index in the burst.
- */
-static unsigned open_data(struct sl_endpoint *ep, struct sl_rx *const *rx, const uint8_t *at, unsigned n,
-    uint64_t *deferred, uint64_t now_ns)
+/* Packets that the sink wanted opened: which they are in the burst, and which tags were right. */
+struct opened {
+    struct sl_rx *rx[SL_BURST];
+    uint8_t at[SL_BURST];
+    unsigned n;
+    uint64_t ok;
+};
+
+/* Opens what place() wants opened. at[k]: the packet's index in the burst. */
+static void open_placed(struct sl_endpoint *ep, struct sl_rx *const *rx, const uint8_t *at, unsigned n,
+    struct opened *o, uint64_t *deferred)
 {
-    struct sl_rx *opened[SL_BURST];
-    uint8_t opened_at[SL_BURST];
+    unsigned m = 0;
     uint64_t ok = 0;
-    unsigned m = 0, delivered = 0;
     for (unsigned k = 0; k < n; k++) {
         struct sl_rx *r = rx[k];
+        if (k + OPEN_AHEAD < n)
+            fetch(ep, rx[k + OPEN_AHEAD], rx[k + OPEN_AHEAD - 1]);
         switch (r->how) {
         case SL_PLACE:
         case SL_SCRATCH:
-            if (open_packet(ep, r, at[k], r->how == SL_PLACE ? r->dst : ep->scratch))
-                ok |= UINT64_C(1) << m;
-            opened_at[m] = at[k];
-            opened[m++] = r;
+            ok |= (uint64_t)open_packet(ep, r, at[k], r->how == SL_PLACE ? r->dst : ep->scratch) << m;
+            o->at[m] = at[k];
+            o->rx[m++] = r;
             break;
         case SL_DEFER:
             *deferred |= UINT64_C(1) << at[k];
@@ -164,27 +220,53 @@ static unsigned open_data(struct sl_endpoint *ep, struct sl_rx *const *rx, const
             drop(ep, r->reason > SL_DROP_NONE && r->reason < SL_DROP_COUNT ? r->reason : SL_DROP_NO_GRANT);
         }
     }
-    if (m != 0)
-        ep->sink_ops->commit(ep->sink, opened, m, ok);
-    for (unsigned k = 0; k < m; k++) {
-        if (!(ok >> k & 1)) {
+    o->n = m;
+    o->ok = ok;
+}
+
+/* Accounts for packets [k, ...) of one session, in a row. Returns how many; *delivered: how many of them
+ * reached their place. */
+static inline unsigned accept_run(
+    struct sl_endpoint *ep, const struct opened *o, unsigned k, unsigned *delivered, uint64_t now_ns)
+{
+    struct arrivals a = {.session = o->rx[k]->session, .in_order = true};
+    struct sl_session *s = &ep->sessions[a.session];
+    unsigned from = k, placed = 0, scratch = 0;
+    for (; k < o->n && o->rx[k]->session == a.session; k++) {
+        const struct sl_rx *r = o->rx[k];
+        if (!(o->ok >> k & 1)) {
             drop(ep, SL_DROP_BAD_TAG);
             continue;
         }
-        if (opened[k]->how == SL_REFUSE) { /* authentic, and of no use: as a bad frame */
-            count_authentic(ep, opened[k], ep->work.phase[opened_at[k]], now_ns);
-            drop(ep, SL_DROP_BAD_CODING);
-            continue;
-        }
-        if (opened[k]->how == SL_PLACE) {
-            ep->stats.delivered_data++;
-            delivered++;
-        } else {
-            ep->stats.scratch++;
-            ep->sessions[opened[k]->session].duplicates++;
-        }
-        accept_packet(ep, opened[k], ep->work.phase[opened_at[k]], true, now_ns);
+        arrive(ep, s, &a, r, ep->work.phase[o->at[k]], now_ns);
+        placed += r->how == SL_PLACE;
+        scratch += r->how == SL_SCRATCH;
     }
+    a.eliciting = placed + scratch;
+    if (a.packets != a.eliciting) /* authentic, and of no use: as a bad frame */
+        ep->stats.drops[SL_DROP_BAD_CODING] += a.packets - a.eliciting;
+    ep->stats.delivered_data += placed;
+    *delivered += placed;
+    if (scratch != 0) {
+        ep->stats.scratch += scratch;
+        s->duplicates += scratch;
+    }
+    if (a.packets != 0)
+        settle(ep, &a, now_ns);
+    return k - from;
+}
+
+/* Opens, commits, and accounts for all n. */
+static unsigned open_data(struct sl_endpoint *ep, struct sl_rx *const *rx, const uint8_t *at, unsigned n,
+    uint64_t *deferred, uint64_t now_ns)
+{
+    struct opened o;
+    unsigned delivered = 0;
+    open_placed(ep, rx, at, n, &o, deferred);
+    if (o.n != 0)
+        ep->sink_ops->commit(ep->sink, o.rx, o.n, o.ok);
+    for (unsigned k = 0; k < o.n;)
+        k += accept_run(ep, &o, k, &delivered, now_ns);
     return delivered;
 }
 
@@ -256,13 +338,16 @@ static unsigned open_frames(struct sl_endpoint *ep, const struct sl_rx *rx, unsi
         drop(ep, SL_DROP_BAD_TAG);
         return 0;
     }
-    if (!frames_valid(ep, s, len, &ack_eliciting)) {
-        count_authentic(ep, rx, ep->work.phase[i], now_ns);
+    struct arrivals a = {.session = rx->session, .in_order = true};
+    bool valid = frames_valid(ep, s, len, &ack_eliciting);
+    arrive(ep, s, &a, rx, ep->work.phase[i], now_ns);
+    a.eliciting = valid && ack_eliciting;
+    settle(ep, &a, now_ns);
+    if (!valid) {
         drop(ep, SL_DROP_BAD_FRAME);
         return 0;
     }
     ep->stats.delivered_frames++;
-    accept_packet(ep, rx, ep->work.phase[i], ack_eliciting, now_ns);
     apply_frames(ep, rx->session, len, now_ns);
     return 1;
 }
@@ -289,41 +374,57 @@ static unsigned open_alone(struct sl_endpoint *ep, struct sl_rx *rx, unsigned i,
     return delivered;
 }
 
-static unsigned receive(struct sl_endpoint *ep, struct sl_rx *rx, unsigned n, uint64_t now_ns)
+/* Headers, and the sessions that they name. Returns those that passed, as bits. */
+static uint64_t check_headers(struct sl_endpoint *ep, const struct sl_rx *rx, unsigned n)
 {
-    struct sl_rx_work *w = &ep->work;
-    struct sl_rx *data[SL_BURST];
-    uint8_t data_at[SL_BURST], table[DUPLICATE_SLOTS];
-    uint64_t alive = 0, frames = 0, deferred = 0;
-    unsigned n_data = 0, delivered = 0;
-
-    for (unsigned i = 0; i < n && i < LOOK_AHEAD; i++)
+    uint64_t alive = 0, bytes = 0;
+    for (unsigned i = 0; i < n && i < HEADER_AHEAD; i++)
         __builtin_prefetch(rx[i].pkt);
     for (unsigned i = 0; i < n; i++) {
-        if (i + LOOK_AHEAD < n)
-            __builtin_prefetch(rx[i + LOOK_AHEAD].pkt);
-        ep->stats.bytes_rx += rx[i].len;
+        if (i + HEADER_AHEAD < n)
+            __builtin_prefetch(rx[i + HEADER_AHEAD].pkt);
+        bytes += rx[i].len;
         enum sl_drop why = check_header(ep, &rx[i], i);
         if (why != SL_DROP_NONE) {
             drop(ep, why);
             continue;
         }
         alive |= UINT64_C(1) << i;
-        uint32_t session = sl_session_id_handle(w->parsed[i].session);
-        if (session < ep->max_sessions)
+        uint32_t session = sl_session_id_handle(ep->work.parsed[i].session);
+        if (session < ep->max_sessions) {
             __builtin_prefetch(&ep->sessions[session]);
+            __builtin_prefetch(&ep->sessions[session].packets_rx, 1);
+        }
     }
     ep->stats.packets_rx += n;
+    ep->stats.bytes_rx += bytes;
+    return alive;
+}
 
-    memset(table, NO_PACKET, sizeof(table));
+static unsigned receive(struct sl_endpoint *ep, struct sl_rx *rx, unsigned n, uint64_t now_ns)
+{
+    struct sl_rx_work *w = &ep->work;
+    struct sl_rx *data[SL_BURST];
+    uint8_t data_at[SL_BURST];
+    uint64_t alive = check_headers(ep, rx, n), passed = 0, frames = 0, deferred = 0;
+    unsigned n_data = 0, delivered = 0;
+
+    w->burst++;
     for (; alive != 0; alive &= alive - 1) {
         unsigned i = (unsigned)__builtin_ctzll(alive);
         enum sl_drop why = check_session(ep, &rx[i], &w->parsed[i], &w->phase[i]);
         if (why != SL_DROP_NONE) {
             drop(ep, why);
-        } else if (seen_in_burst(table, rx, i)) {
+            continue;
+        }
+        struct sl_burst_top *top = top_of(w, rx[i].session);
+        if (rx[i].pn < top->next && number_occurred(rx, passed, i)) {
             deferred |= UINT64_C(1) << i;
-        } else if (w->parsed[i].type == SL_PACKET_FRAMES) {
+            continue;
+        }
+        top->next = rx[i].pn < top->next ? top->next : rx[i].pn + 1;
+        passed |= UINT64_C(1) << i;
+        if (w->parsed[i].type == SL_PACKET_FRAMES) {
             frames |= UINT64_C(1) << i;
         } else {
             data[n_data] = &rx[i];

@@ -31,6 +31,11 @@ void sl_schedules_init(struct sl_schedules *, struct sl_aead *, uint32_t n, void
 const struct sl_aead_key *sl_schedule_make(
     struct sl_schedules *, uint32_t owner, const uint8_t key[SL_AEAD_KEY_BYTES], uint16_t *place);
 
+static inline const uint8_t *sl_schedule_bytes(const struct sl_schedules *c, uint32_t place)
+{
+    return c->keys + place * c->stride;
+}
+
 /* The schedule of `key`, whose name is `owner`. *place: where it was last time (any value before the first).
  * Valid until the next call. */
 static inline const struct sl_aead_key *sl_schedule_get(
@@ -40,7 +45,7 @@ static inline const struct sl_aead_key *sl_schedule_get(
     if (at >= c->n || c->owner[at] != owner)
         return sl_schedule_make(c, owner, key, place);
     c->used[at] = true;
-    return (const struct sl_aead_key *)(const void *)(c->keys + at * c->stride);
+    return (const struct sl_aead_key *)(const void *)sl_schedule_bytes(c, at);
 }
 
 /* Wipes it, where it is still there. */

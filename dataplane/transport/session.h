@@ -83,6 +83,13 @@ struct sl_session {
 };
 _Static_assert(offsetof(struct sl_session, older) == 2 * 64, "the hot part of a session: two cache lines");
 
+/* What a burst has of a session so far: all of its numbers lie below `next`. */
+struct sl_burst_top {
+    uint32_t burst, session; /* of another burst: empty */
+    uint64_t next;
+};
+enum { SL_BURST_TOPS = 2 * SL_BURST };
+
 /* Scratch of sl_rx_burst. */
 struct sl_rx_work {
     uint8_t header[SL_BURST][SL_HEADER_DATA_BYTES]; /* the private copy: what is checked is what is
@@ -90,6 +97,8 @@ struct sl_rx_work {
     uint8_t header_len[SL_BURST];
     uint8_t phase[SL_BURST]; /* of the key to open it with */
     struct sl_header parsed[SL_BURST];
+    struct sl_burst_top top[SL_BURST_TOPS];
+    uint32_t burst;
 };
 
 struct sl_endpoint {

@@ -168,19 +168,19 @@ static void sl_ack_owed__second_packet_or_a_gap_at_once(void **state)
     struct sl_ack_state a;
     sl_ack_state_init(&a);
     assert_false(sl_ack_pending(&a));
-    sl_ack_owed(&a, true, 100);
+    sl_ack_owed(&a, 1, true, 100);
     assert_true(sl_ack_pending(&a));
     assert_false(sl_ack_now(&a));
     assert_int_equal(a.deadline_ns, 100 + SL_MAX_ACK_DELAY_NS);
-    sl_ack_owed(&a, true, 200);
+    sl_ack_owed(&a, 1, true, 200);
     assert_true(sl_ack_now(&a));
     for (unsigned i = 0; i < 1000; i++)
-        sl_ack_owed(&a, true, 300);
+        sl_ack_owed(&a, 1, true, 300);
     assert_true(sl_ack_now(&a) && sl_ack_pending(&a));
     sl_ack_sent(&a);
     assert_false(sl_ack_now(&a) || sl_ack_pending(&a));
     assert_true(a.deadline_ns == UINT64_MAX);
-    sl_ack_owed(&a, false, 400);
+    sl_ack_owed(&a, 1, false, 400);
     assert_true(sl_ack_now(&a));
 }
 
