@@ -28,6 +28,9 @@ static inline enum sl_drop check_header(struct sl_endpoint *ep, const struct sl_
     if (rx->len < SL_DATAGRAM_MIN_BYTES)
         return SL_DROP_TOO_SHORT;
     memcpy(w->header[i], rx->pkt, SL_HEADER_DATA_BYTES);
+    w->header_len[i] = SL_HEADER_DATA_BYTES;
+    if (sl_header_decode_data(w->header[i], rx->len, &w->parsed[i]))
+        return SL_DROP_NONE;
     enum sl_drop why = sl_header_decode(w->header[i], rx->len, &w->parsed[i], &header_len);
     w->header_len[i] = (uint8_t)header_len;
     return why;
@@ -100,11 +103,21 @@ static inline void fetch(struct sl_endpoint *ep, const struct sl_rx *rx, const s
         for (size_t at = 0; at < ep->schedules.stride; at += LINE)
             __builtin_prefetch(key + at);
     }
-    for (size_t at = 0; at < rx->len; at += LINE)
-        __builtin_prefetch(rx->pkt + at);
-    if (rx->how == SL_PLACE && rx->coded == 0)
-        for (size_t at = 0; at < rx->len; at += LINE)
-            __builtin_prefetch(rx->dst + at, 1);
+    /* four lines a round; that a few beyond the end are asked for does no harm */
+    for (const uint8_t *p = rx->pkt, *end = p + rx->len; p < end; p += 4 * LINE) {
+        __builtin_prefetch(p);
+        __builtin_prefetch(p + LINE);
+        __builtin_prefetch(p + 2 * LINE);
+        __builtin_prefetch(p + 3 * LINE);
+    }
+    if (rx->how != SL_PLACE || rx->coded != 0)
+        return;
+    for (const uint8_t *p = rx->dst, *end = p + rx->len; p < end; p += 4 * LINE) {
+        __builtin_prefetch(p, 1);
+        __builtin_prefetch(p + LINE, 1);
+        __builtin_prefetch(p + 2 * LINE, 1);
+        __builtin_prefetch(p + 3 * LINE, 1);
+    }
 }
 
 static inline bool open_packet(struct sl_endpoint *ep, const struct sl_rx *rx, unsigned i, uint8_t *out)

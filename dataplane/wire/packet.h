@@ -13,6 +13,8 @@
  * block makes them (lz4_block.h). Without the flag `coded` is 0. */
 #pragma once
 
+#include "dataplane/wire/bytes.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -60,6 +62,25 @@ const char *sl_drop_name(enum sl_drop); /* "too_short", ... : the key in logs an
  * header + coded + tag.
  * Returns SL_DROP_NONE and *header_len, or the reason. No other input than the bytes. */
 enum sl_drop sl_header_decode(const uint8_t *datagram, size_t len, struct sl_header *, size_t *header_len);
+/* The same, inline and for the common case alone: a DATA packet with nothing wrong and not compressed. At least
+ * SL_HEADER_DATA_BYTES must be there. False: ask sl_header_decode. */
+static inline bool sl_header_decode_data(const uint8_t *p, size_t len, struct sl_header *h)
+{
+    const uint32_t first = sl_get32(p); /* version, type, flags, 0 */
+    h->n_units = sl_get16(p + 28);
+    if ((first & ~((uint32_t)SL_FLAG_KEY_PHASE << 8)) != (SL_PACKET_VERSION << 24 | SL_PACKET_DATA << 16) ||
+        sl_get16(p + 30) != 0 || h->n_units == 0 || len > SL_DATAGRAM_MAX_BYTES ||
+        len != SL_HEADER_DATA_BYTES + (size_t)h->n_units * SL_UNIT_BYTES + SL_TAG_BYTES)
+        return false;
+    h->type = SL_PACKET_DATA;
+    h->flags = (uint8_t)(first >> 8);
+    h->grant = sl_get32(p + 4);
+    h->session = sl_get64(p + 8);
+    h->pn = sl_get64(p + 16);
+    h->unit0 = sl_get32(p + 24);
+    h->coded = 0;
+    return true;
+}
 /* Returns the header's length. */
 size_t sl_header_encode(const struct sl_header *, uint8_t *out);
 /* Units of a DATA packet that fill an IP packet of `mtu` bytes (IPv4 20 + UDP 8, or IPv6 40 + 8): 22 at 1500. */

@@ -121,6 +121,15 @@ static void sl_header_decode__each_refusal(void **state)
         from_hex(cases[i].header, p);
         if (cases[i].at >= 0)
             p[cases[i].at] = cases[i].value;
+        struct sl_header h, inlined;
+        size_t header_len;
+        enum sl_drop why = sl_header_decode(p, cases[i].len, &h, &header_len);
+        if (cases[i].len >= SL_HEADER_DATA_BYTES && sl_header_decode_data(p, cases[i].len, &inlined)) {
+            assert_int_equal(why, SL_DROP_NONE);
+            assert_memory_equal(&inlined, &h, sizeof(h));
+        } else {
+            assert_true(why != SL_DROP_NONE || h.type == SL_PACKET_FRAMES || h.coded != 0);
+        }
         if (decode(p, cases[i].len) != cases[i].want)
             fail_msg("case %zu: %s, not %s", i, sl_drop_name(decode(p, cases[i].len)),
                 sl_drop_name(cases[i].want));
