@@ -18,23 +18,57 @@ static inline uint64_t mask_of(uint32_t word, uint32_t first, uint32_t n)
     return mask;
 }
 
+/* A range of at most 64 units lies in one word or two; without a branch on which, because that follows no
+ * pattern that a CPU would learn. */
+struct span {
+    struct sl_slot_bits *low, *high;
+    uint64_t low_mask, high_mask; /* high_mask: 0 where one word holds all */
+};
+
+static inline struct span span_of(struct sl_slot_bits *bits, uint32_t first, uint32_t n)
+{
+    const uint64_t ones = UINT64_MAX >> (64 - n);
+    const uint32_t at = first & 63;
+    return (struct span){.low = &bits[first >> 6],
+        .high = &bits[(first + n - 1) >> 6],
+        .low_mask = ones << at,
+        .high_mask = ones >> 1 >> (63 - at)};
+}
+
 enum { HAVE_NONE = 0, HAVE_ANY = 1, HAVE_ALL = 2, CLAIMED = 4 };
 
+static inline unsigned found(uint64_t have, uint64_t lacking, uint64_t claimed)
+{
+    return (have != 0 ? HAVE_ANY : 0) | (lacking == 0 ? HAVE_ALL : 0) | (claimed != 0 ? CLAIMED : 0);
+}
+
 /* What of [first, first + n) is there already, and whether any of it is claimed. */
-static inline unsigned look(const struct sl_slot_bits *bits, uint32_t first, uint32_t n)
+static inline unsigned look(struct sl_slot_bits *bits, uint32_t first, uint32_t n)
 {
     uint64_t have = 0, lacking = 0, claimed = 0;
+    if (n <= 64) {
+        const struct span s = span_of(bits, first, n);
+        return found((s.low->have & s.low_mask) | (s.high->have & s.high_mask),
+            (~s.low->have & s.low_mask) | (~s.high->have & s.high_mask),
+            (s.low->claimed & s.low_mask) | (s.high->claimed & s.high_mask));
+    }
     for (uint32_t w = first >> 6; w <= (first + n - 1) >> 6; w++) {
         uint64_t mask = mask_of(w, first, n);
         have |= bits[w].have & mask;
         lacking |= ~bits[w].have & mask;
         claimed |= bits[w].claimed & mask;
     }
-    return (have != 0 ? HAVE_ANY : 0) | (lacking == 0 ? HAVE_ALL : 0) | (claimed != 0 ? CLAIMED : 0);
+    return found(have, lacking, claimed);
 }
 
 static inline void claim(struct sl_slot_bits *bits, uint32_t first, uint32_t n)
 {
+    if (n <= 64) {
+        const struct span s = span_of(bits, first, n);
+        s.low->claimed |= s.low_mask;
+        s.high->claimed |= s.high_mask;
+        return;
+    }
     for (uint32_t w = first >> 6; w <= (first + n - 1) >> 6; w++)
         bits[w].claimed |= mask_of(w, first, n);
 }
@@ -45,17 +79,27 @@ static inline void release(struct sl_slot_bits *bits, uint32_t first, uint32_t n
         bits[w].claimed &= ~mask_of(w, first, n);
 }
 
-/* From claimed to received. Returns how many had not been received before. */
+/* One word's part of that. Returns how many had been received before. */
+static inline uint32_t mark_word(struct sl_slot_bits *word, uint64_t mask)
+{
+    const uint64_t again = word->have & mask;
+    word->have |= mask;
+    word->claimed &= ~mask;
+    return again == 0 ? 0 : (uint32_t)__builtin_popcountll(again);
+}
+
+/* From claimed to received. Returns how many had not been received before: all, but where packets overlap. */
 static inline uint32_t mark(struct sl_slot_bits *bits, uint32_t first, uint32_t n)
 {
-    uint32_t fresh = 0;
-    for (uint32_t w = first >> 6; w <= (first + n - 1) >> 6; w++) {
-        uint64_t mask = mask_of(w, first, n);
-        fresh += (uint32_t)__builtin_popcountll(mask & ~bits[w].have);
-        bits[w].have |= mask;
-        bits[w].claimed &= ~mask;
+    uint32_t again = 0;
+    if (n <= 64) {
+        const struct span s = span_of(bits, first, n);
+        again = mark_word(s.low, s.low_mask);
+        return n - again - mark_word(s.high, s.high_mask);
     }
-    return fresh;
+    for (uint32_t w = first >> 6; w <= (first + n - 1) >> 6; w++)
+        again += mark_word(&bits[w], mask_of(w, first, n));
+    return n - again;
 }
 
 /* ---- place ---- */
@@ -106,13 +150,13 @@ static inline void place_one(struct sl_ingest *in, struct sl_rx *rx)
         refuse(rx, SL_DROP_BAD_CODING);
         return;
     }
-    const unsigned found = look(e->bits, rx->unit0, rx->n_units);
-    if (state != SL_GRANT_OPEN || found & HAVE_ALL) {
+    const unsigned there = look(e->bits, rx->unit0, rx->n_units);
+    if (state != SL_GRANT_OPEN || there & HAVE_ALL) {
         rx->how = SL_SCRATCH;
         return;
     }
-    const bool overlaps = found & HAVE_ANY && !in->coded;
-    if (found & CLAIMED || (overlaps && in->overlap_busy)) {
+    const bool overlaps = there & HAVE_ANY && !in->coded;
+    if (there & CLAIMED || (overlaps && in->overlap_busy)) {
         rx->how = SL_DEFER;
         return;
     }
@@ -141,15 +185,21 @@ static inline struct sl_slot_entry *likely_entry(const struct sl_ingest *in, con
 static inline void prefetch(const struct sl_ingest *in, struct sl_rx *const *rx, unsigned n)
 {
     const struct sl_slot_entry *e;
-    for (unsigned i = 0; i < n; i++)
+    uint8_t first[SL_INGEST_BURST]; /* packets whose session or grant is another than the one's before */
+    unsigned m = 0;
+    for (unsigned i = 0; i < n; i++) {
+        if (i != 0 && rx[i]->session == rx[i - 1]->session && rx[i]->grant == rx[i - 1]->grant)
+            continue;
+        first[m++] = (uint8_t)i;
         if (rx[i]->session < in->max_sessions)
             __builtin_prefetch(&in->sessions[rx[i]->session]);
-    for (unsigned i = 0; i < n; i++)
-        if ((e = likely_entry(in, rx[i])) != NULL)
+    }
+    for (unsigned k = 0; k < m; k++)
+        if ((e = likely_entry(in, rx[first[k]])) != NULL)
             __builtin_prefetch(e, 1);
-    for (unsigned i = 0; i < n; i++)
-        if ((e = likely_entry(in, rx[i])) != NULL && rx[i]->unit0 < e->n_units)
-            __builtin_prefetch(&e->bits[rx[i]->unit0 >> 6], 1);
+    for (unsigned k = 0; k < m; k++)
+        if ((e = likely_entry(in, rx[first[k]])) != NULL && rx[first[k]]->unit0 < e->n_units)
+            __builtin_prefetch(&e->bits[rx[first[k]]->unit0 >> 6], 1);
 }
 
 void sl_ingest_place(void *sink, struct sl_rx *const *rx, unsigned n)

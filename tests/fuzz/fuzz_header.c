@@ -19,7 +19,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     if (sl_header_encode(&h, again) != header_len || memcmp(again, data, header_len) != 0)
         abort();
-    if (h.type == SL_PACKET_DATA && header_len + h.n_units * (size_t)SL_UNIT_BYTES + SL_TAG_BYTES != size)
+    size_t plain = h.coded != 0 ? h.coded : h.n_units * (size_t)SL_UNIT_BYTES;
+    if (h.type == SL_PACKET_DATA && header_len + plain + SL_TAG_BYTES != size)
+        abort();
+    struct sl_header inlined;
+    bool common = size >= SL_HEADER_DATA_BYTES && sl_header_decode_data(data, size, &inlined);
+    if (common != (h.type == SL_PACKET_DATA && h.coded == 0) ||
+        (common && memcmp(&inlined, &h, sizeof(h)) != 0))
         abort();
     return 0;
 }
