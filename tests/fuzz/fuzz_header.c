@@ -9,7 +9,7 @@ size_t sl_fuzz_seed(unsigned index, uint8_t *buf, size_t cap);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct sl_header h;
+    struct sl_header h = {0};
     uint8_t again[SL_HEADER_DATA_BYTES];
     size_t header_len;
     enum sl_drop why = sl_header_decode(data, size, &h, &header_len);
@@ -22,7 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t plain = h.coded != 0 ? h.coded : h.n_units * (size_t)SL_UNIT_BYTES;
     if (h.type == SL_PACKET_DATA && header_len + plain + SL_TAG_BYTES != size)
         abort();
-    struct sl_header inlined;
+    struct sl_header inlined = {0};
     bool common = size >= SL_HEADER_DATA_BYTES && sl_header_decode_data(data, size, &inlined);
     if (common != (h.type == SL_PACKET_DATA && h.coded == 0) ||
         (common && memcmp(&inlined, &h, sizeof(h)) != 0))

@@ -121,7 +121,7 @@ static void sl_header_decode__each_refusal(void **state)
         from_hex(cases[i].header, p);
         if (cases[i].at >= 0)
             p[cases[i].at] = cases[i].value;
-        struct sl_header h, inlined;
+        struct sl_header h = {0}, inlined = {0};
         size_t header_len;
         enum sl_drop why = sl_header_decode(p, cases[i].len, &h, &header_len);
         if (cases[i].len >= SL_HEADER_DATA_BYTES && sl_header_decode_data(p, cases[i].len, &inlined)) {
