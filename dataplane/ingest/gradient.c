@@ -20,7 +20,7 @@ static int say(struct sl_ingest *in, struct sl_ingest_session *s, uint32_t grant
         f.grant = (struct sl_grant){.index = grant,
             .step = g->step,
             .cumulative = grant,
-            .expiry_ms = (uint32_t)(in->config.grant_expiry_ns / 1000000)};
+            .expiry_ms = (uint32_t)(sl_ingest_patience(in, sl_grant_entry(in, s, grant)) / 1000000)};
         break;
     case SL_OWES_LOST:
         f.type = SL_FRAME_STEP_LOST;

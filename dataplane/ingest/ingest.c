@@ -11,6 +11,7 @@ enum {
     FRAGMENT_UNITS_MAX = SL_DATAGRAM_MAX_BYTES / SL_UNIT_BYTES,
     SPARE_WAITING = 64, /* requests that wait beyond one for each session */
     PARK_MAX = UINT16_MAX,
+    GRANT_FACTOR_MAX = 1000, /* times 2^32 ms fits 64 bits of ns */
 };
 #define RETRY_NS UINT64_C(1000000) /* until a full table of the endpoint, or a full ring, is tried again */
 
@@ -64,7 +65,7 @@ int sl_ingest_create(const struct sl_ingest_config *c, struct sl_ingest **out)
 {
     if (c->max_sessions == 0 || c->d_model == 0 || c->fragment_units == 0 ||
         c->fragment_units > FRAGMENT_UNITS_MAX || c->grants_per_session > SL_GRANT_RING ||
-        c->grant_expiry_ns == 0 || (unsigned)c->codec >= SL_CODEC_COUNT)
+        c->grant_expiry_ns == 0 || c->grant_factor > GRANT_FACTOR_MAX || (unsigned)c->codec >= SL_CODEC_COUNT)
         return -EINVAL;
     size_t blocks = c->park_bytes / sl_slots_bytes(c->slots), most = (size_t)c->max_sessions * SL_GRANT_RING;
     most = most < PARK_MAX ? most : PARK_MAX;

@@ -18,10 +18,13 @@ struct sl_ingest_config {
     uint16_t fragment_units;     /* of what devices send */
     uint32_t waiting_requests;   /* that all sessions together may let wait; 0: one each and 64 more */
     uint32_t grants_per_session; /* slots that a session may hold at a time, at most 8; 0: 2 */
-    uint64_t grant_expiry_ns; /* without a good fragment for so long a grant is reclaimed, counted, its device
-                                 told */
-    uint64_t park_after_ns;   /* an unacknowledged gradient leaves the arena: one gang deadline */
-    size_t park_bytes;        /* in blocks of a slot's size; when all are taken the oldest goes: STEP_LOST */
+    /* A grant without a good fragment for too long is reclaimed, counted, its device told. The first one may
+     * take grant_factor times the ready_in_ms of its REQUEST, and the margin; a further one the margin; none
+     * longer than grant_expiry_ns. Margin 0: grant_expiry_ns alone. */
+    uint64_t grant_expiry_ns, grant_margin_ns;
+    uint32_t grant_factor;
+    uint64_t park_after_ns; /* an unacknowledged gradient leaves the arena: one gang deadline */
+    size_t park_bytes;      /* in blocks of a slot's size; when all are taken the oldest goes: STEP_LOST */
 };
 
 /* Conserved at every moment between two calls on the lcore:

@@ -146,6 +146,8 @@ static inline void sl_grant_set(struct sl_ingest_session *s, uint32_t grant, enu
 void sl_ingest_on_request(struct sl_ingest *, struct sl_ingest_session *, const struct sl_request *);
 void sl_ingest_grant_waiting(struct sl_ingest *);
 void sl_ingest_expire(struct sl_ingest *);
+/* For how long a slot that is GRANTED or FILLING may be without a good fragment. */
+uint64_t sl_ingest_patience(const struct sl_ingest *, const struct sl_slot_entry *);
 /* Ends an OPEN one. */
 void sl_ingest_end_grant(struct sl_ingest *, struct sl_ingest_session *, uint32_t grant, enum sl_grant_state);
 void sl_ingest_drop_waiting(struct sl_ingest *, struct sl_ingest_session *);

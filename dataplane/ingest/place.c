@@ -228,7 +228,9 @@ void sl_ingest_push_backlog(struct sl_ingest *in)
 static void complete(struct sl_ingest *in, struct sl_slot_entry *e)
 {
     const uint32_t handle = e->slot.handle, n_slots = sl_slots_count(in->slots);
-    sl_grant_set(&in->sessions[e->session], e->grant, SL_GRANT_READY);
+    struct sl_ingest_session *s = &in->sessions[e->session];
+    sl_grant_set(s, e->grant, SL_GRANT_READY);
+    sl_grant_record(s, e->grant)->owes &= (uint8_t)~SL_OWES_GRANT; /* who has sent all of it knows */
     TAILQ_REMOVE(&in->expiring, e, link);
     e->slot.state = SL_SLOT_READY;
     e->slot.ready_ns = in->now_ns;

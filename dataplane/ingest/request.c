@@ -199,10 +199,21 @@ static bool may_have_another(const struct sl_ingest *in, struct sl_ingest_sessio
            s->ring[i].owes == 0;
 }
 
+uint64_t sl_ingest_patience(const struct sl_ingest *in, const struct sl_slot_entry *e)
+{
+    const struct sl_ingest_config *c = &in->config;
+    if (c->grant_margin_ns == 0)
+        return c->grant_expiry_ns;
+    uint64_t ns = c->grant_margin_ns;
+    if (e->slot.state == SL_SLOT_GRANTED)
+        ns += (uint64_t)e->slot.request.ready_in_ms * NS_PER_MS * c->grant_factor;
+    return ns < c->grant_expiry_ns ? ns : c->grant_expiry_ns;
+}
+
 /* Into the list of those that may expire, by time: nearly always its end. */
 static void watch(struct sl_ingest *in, struct sl_slot_entry *e)
 {
-    e->timer_ns = e->progress_ns + in->config.grant_expiry_ns;
+    e->timer_ns = e->progress_ns + sl_ingest_patience(in, e);
     struct sl_slot_entry *before = TAILQ_LAST(&in->expiring, sl_slot_list);
     while (before != NULL && before->timer_ns > e->timer_ns)
         before = TAILQ_PREV(before, sl_slot_list, link);
@@ -275,7 +286,7 @@ void sl_ingest_expire(struct sl_ingest *in)
 {
     struct sl_slot_entry *e;
     while ((e = TAILQ_FIRST(&in->expiring)) != NULL && e->timer_ns <= in->now_ns) {
-        if (e->progress_ns + in->config.grant_expiry_ns > in->now_ns) {
+        if (e->progress_ns + sl_ingest_patience(in, e) > in->now_ns) {
             TAILQ_REMOVE(&in->expiring, e, link);
             watch(in, e);
             continue;

@@ -38,6 +38,7 @@ local f = {
     pn = ProtoField.uint64("sluice.pn", "Packet number"),
     unit0 = ProtoField.uint32("sluice.unit0", "First unit"),
     n_units = ProtoField.uint16("sluice.n_units", "Units"),
+    coded = ProtoField.uint16("sluice.coded", "Bytes of the compressed units"),
     sealed = ProtoField.bytes("sluice.sealed", "Sealed"),
     units = ProtoField.bytes("sluice.units", "Units in the clear"),
     tag = ProtoField.bytes("sluice.tag", "Tag"),
@@ -194,8 +195,10 @@ local function header_of(b)
         return HEADER_FRAMES, tag
     end
     if kind ~= TYPE_DATA or b:len() < HEADER_DATA + 1 + tag or b(28, 2):uint() == 0 then return nil end
-    if bit32.band(flags, FLAG_COMPRESSED) == 0 and
-        (b(30, 2):uint() ~= 0 or b:len() ~= HEADER_DATA + b(28, 2):uint() * UNIT + tag) then
+    local units, coded = b(28, 2):uint() * UNIT, b(30, 2):uint()
+    if bit32.band(flags, FLAG_COMPRESSED) == 0 then
+        if coded ~= 0 or b:len() ~= HEADER_DATA + units + tag then return nil end
+    elseif coded == 0 or coded >= units or b:len() ~= HEADER_DATA + coded + tag then
         return nil
     end
     return HEADER_DATA, tag
@@ -228,6 +231,9 @@ function sluice.dissector(buffer, pinfo, tree)
     if kind == TYPE_DATA then
         t:add(f.unit0, b(24, 4))
         t:add(f.n_units, b(28, 2))
+        if bit32.band(b(2, 1):uint(), FLAG_COMPRESSED) ~= 0 then
+            t:add(f.coded, b(30, 2))
+        end
         local first = b(24, 4):uint()
         info = info .. " grant " .. b(4, 4):uint() .. " units " .. first .. ".." .. first + b(28, 2):uint() - 1
     end

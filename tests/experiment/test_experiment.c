@@ -64,6 +64,9 @@ static void parse__small_file_gets_defaults(void **state)
     assert_int_equal(e.fleet[0].seq, 128);
     assert_true(e.fleet[0].battery_v == 3.85);
     assert_int_equal(e.training.gang.deadline_ms, 0);
+    assert_int_equal(e.edge.limits.handshakes, 8);
+    assert_int_equal(e.edge.limits.grants_per_device, 2);
+    assert_int_equal(e.edge.limits.grant_s, 60);
     assert_false(e.training.lora.freeze_a);
 }
 
@@ -138,6 +141,9 @@ static void parse__refuses_and_names_the_line(void **state)
             "edge.data.codec: 'bf16+lz4' is not supported"},
         {"run: {steps: 5}", "run: {steps: 5}\nedge: {data: {codec: int4}}",
             "'int4' is not one of bf16|f32|int8|int8+lz4"},
+        {"run: {steps: 5}", "run: {steps: 5}\nedge: {limits: {grants_per_device: 9}}",
+            "edge.limits.grants_per_device"},
+        {"run: {steps: 5}", "run: {steps: 5}\nedge: {limits: {joins: 9}}", "joins"},
         {"run: {steps: 5}", "run: {steps: 5}\n? [a, b]\n: c", "a key must be a plain word"},
     };
 

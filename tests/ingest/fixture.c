@@ -24,6 +24,8 @@ void edge_init(struct edge *e, const struct edge_options *o)
         .waiting_requests = o->waiting_requests,
         .grants_per_session = o->grants_per_session,
         .grant_expiry_ns = 1000 * MS,
+        .grant_margin_ns = o->grant_margin_ns,
+        .grant_factor = o->grant_factor,
         .park_after_ns = 500 * MS,
         .park_bytes = o->park_bytes};
     assert_int_equal(sl_ingest_create(&e->config, &e->ingest), 0);

@@ -37,6 +37,8 @@ struct edge {
 struct edge_options {
     uint32_t n_slots, grants_per_session, waiting_requests, ring_capacity, max_sends, max_message_units;
     size_t park_bytes;
+    uint32_t grant_factor;
+    uint64_t grant_margin_ns;
     enum sl_codec codec; /* f32 stands for the default, bf16 */
 };
 void edge_init(struct edge *, const struct edge_options *);

@@ -317,6 +317,47 @@ static void grant__expires_half_filled(void **state)
     edge_free(&e);
 }
 
+/* What the device said of itself sets its time: a dead phone's slot comes back soon. */
+static void grant__expires_by_what_the_device_said(void **state)
+{
+    edge_init(&e, &(struct edge_options){.n_slots = 3, .grant_factor = 4, .grant_margin_ns = 100 * MS});
+    for (uint32_t s = 0; s < SESSIONS; s++)
+        edge_open(&e, s, s);
+    uint64_t t0 = e.now_ns;
+    struct sl_request r = request_of(1, ROWS);
+    r.ready_in_ms = UINT32_MAX; /* no longer than the longest, whatever it says */
+    send_request(&e, 0, &r);
+    r.ready_in_ms = 50;
+    send_request(&e, 1, &r);
+    r.ready_in_ms = 10;
+    send_request(&e, 2, &r);
+    turn(&e);
+    const uint32_t expected[] = {1000, 300, 140};
+    for (uint32_t s = 0; s < 3; s++) {
+        const struct sl_frame *f = next_frame(&e, s, SL_FRAME_GRANT);
+        assert_non_null(f);
+        assert_int_equal(f->grant.expiry_ms, expected[s]);
+    }
+    assert_int_equal(sl_ingest_deadline(e.ingest), t0 + 140 * MS); /* the last one asked is the first to go */
+    turn_at(&e, t0 + 139 * MS);
+    assert_int_equal(stats_of(&e).grants_expired, 0);
+    send_units(&e, 1, 1, 0, 4, 1); /* this one has begun: the margin counts from its last fragment */
+    turn_at(&e, t0 + 140 * MS);
+    assert_int_equal(stats_of(&e).grants_expired, 1);
+    assert_lost(&e, 2, 1, 1, SL_LOST_EXPIRED);
+    turn_at(&e, t0 + 299 * MS);
+    assert_int_equal(stats_of(&e).grants_expired, 1);
+    turn_at(&e, t0 + 300 * MS);
+    assert_int_equal(stats_of(&e).grants_expired, 2);
+    assert_lost(&e, 1, 1, 1, SL_LOST_EXPIRED);
+    turn_at(&e, t0 + 999 * MS);
+    assert_int_equal(stats_of(&e).grants_expired, 2);
+    turn_at(&e, t0 + 1000 * MS);
+    assert_int_equal(stats_of(&e).grants_expired, 3);
+    assert_int_equal(stats_of(&e).slots_in_use, 0);
+    edge_free(&e);
+}
+
 /* A device whose outbox is full of what it has not acknowledged gets its grant when there is room. */
 static void grant__waits_for_the_outbox(void **state)
 {
@@ -371,6 +412,7 @@ int main(void)
         cmocka_unit_test(grants__ring_is_not_overrun),
         cmocka_unit_test(grant__expires_unused_and_is_given_anew),
         cmocka_unit_test(grant__expires_half_filled),
+        cmocka_unit_test(grant__expires_by_what_the_device_said),
         cmocka_unit_test(grant__waits_for_the_outbox),
         cmocka_unit_test(grant__expires_unsaid),
     };

@@ -13,14 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    GRANTS_PER_SESSION = 2,
-};
 #define VIEW_EVERY_NS UINT64_C(100000000)
-#define GRANT_EXPIRY_NS                                                                                      \
-    (60 * SECOND_NS) /* a slow phone's step fits; a dead one's slots come back with its session */
 #define PARK_AFTER_NS (5 * SECOND_NS) /* until a gang time is known */
-#define PARK_BYTES (UINT64_C(256) << 20)
 
 /* ------------------------------------------------------------------------------------- on the lcore's thread
  */
@@ -170,6 +164,7 @@ static uint32_t ring_for(uint32_t n)
 
 static int create_ingest(const struct edge *e, struct edge_lcore *l)
 {
+    const typeof(e->x->edge.limits) *limits = &e->x->edge.limits;
     struct sl_ingest_config ingest = {.slots = l->slots,
         .ready = l->ready,
         .returned = l->returned,
@@ -177,10 +172,12 @@ static int create_ingest(const struct edge *e, struct edge_lcore *l)
         .d_model = e->shape->d_model,
         .codec = e->codec,
         .fragment_units = e->fragment_units,
-        .grants_per_session = GRANTS_PER_SESSION,
-        .grant_expiry_ns = GRANT_EXPIRY_NS,
+        .grants_per_session = limits->grants_per_device,
+        .grant_expiry_ns = limits->grant_s * SECOND_NS,
+        .grant_margin_ns = limits->grant_margin_s * SECOND_NS,
+        .grant_factor = limits->grant_factor,
         .park_after_ns = PARK_AFTER_NS,
-        .park_bytes = PARK_BYTES / e->n_lcores};
+        .park_bytes = ((size_t)limits->park_mib << 20) / e->n_lcores};
     struct sl_endpoint_config endpoint = {.max_sessions = l->max_sessions,
         .max_sends = 4 * l->n_slots + 64, /* parked gradients are still being sent */
         .max_message_units = (uint32_t)(sl_slots_bytes(l->slots) / SL_UNIT_BYTES),

@@ -23,7 +23,6 @@
 enum {
     EDGE_ERR = 4096,
     EDGE_SESSIONS_PER_DEVICE = 2, /* a superseded one drains while its successor opens */
-    EDGE_HANDSHAKES = 8,          /* rules T16 */
     EDGE_SPARE_CONNECTIONS = 16,
     EDGE_OWN_FILES = 128,
     EDGE_CONTENT_REFUSALS = 3, /* rules T15: then the device has to go */
@@ -36,6 +35,8 @@ enum {
     (120 * SECOND_NS) /* without enough devices, before the run is given up: rules T11's 120 s */
 #define EDGE_EVAL_NS (600 * SECOND_NS) /* an evaluation phase at most */
 #define EDGE_BYE_NS (5 * SECOND_NS)    /* for connections to close at the end */
+
+enum { EDGE_CAUSES = 3 }; /* join, leave, refused */
 
 struct edge_options {
     const char *experiment, *run, *pki, *key_log, *capture, *user;
@@ -191,6 +192,9 @@ struct edge {
         uint64_t at_ns;
         uint32_t said, swallowed;
     } log;
+    struct { /* token buckets of the events that devices cause (rules T16), and what was left out */
+        uint64_t allowance_ns, at_ns, left_out, told;
+    } causes[EDGE_CAUSES];
     uint64_t waiting_said_ns;
     char err[EDGE_ERR];
 };
@@ -259,5 +263,10 @@ void edge_report_end(struct edge *);
 void edge_close_report(struct edge *);
 void edge_poll_report(struct edge *, uint64_t now_ns);
 void edge_event(struct edge *, const char *event, cJSON *object);
+/* One that a device can cause at will: only so many of a kind are written (edge.limits.events_per_s, a
+ * hundred times that at once). Takes the object. An event `left_out` and the last one, `end`, tell how many
+ * were not. */
+enum edge_cause { EDGE_CAUSE_JOIN, EDGE_CAUSE_LEAVE, EDGE_CAUSE_REFUSED };
+void edge_event_caused(struct edge *, enum edge_cause, cJSON *object);
 /* A line on stderr; at most so many a second (rules T16), then how many were swallowed. */
 void edge_say(struct edge *, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -112,7 +112,7 @@ static void detach(struct edge *e, struct device *d, const char *why)
         cJSON *o = cJSON_CreateObject();
         cJSON_AddStringToObject(o, "device", d->id);
         cJSON_AddStringToObject(o, "why", why);
-        edge_event(e, "leave", o);
+        edge_event_caused(e, EDGE_CAUSE_LEAVE, o);
         if (!e->ending)
             edge_say(e, "%s left: %s", d->id, why);
     }
@@ -327,7 +327,7 @@ static void complete_join(struct edge *e, struct device *d)
     cJSON_AddStringToObject(o, "class", d->class->name);
     cJSON_AddNumberToObject(o, "cut", d->class->cut);
     cJSON_AddNumberToObject(o, "lcore", d->lcore);
-    edge_event(e, "join", o);
+    edge_event_caused(e, EDGE_CAUSE_JOIN, o);
 }
 
 static void confirmed(struct edge *e, struct edge_lcore *l, const struct sl_lcore_confirm *c)

@@ -176,7 +176,7 @@ static void content_refused(struct edge *e, struct sl_event *event)
     cJSON *o = cJSON_CreateObject();
     cJSON_AddStringToObject(o, "device", d->id);
     cJSON_AddStringToObject(o, "why", event->why);
-    edge_event(e, "refused", o);
+    edge_event_caused(e, EDGE_CAUSE_REFUSED, o);
     edge_say(e, "refused a message of %s: %s", d->id, event->why);
     if (++d->refusals >= EDGE_CONTENT_REFUSALS && d->state == DEVICE_JOINED)
         edge_drop_device(e, d, SLUICE__ERROR_CODE__ERROR_CONTENT, event->why);
@@ -188,7 +188,7 @@ static void push_refused(struct edge *e, struct sl_event *event)
     cJSON *o = cJSON_CreateObject();
     cJSON_AddStringToObject(o, "device", d->id);
     cJSON_AddStringToObject(o, "why", event->why);
-    edge_event(e, "refused", o);
+    edge_event_caused(e, EDGE_CAUSE_REFUSED, o);
     edge_say(e, "refused the adapter of %s: %s", d->id, event->why);
     if (d->state != DEVICE_JOINED)
         return;

@@ -106,6 +106,43 @@ void edge_event(struct edge *e, const char *event, cJSON *object)
     e->checkpoint_failed = true;
 }
 
+static const char *const cause_names[EDGE_CAUSES] = {
+    [EDGE_CAUSE_JOIN] = "join", [EDGE_CAUSE_LEAVE] = "leave", [EDGE_CAUSE_REFUSED] = "refused"};
+enum { CAUSE_BURST = 100 }; /* seconds' worth at once: a fleet that joins is not an attack */
+
+void edge_event_caused(struct edge *e, enum edge_cause cause, cJSON *object)
+{
+    const uint64_t cost = SECOND_NS / e->x->edge.limits.events_per_s, most = CAUSE_BURST * SECOND_NS;
+    const uint64_t now = sl_loop_now_ns();
+    typeof(e->causes[0]) *c = &e->causes[cause];
+    const uint64_t gained = c->at_ns == 0 ? most : now - c->at_ns;
+    c->at_ns = now;
+    c->allowance_ns = gained > most - c->allowance_ns ? most : c->allowance_ns + gained;
+    if (c->allowance_ns < cost) {
+        c->left_out++;
+        cJSON_Delete(object);
+        return;
+    }
+    c->allowance_ns -= cost;
+    edge_event(e, cause_names[cause], object);
+    if (c->left_out == c->told)
+        return;
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddStringToObject(o, "of", cause_names[cause]);
+    cJSON_AddNumberToObject(o, "n", (double)(c->left_out - c->told));
+    c->told = c->left_out;
+    edge_event(e, "left_out", o);
+}
+
+static cJSON *left_out_numbers(const struct edge *e)
+{
+    cJSON *o = cJSON_CreateObject();
+    for (unsigned i = 0; i < EDGE_CAUSES; i++)
+        if (e->causes[i].left_out != 0)
+            cJSON_AddNumberToObject(o, cause_names[i], (double)e->causes[i].left_out);
+    return o;
+}
+
 static void hex(const uint8_t *bytes, size_t n, char *out)
 {
     for (size_t i = 0; i < n; i++)
@@ -392,6 +429,7 @@ void edge_report_end(struct edge *e)
     cJSON_AddItemToObject(o, "ingest", ingest_numbers(e));
     cJSON_AddItemToObject(o, "lcore", lcore_numbers(e));
     cJSON_AddItemToObject(o, "lcores", each_lcore(e));
+    cJSON_AddItemToObject(o, "events_left_out", left_out_numbers(e));
     cJSON_AddStringToObject(o, "reason", e->end_reason ? e->end_reason : "");
     end_live_line(e);
     if (e->options.json) {

@@ -187,7 +187,7 @@ static int begin_or_resume(struct edge *e)
 static int listen_once_free(struct edge *e, const struct sl_control_config *c)
 {
     for (unsigned i = 0;; i++) {
-        int status = sl_loop_listen(e->loop, e->x->edge.control, EDGE_HANDSHAKES, e->tls, c,
+        int status = sl_loop_listen(e->loop, e->x->edge.control, e->x->edge.limits.handshakes, e->tls, c,
             &edge_control_ops, e, e->err, sizeof e->err);
         if (status != -EADDRINUSE || i == LISTEN_TRIES || edge_interrupted)
             return status;
@@ -217,8 +217,9 @@ static int listen_for_devices(struct edge *e)
     int status = sl_tls_ctx_create(SL_TLS_SERVER, ca, cert, key, &e->tls, e->err, sizeof e->err);
     if (status)
         return status;
-    struct sl_control_config c = {
-        .role = SL_CONTROL_EDGE, .adapter_bytes_max = e->max_cut * e->block * sizeof(float)};
+    struct sl_control_config c = {.role = SL_CONTROL_EDGE,
+        .adapter_bytes_max = e->max_cut * e->block * sizeof(float),
+        .messages_per_s = e->x->edge.limits.messages_per_s};
     status = listen_once_free(e, &c);
     return status < 0 ? status : 0; /* else it is the port */
 }

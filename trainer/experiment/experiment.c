@@ -161,6 +161,42 @@ static const struct sl_field fields[] = {
         .lo = 1,
         .hi = SL_DEVICES_MAX},
     {.path = "edge.heartbeat_ms", .kind = SL_FIELD_U32, FIELD(edge.heartbeat_ms), .lo = 100, .hi = 60000},
+    {.path = "edge.limits.handshakes",
+        .kind = SL_FIELD_U32,
+        FIELD(edge.limits.handshakes),
+        .lo = 1,
+        .hi = 1024},
+    {.path = "edge.limits.messages_per_s",
+        .kind = SL_FIELD_U32,
+        FIELD(edge.limits.messages_per_s),
+        .lo = 2,
+        .hi = 100000},
+    {.path = "edge.limits.grants_per_device",
+        .kind = SL_FIELD_U32,
+        FIELD(edge.limits.grants_per_device),
+        .lo = 1,
+        .hi = 8},
+    {.path = "edge.limits.grant_s", .kind = SL_FIELD_U32, FIELD(edge.limits.grant_s), .lo = 1, .hi = 86400},
+    {.path = "edge.limits.grant_factor",
+        .kind = SL_FIELD_U32,
+        FIELD(edge.limits.grant_factor),
+        .lo = 1,
+        .hi = 1000},
+    {.path = "edge.limits.grant_margin_s",
+        .kind = SL_FIELD_U32,
+        FIELD(edge.limits.grant_margin_s),
+        .lo = 1,
+        .hi = 86400},
+    {.path = "edge.limits.park_mib",
+        .kind = SL_FIELD_U32,
+        FIELD(edge.limits.park_mib),
+        .lo = 0,
+        .hi = 1048576},
+    {.path = "edge.limits.events_per_s",
+        .kind = SL_FIELD_U32,
+        FIELD(edge.limits.events_per_s),
+        .lo = 1,
+        .hi = 1000000},
     {.path = "fleet", .kind = SL_FIELD_CUSTOM, .read = read_fleet, .required = true},
     {.path = "plan.cut", .kind = SL_FIELD_CUSTOM, .read = read_cut, .required = true},
     {.path = "plan.objective", .kind = SL_FIELD_LATER},
@@ -274,6 +310,14 @@ static void set_defaults(struct sl_experiment *e)
     e->edge.slots = 64;
     e->edge.max_devices = 64;
     e->edge.heartbeat_ms = 1000;
+    e->edge.limits.handshakes = 8;
+    e->edge.limits.messages_per_s = 200;
+    e->edge.limits.grants_per_device = 2;
+    e->edge.limits.grant_s = 60;
+    e->edge.limits.grant_factor = 4;
+    e->edge.limits.grant_margin_s = 15;
+    e->edge.limits.park_mib = 256;
+    e->edge.limits.events_per_s = 10;
     strcpy(e->run.dir, "runs");
 }
 

@@ -93,6 +93,15 @@ struct sl_experiment {
         uint32_t slot_kib;
         uint32_t max_devices;
         uint32_t heartbeat_ms;
+        struct {                        /* rules T16 */
+            uint32_t handshakes;        /* unfinished ones at a time */
+            uint32_t messages_per_s;    /* control messages of one device */
+            uint32_t grants_per_device; /* slots it may hold */
+            uint32_t grant_s;           /* the longest without a fragment */
+            uint32_t grant_factor, grant_margin_s;
+            uint32_t park_mib;
+            uint32_t events_per_s; /* of a kind, in edge.jsonl */
+        } limits;
     } edge;
     struct sl_class_config fleet[SL_CLASSES_MAX];
     uint32_t n_classes, n_devices;
