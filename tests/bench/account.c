@@ -57,16 +57,33 @@ void bench_receiver_await_rest(struct bench_receiver *r)
     }
 }
 
+/* Of all data lcores together. */
+static void sum_lanes(
+    const struct bench_receiver *r, struct sl_endpoint_stats *sum, struct bench_lane *counts)
+{
+    memset(sum, 0, sizeof(*sum));
+    for (unsigned i = 0; i < r->n_lanes; i++) {
+        struct sl_endpoint_stats e;
+        sl_endpoint_stats(r->lane[i].endpoint, &e);
+        for (size_t k = 0; k < sizeof(e) / sizeof(uint64_t); k++)
+            ((uint64_t *)sum)[k] += ((const uint64_t *)&e)[k];
+        counts->wrong += r->lane[i].wrong;
+        counts->bare_taken += r->lane[i].bare_taken;
+        counts->bare_wrong += r->lane[i].bare_wrong;
+    }
+}
+
 uint64_t bench_receiver_account(const struct bench_receiver *r, cJSON *result)
 {
     const struct bench_shared *s = r->pair->shared;
     struct sl_port_stats p;
     struct sl_endpoint_stats e;
+    struct bench_lane lanes = {0};
     sl_port_stats(r->port, &p);
-    sl_endpoint_stats(r->endpoint, &e);
+    sum_lanes(r, &e, &lanes);
     cJSON *drops = cJSON_CreateObject();
-    uint64_t dropped = 0,
-             delivered = r->bare_taken - r->bare_wrong + e.delivered_data + e.delivered_frames + e.scratch;
+    uint64_t dropped = 0, delivered = lanes.bare_taken - lanes.bare_wrong + e.delivered_data +
+                                      e.delivered_frames + e.scratch;
 #define DROP(name, n)                                                                                        \
     if ((n) != 0) {                                                                                          \
         cJSON_AddNumberToObject(drops, name, (double)(n));                                                   \
@@ -74,7 +91,7 @@ uint64_t bench_receiver_account(const struct bench_receiver *r, cJSON *result)
     }
     DROP("sender_tx_full", s->tx_full)
     DROP("sender_tx_other", s->tx_other)
-    DROP("bare_bad_tag", r->bare_wrong)
+    DROP("bare_bad_tag", lanes.bare_wrong)
     for (unsigned i = 0; i < SL_PORT_DROP_COUNT; i++) {
         if (of_receiving(&r->load->link, i))
             DROP(sl_port_drop_name(i), p.drops[i])
@@ -95,8 +112,8 @@ uint64_t bench_receiver_account(const struct bench_receiver *r, cJSON *result)
     cJSON_AddNumberToObject(result, "retransmitted", (double)s->retransmits);
     cJSON_AddNumberToObject(result, "messages", (double)s->messages);
     cJSON_AddNumberToObject(result, "messages_lost", (double)s->steps_lost);
-    cJSON_AddNumberToObject(result, "messages_wrong", (double)r->wrong);
-    return uncounted + r->wrong;
+    cJSON_AddNumberToObject(result, "messages_wrong", (double)lanes.wrong);
+    return uncounted + lanes.wrong;
 }
 
 int bench_receiver_run(struct bench_load *l, uint64_t payload,

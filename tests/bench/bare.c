@@ -69,14 +69,15 @@ static uint32_t next_session(struct bench_bare *b)
     return b->turn;
 }
 
-uint16_t bench_bare_seal(struct bench_bare *b, const struct bench_material *m, uint8_t *out)
+uint16_t bench_bare_seal(
+    struct bench_bare *b, const struct bench_material *m, uint8_t *out, uint32_t *session)
 {
     const struct bench_load *l = b->load;
-    uint32_t s = next_session(b), n;
+    uint32_t s = *session = next_session(b), n;
     size_t len;
     struct sl_header h = {.type = SL_PACKET_DATA,
         .grant = b->grant[s],
-        .session = sl_session_id(0, s, 0),
+        .session = sl_session_id((uint8_t)(s % l->cores), s, 0),
         .pn = b->pn[s]++,
         .unit0 = b->fragment[s] * l->fragment_units};
     const uint8_t *plain = bench_material_fragment(m, b->fragment[s], &n, &len, &h.coded);

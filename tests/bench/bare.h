@@ -22,8 +22,9 @@ struct bench_bare {
 
 int bench_bare_init(struct bench_bare *, const struct bench_load *);
 void bench_bare_free(struct bench_bare *);
-/* Seals the next packet, trains of 32 by session as the transport sends; returns its length. */
-uint16_t bench_bare_seal(struct bench_bare *, const struct bench_material *, uint8_t *out);
+/* Seals the next packet, trains of 32 by session as the transport sends; returns its length, and whose it is.
+ */
+uint16_t bench_bare_seal(struct bench_bare *, const struct bench_material *, uint8_t *out, uint32_t *session);
 /* Opens n datagrams, each to its units of its session's slot; returns how many tags were right. */
 unsigned bench_bare_open(
     struct bench_bare *, const struct sl_dgram *, unsigned n, uint8_t *const *slot_of_session);

@@ -23,7 +23,7 @@ static const double moved =
 enum { LINE_TURNS = 2000, PEER_ROUNDS = 3 };
 
 static const char *backend = "memif", *codec = "bf16";
-static uint64_t payload = 1400, sessions = 16, slots = 8, rounds = 15;
+static uint64_t payload = 1400, sessions = 16, slots = 8, cores = 1, rounds = 15;
 static double seconds = 5, peer_seconds = 6;
 static bool no_peers;
 static struct bench_peers peers;
@@ -34,7 +34,10 @@ static const struct bench_option options[] = {
     {"payload", BENCH_NUMBER, &payload, "BYTES",
         "tensor bytes in a packet, to the nearest 64; 8900: jumbo frames", 64, 8896 + 31, NULL},
     {"sessions", BENCH_NUMBER, &sessions, "N", "devices", 1, 65536, NULL},
-    {"slots", BENCH_NUMBER, &slots, "N", "messages of 192 KiB under way at a time", 1, 4096, NULL},
+    {"cores", BENCH_NUMBER, &cores, "N", "data lcores of the receiver, a CPU each; the sender stays one", 1,
+        BENCH_CORES_MAX, NULL},
+    {"slots", BENCH_NUMBER, &slots, "N", "messages of 192 KiB under way at a time, for each data lcore", 1,
+        4096, NULL},
     {"codec", BENCH_TEXT, &codec, "NAME", "how the tensor travels", 0, 0, codecs},
     {"seconds", BENCH_REAL, &seconds, "S", "how long, all rounds together", 0.05, 3600, NULL},
     {"rounds", BENCH_NUMBER, &rounds, "N", "times that full and bare alternate", 1, 1000, NULL},
@@ -208,6 +211,15 @@ static void describe(
     target(targets, "bare_over_sum_of_parts", sum_ratio, bare_over_sum_most, true);
 }
 
+static void warn_overcommitted(cJSON *result, const struct bench_load *l)
+{
+    if (l->cores + 1 > bench_machine()->cpus_usable)
+        cJSON_AddItemToArray(cJSON_GetObjectItem(result, "warnings"),
+            cJSON_CreateString(
+                "more polling threads than CPUs: they take turns, and no figure of throughput says anything; "
+                "fewer --cores"));
+}
+
 static void describe_load(cJSON *result, const struct bench_load *l, const struct bench_receiver *r)
 {
     cJSON *j = cJSON_AddObjectToObject(result, "load");
@@ -216,12 +228,13 @@ static void describe_load(cJSON *result, const struct bench_load *l, const struc
     cJSON_AddNumberToObject(j, "payload_bytes", (double)l->fragment_units * SL_UNIT_BYTES);
     cJSON_AddNumberToObject(j, "mtu", l->link.mtu);
     cJSON_AddNumberToObject(j, "sessions", l->sessions);
+    cJSON_AddNumberToObject(j, "cores", l->cores);
     cJSON_AddNumberToObject(j, "slots", l->slots);
     cJSON_AddNumberToObject(j, "message_bytes", (double)l->grid.n_units * SL_UNIT_BYTES);
     cJSON_AddNumberToObject(j, "window_packets", l->window);
-    cJSON_AddStringToObject(j, "aead", sl_aead_name(r->bare.aead));
+    cJSON_AddStringToObject(j, "aead", sl_aead_name(r->lane[0].bare.aead));
     cJSON_AddStringToObject(
-        j, "trainer", r->consumer_thread ? "thread of its own" : "on the data lcore's thread");
+        j, "trainer", r->lane[0].consumer_thread ? "thread of its own" : "on the data lcore's thread");
     cJSON_AddNumberToObject(j, "receiver_cpu", l->cpu[BENCH_RECEIVER]);
     cJSON_AddNumberToObject(j, "sender_cpu", l->cpu[BENCH_SENDER]);
 }
@@ -248,6 +261,7 @@ static int measure(struct bench_receiver *r, cJSON *result, char *err, size_t ca
     }
     describe(result, r->load, &m, r->pair->shared);
     describe_load(result, r->load, r);
+    warn_overcommitted(result, r->load);
     uint64_t uncounted = bench_receiver_account(r, result);
     series_free(&m.full);
     series_free(&m.bare);
@@ -283,7 +297,10 @@ static int run(cJSON *result, char *err, size_t cap)
     measure_peers(result);
     if (bench_stopping())
         return BENCH_STOPPED;
-    struct bench_load l = {.link.backend = backend, .sessions = (uint32_t)sessions, .slots = (uint32_t)slots};
+    struct bench_load l = {.link.backend = backend,
+        .sessions = (uint32_t)sessions,
+        .slots = (uint32_t)slots,
+        .cores = (uint32_t)cores};
     sl_codec_parse(codec, &l.codec);
     return bench_receiver_run(&l, payload, measure, result, err, cap);
 }

@@ -137,8 +137,10 @@ int bench_link_prepare(struct bench_link *l, char *err, size_t cap)
 static int open_uring(
     struct bench_link *l, enum bench_side side, struct sl_port **port, char *err, size_t cap)
 {
-    struct sl_uring_port_config c = {
-        .local = bench_link_addr(l, side), .mtu = l->mtu, .plain = is(l, "uring_udp_plain")};
+    struct sl_uring_port_config c = {.local = bench_link_addr(l, side, 0),
+        .n_queues = side == BENCH_RECEIVER ? l->cores : 1,
+        .mtu = l->mtu,
+        .plain = is(l, "uring_udp_plain")};
     return sl_uring_port_open(&c, port, err, cap);
 }
 
@@ -158,7 +160,13 @@ static int open_dpdk(struct bench_link *l, enum bench_side side, struct sl_port 
         .memif_socket = path,
         .memif_server = side == BENCH_SENDER,
         .mtu = l->mtu,
-        .udp_port = side == BENCH_SENDER ? SENDER_PORT : RECEIVER_PORT};
+        .udp_port = side == BENCH_SENDER ? SENDER_PORT : RECEIVER_PORT,
+        .n_udp_ports = (uint16_t)(side == BENCH_SENDER ? 1 : l->cores),
+        .n_queues = (uint16_t)(side == BENCH_SENDER ? 1 : l->cores)};
+    if (side == BENCH_SENDER && l->cores > 1 && is(l, "memif")) {
+        c.n_rings = (uint16_t)l->cores;
+        c.ring_port = RECEIVER_PORT;
+    }
     if (bench_link_lossy(l))
         memcpy(c.peer_mac, macs[side == BENCH_SENDER ? 0 : 1], sizeof(c.peer_mac));
     return sl_dpdk_port_open(&c, port, err, cap);
@@ -193,9 +201,9 @@ void bench_link_remove(struct bench_link *l)
     l->dir[0] = '\0';
 }
 
-struct sl_addr bench_link_addr(const struct bench_link *l, enum bench_side side)
+struct sl_addr bench_link_addr(const struct bench_link *l, enum bench_side side, unsigned core)
 {
     struct sl_addr a = {.ip = {[10] = 0xff, [11] = 0xff, 10, 77, 0, side == BENCH_RECEIVER ? 1 : 2}};
-    a.port = side == BENCH_RECEIVER ? RECEIVER_PORT : SENDER_PORT;
+    a.port = (uint16_t)(side == BENCH_RECEIVER ? RECEIVER_PORT + core : SENDER_PORT);
     return a;
 }

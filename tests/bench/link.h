@@ -10,6 +10,7 @@ enum bench_side { BENCH_RECEIVER, BENCH_SENDER };
 struct bench_link {
     const char *backend; /* one of bench_backends */
     uint32_t mtu;
+    unsigned cores; /* queues of the receiver, each with a UDP port */
     char dir[64];   /* run directory of this measurement, 0700 */
     uint32_t *step; /* atomic, shared by both processes: how far they are with joining their namespaces */
     pid_t peer;     /* the receiver's: the sender's process */
@@ -29,4 +30,4 @@ int bench_link_prepare(struct bench_link *, char *err, size_t cap);
 int bench_link_open(struct bench_link *, enum bench_side, struct sl_port **, char *err, size_t cap);
 void bench_link_close(struct sl_port *);
 void bench_link_remove(struct bench_link *); /* the run directory */
-struct sl_addr bench_link_addr(const struct bench_link *, enum bench_side);
+struct sl_addr bench_link_addr(const struct bench_link *, enum bench_side, unsigned core);

@@ -33,11 +33,15 @@ int bench_load_make(struct bench_load *l, uint64_t payload, char *err, size_t ca
     l->d_model = D_MODEL;
     l->seqs = SEQS;
     l->rows_each = ROWS_EACH;
-    uint32_t active = l->sessions < l->slots ? l->sessions : l->slots;
+    if (l->cores == 0)
+        l->cores = 1;
+    l->link.cores = l->cores;
+    uint32_t slots = l->slots * l->cores, active = l->sessions < slots ? l->sessions : slots;
     l->window = IN_FLIGHT_MOST / active;
     l->window = l->window < WINDOW_LEAST ? WINDOW_LEAST : l->window > WINDOW_MOST ? WINDOW_MOST : l->window;
     l->cpu[BENCH_RECEIVER] = bench_cpu(0);
-    l->cpu[BENCH_SENDER] = bench_cpu(1) >= 0 ? bench_cpu(1) : bench_cpu(0);
+    l->cpu[BENCH_SENDER] =
+        bench_cpu(l->cores) >= 0 ? bench_cpu(l->cores) : bench_cpu(bench_machine()->cpus_usable - 1);
     return sl_grid_make(&l->grid, SEQS * ROWS_EACH, D_MODEL, l->codec, 1, l->fragment_units);
 }
 
@@ -45,12 +49,14 @@ struct sl_session_config bench_load_session(const struct bench_load *l, enum ben
 {
     struct sl_session_config c = {
         .fragment_units = l->fragment_units, .mtu = l->link.mtu, .initial_rtt_ns = 1000000};
-    uint64_t receiver = sl_session_id(0, i, 0x5eed0001u + i), sender = sl_session_id(0, i, 0xf00d0001u + i);
+    uint32_t core = i % l->cores;
+    uint64_t receiver = sl_session_id((uint8_t)core, i / l->cores, 0x5eed0001u + i),
+             sender = sl_session_id(0, i, 0xf00d0001u + i);
     c.local_id = side == BENCH_RECEIVER ? receiver : sender;
     c.peer_id = side == BENCH_RECEIVER ? sender : receiver;
-    c.local = bench_link_addr(&l->link, side);
+    c.local = bench_link_addr(&l->link, side, side == BENCH_RECEIVER ? core : 0);
     if (side == BENCH_SENDER)
-        c.remote = bench_link_addr(&l->link, BENCH_RECEIVER);
+        c.remote = bench_link_addr(&l->link, BENCH_RECEIVER, core);
     memcpy(c.secret, &i, sizeof(i));
     c.secret[31] = 0x51;
     return c;

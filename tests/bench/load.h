@@ -5,16 +5,19 @@
 #include "dataplane/transport/endpoint.h"
 #include "tests/bench/link.h"
 
+enum { BENCH_CORES_MAX = 16 };
+
 struct bench_load {
     struct bench_link link;
-    uint32_t sessions, slots;
+    uint32_t sessions, slots;    /* slots: of each data lcore */
+    uint32_t cores;              /* data lcores: session i is the (i modulo cores)-th's */
     uint32_t grants_per_session; /* 0: ingest's default */
     uint16_t fragment_units;     /* of a full DATA packet */
     enum sl_codec codec;
     uint32_t d_model, seqs, rows_each;
     struct sl_grid grid;
     uint32_t window; /* packets in flight for each session */
-    int cpu[2];      /* of the receiver's and the sender's data thread; -1: not pinned */
+    int cpu[2];      /* of the receiver's first and the sender's data thread; -1: not pinned */
 };
 
 /* Fills the rest from link.backend, sessions, slots, codec and payload_bytes (a packet's tensor bytes,

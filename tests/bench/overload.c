@@ -48,7 +48,7 @@ struct slowed {
 
 /* The stream's messages are asked for here: a REQUEST among packets of which half are lost would be lost,
  * too. */
-static void grant_all(struct bench_receiver *r, uint32_t session, uint64_t now)
+static void grant_all(struct bench_lane *r, uint32_t session, uint64_t now)
 {
     for (uint64_t step = 1; step <= BENCH_FLOOD_MESSAGES; step++) {
         struct sl_frame f = {.type = SL_FRAME_REQUEST, .request = bench_load_request(r->load, step)};
@@ -58,7 +58,7 @@ static void grant_all(struct bench_receiver *r, uint32_t session, uint64_t now)
 
 static void open_anew(struct slowed *x, uint32_t session, uint64_t now)
 {
-    struct bench_receiver *r = x->r;
+    struct bench_lane *r = &x->r->lane[0];
     struct sl_session_config c = bench_load_session(r->load, BENCH_RECEIVER, session);
     sl_endpoint_close(r->endpoint, session);
     sl_ingest_session_closed(r->ingest, session);
@@ -73,8 +73,8 @@ static void open_anew(struct slowed *x, uint32_t session, uint64_t now)
 static void poll(void *app, uint64_t now)
 {
     struct slowed *x = app;
-    struct bench_receiver *r = x->r;
-    struct bench_shared *s = r->pair->shared;
+    struct bench_lane *r = &x->r->lane[0];
+    struct bench_shared *s = x->r->pair->shared;
     uint32_t h[POP];
     unsigned n = sl_ring_spsc_pop(r->ready, h, POP);
     for (unsigned i = 0; i < n; i++)
@@ -102,7 +102,7 @@ static void poll(void *app, uint64_t now)
 
 static uint64_t deadline(void *app)
 {
-    return sl_ingest_deadline(((struct slowed *)app)->r->ingest);
+    return sl_ingest_deadline(((struct slowed *)app)->r->lane[0].ingest);
 }
 
 static const struct sl_lcore_ops lcore_ops = {.poll = poll, .deadline = deadline};
@@ -118,7 +118,7 @@ struct point {
 static uint64_t taken(const struct bench_receiver *r)
 {
     struct sl_endpoint_stats e;
-    sl_endpoint_stats(r->endpoint, &e);
+    sl_endpoint_stats(r->lane[0].endpoint, &e);
     return e.delivered_data + e.delivered_frames + e.scratch;
 }
 
@@ -233,18 +233,19 @@ static int climb(struct slowed *n, cJSON *result, char *err, size_t cap)
 static int measure(struct bench_receiver *r, cJSON *result, char *err, size_t cap)
 {
     struct slowed x = {.r = r};
+    struct bench_lane *l = &r->lane[0];
     struct sl_lcore *lcore;
-    struct sl_lcore_config c = {.queue = &r->meter.queue,
-        .endpoint = r->endpoint,
+    struct sl_lcore_config c = {.queue = &l->meter.queue,
+        .endpoint = l->endpoint,
         .poll = SL_POLL_BUSY,
         .ops = &lcore_ops,
         .app = &x,
-        .cpu = r->load->cpu[BENCH_RECEIVER]};
-    r->meter.slow = slow;
-    r->meter.gather = 0;
-    bench_meter_begin(&r->meter);
+        .cpu = l->cpu};
+    l->meter.slow = slow;
+    l->meter.gather = 0;
+    bench_meter_begin(&l->meter);
     for (uint32_t i = 0; i < r->load->sessions; i++)
-        grant_all(r, i, bench_now_ns());
+        grant_all(l, i, bench_now_ns());
     if (sl_lcore_start(&c, &lcore, err, cap) != 0)
         return BENCH_FAILED;
     int ret = climb(&x, result, err, cap);
@@ -252,7 +253,7 @@ static int measure(struct bench_receiver *r, cJSON *result, char *err, size_t ca
     cJSON_AddNumberToObject(result, "slow_cycles_per_packet", (double)slow);
     uint64_t uncounted = bench_receiver_account(r, result);
     struct sl_ingest_stats s;
-    sl_ingest_stats(r->ingest, &s);
+    sl_ingest_stats(l->ingest, &s);
     cJSON *slots = cJSON_AddObjectToObject(result, "slots");
     uint64_t left = s.ready + s.grants_expired + s.grants_cancelled + s.grants_outstanding;
     cJSON_AddNumberToObject(slots, "granted", (double)s.granted);

@@ -3,6 +3,8 @@
  * leads. */
 #pragma once
 
+#include "tests/bench/load.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -21,13 +23,18 @@ enum bench_phase {
 
 enum { BENCH_FLOOD_SESSIONS = 64 };
 
+struct bench_taken {
+    _Alignas(128) uint64_t packets; /* atomic */
+};
+
 /* Everything in it is atomic or written before the phase that reads it. */
 struct bench_shared {
     uint32_t joined; /* bench_link's step */
     uint32_t phase;  /* asked for by the receiver */
     uint32_t at;     /* what the sender does; IDLE after it has drained */
-    uint64_t taken;  /* BARE: packets that the receiver has taken in this phase */
-    double rate;     /* FLOOD: packets a second; 0: as many as go */
+    struct bench_taken
+        taken[BENCH_CORES_MAX]; /* BARE: packets that each data lcore has taken in this phase */
+    double rate;                /* FLOOD: packets a second; 0: as many as go */
     /* of the sender since its start */
     uint64_t offered;                       /* datagrams given to its port, or refused by it */
     uint64_t tx_packets, tx_full, tx_other; /* what became of them: other names summed */
@@ -52,6 +59,15 @@ int bench_pair_ask(struct bench_pair *, enum bench_phase);
 int bench_pair_wait_ready(struct bench_pair *); /* out of STARTING; the same errors */
 bool bench_pair_alive(struct bench_pair *);
 void bench_pair_end(struct bench_pair *); /* QUIT, waits, kills where need be */
+
+/* Of all data lcores together. */
+static inline uint64_t bench_taken(const struct bench_shared *s)
+{
+    uint64_t n = 0;
+    for (unsigned i = 0; i < BENCH_CORES_MAX; i++)
+        n += __atomic_load_n(&s->taken[i].packets, __ATOMIC_ACQUIRE);
+    return n;
+}
 
 /* The child's side. */
 static inline enum bench_phase bench_phase(const struct bench_shared *s)

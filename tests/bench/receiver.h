@@ -2,10 +2,7 @@
  * packets and slots. Each runs for a while with the sender in the phase that belongs to it. */
 #pragma once
 
-#include "dataplane/ingest/ingest.h"
-#include "dataplane/ingest/slot_table.h"
-#include "tests/bench/bare.h"
-#include "tests/bench/meter.h"
+#include "tests/bench/lane.h"
 #include "tests/bench/pair.h"
 
 #include <cjson/cJSON.h>
@@ -23,18 +20,9 @@ struct bench_receiver {
     struct bench_load *load;
     struct bench_pair *pair;
     struct sl_port *port;
-    struct bench_meter meter;
-    struct sl_endpoint *endpoint;
-    struct sl_ingest *ingest;
-    struct sl_slots *slots;
-    struct sl_ring_spsc *ready, *returned;
-    struct bench_bare bare;
-    uint8_t **slot_of_session; /* BARE */
+    unsigned n_lanes;
+    struct bench_lane lane[BENCH_CORES_MAX];
     struct bench_material material;
-    bool consumer_thread;            /* the trainer has a CPU of its own */
-    uint32_t consumer_stop;          /* atomic */
-    uint64_t consumed, wrong;        /* messages; those whose ends are not the material's */
-    uint64_t bare_taken, bare_wrong; /* packets in all; tags that were wrong */
 };
 
 /* Everything but the port. */

@@ -177,7 +177,7 @@ struct pace {
  * would wait for them for ever. Returns how many of `sent` still count. */
 static uint64_t paced(struct sender *s, struct pace *p, uint64_t sent)
 {
-    uint64_t taken = __atomic_load_n(&s->shared->taken, __ATOMIC_ACQUIRE);
+    uint64_t taken = bench_taken(s->shared);
     if (taken != p->taken || sent - taken <= IN_FLIGHT_MOST - BURST) {
         *p = (struct pace){taken, 0};
         return sent;
@@ -203,15 +203,15 @@ static int run_bare(struct sender *s)
         unsigned n = sl_queue_rx(q, d, BURST); /* nobody answers; the port wants to be asked */
         sl_queue_free(q, d, n);
         sent = paced(s, &p, sent);
-        if (sl_queue_rests(q) ||
-            sent - __atomic_load_n(&s->shared->taken, __ATOMIC_ACQUIRE) > IN_FLIGHT_MOST - BURST ||
+        if (sl_queue_rests(q) || sent - bench_taken(s->shared) > IN_FLIGHT_MOST - BURST ||
             sl_queue_alloc(q, d, BURST) != BURST)
             continue;
         for (unsigned i = 0; i < BURST; i++) {
-            d[i].len = bench_bare_seal(&s->bare, &s->material, d[i].data);
+            uint32_t session;
+            d[i].len = bench_bare_seal(&s->bare, &s->material, d[i].data, &session);
             d[i].ecn = 0;
-            d[i].src = bench_link_addr(&s->load->link, BENCH_SENDER);
-            d[i].dst = bench_link_addr(&s->load->link, BENCH_RECEIVER);
+            d[i].src = bench_link_addr(&s->load->link, BENCH_SENDER, 0);
+            d[i].dst = bench_link_addr(&s->load->link, BENCH_RECEIVER, session % s->load->cores);
         }
         sent += sl_queue_tx(q, d, BURST);
     }
@@ -246,8 +246,8 @@ static unsigned flood(struct sender *s, struct sl_queue *q, unsigned n)
             break;
         memcpy(d[filled].data, packet, d[filled].len);
         d[filled].ecn = 0;
-        d[filled].src = bench_link_addr(&s->load->link, BENCH_SENDER);
-        d[filled].dst = bench_link_addr(&s->load->link, BENCH_RECEIVER);
+        d[filled].src = bench_link_addr(&s->load->link, BENCH_SENDER, 0);
+        d[filled].dst = bench_link_addr(&s->load->link, BENCH_RECEIVER, 0);
     }
     sl_queue_tx(q, d, filled);
     sl_queue_free(q, d + filled, n - filled);
@@ -281,8 +281,10 @@ static int run_seal(struct sender *s)
     bench_pin(s->load->cpu[BENCH_SENDER]);
     bench_phase_reached(s->shared, BENCH_SEAL);
     while (bench_phase(s->shared) == BENCH_SEAL)
-        for (unsigned i = 0; i < BURST; i++)
-            bench_bare_seal(&s->bare, &s->material, s->spare + (size_t)i * SL_DATAGRAM_MAX_BYTES);
+        for (unsigned i = 0; i < BURST; i++) {
+            uint32_t session;
+            bench_bare_seal(&s->bare, &s->material, s->spare + (size_t)i * SL_DATAGRAM_MAX_BYTES, &session);
+        }
     return 0;
 }
 

@@ -74,6 +74,12 @@ def ingest__every_codec():
         assert j["messages"] > 0 and j["messages_wrong"] == 0 and j["load"]["codec"] == codec, j
 
 
+def ingest__two_data_lcores():
+    j = result("ingest", "--no-peers", "--cores", "2", "--seconds", "0.2", "--rounds", "1")
+    conserved(j)
+    assert j["messages"] > 0 and j["messages_wrong"] == 0 and j["load"]["cores"] == 2, j
+
+
 def ingest__over_veth():
     for backend in ["af_packet", "af_xdp", "uring_udp", "uring_udp_plain"]:
         done = subprocess.run([BENCH, "ingest", "--backend", backend, "--no-peers", "--seconds", "0.2", "--rounds", "1", "--json"], capture_output=True,
@@ -189,7 +195,8 @@ def interrupt__two_processes():
     interrupt__leaves_nothing_behind("scale")
 
 
-TESTS = [ingest__all_fields_and_nothing_uncounted, ingest__jumbo_frames_and_many_sessions, ingest__every_codec, ingest__over_veth,
+TESTS = [ingest__all_fields_and_nothing_uncounted, ingest__jumbo_frames_and_many_sessions, ingest__every_codec, ingest__two_data_lcores,
+         ingest__over_veth,
          handoff__all_fields, overload__nothing_uncounted, latency__every_load_and_every_message, scale__every_session_and_every_message, reject__every_packet_under_its_name,
          wake__both_ports, usage__says_what_is_wrong, interrupt__leaves_nothing_behind, interrupt__two_processes]
 
