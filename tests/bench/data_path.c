@@ -1,9 +1,15 @@
 /* What the data path of the edge costs: cycles per DATA packet of 1,408 bytes of tensor, from the received
  * datagram to the marked slot (header, session, replay window, placement, AEAD open into the slot,
  * acknowledgement state), with the real endpoint and ingest and no port. Bursts of 32; median and tenth
- * percentile over the bursts, so that a busy host shows less. Usage: data_path [MESSAGES [SLOTS]] */
+ * percentile over the bursts, so that a busy host shows less. Usage: data_path [MESSAGES [SLOTS [LCORES]]]
+ *
+ * With LCORES the same runs on one lcore alone and then on all at a time, each with its device on a CPU of
+ * its own: lcores that share nothing take as many cycles a packet together as alone, and the packets add up.
+ */
 #include "dataplane/ingest/ingest.h"
 
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +47,10 @@ struct bench {
     uint32_t held[256];
     uint32_t *rx_cycles, *turn_cycles;
     size_t n;
-};
+    uint64_t messages;
+    int cpu; /* -1: any */
+    pthread_t thread;
+} __attribute__((aligned(64)));
 
 static uint64_t now_ns(void)
 {
@@ -212,30 +221,76 @@ static int ascending(const void *x, const void *y)
 static void print(const char *what, uint32_t *cycles, size_t n)
 {
     qsort(cycles, n, sizeof(*cycles), ascending);
-    printf("%-34s median %5u  p10 %5u cycles a packet\n", what, cycles[n / 2], cycles[n / 10]);
+    printf("  %-34s median %5u  p10 %5u cycles a packet\n", what, cycles[n / 2], cycles[n / 10]);
+}
+
+/* The i-th CPU that the process may run on. */
+static int cpu_of(unsigned i)
+{
+    cpu_set_t set;
+    sched_getaffinity(0, sizeof(set), &set);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &set) && i-- == 0)
+            return cpu;
+    return -1;
+}
+
+static void *run(void *arg)
+{
+    struct bench *b = arg;
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (b->cpu >= 0)
+        CPU_SET(b->cpu, &set);
+    if (b->cpu >= 0)
+        pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
+    make(b, 64); /* on the thread that uses it */
+    uint64_t until = now_ns() + 60000000000u;
+    while (b->done < b->messages && now_ns() < until)
+        turn(b);
+    return NULL;
+}
+
+static int measure(unsigned lcores, uint64_t messages, uint32_t hold)
+{
+    struct bench *b = aligned_alloc(64, lcores * sizeof(*b));
+    memset(b, 0, lcores * sizeof(*b));
+    uint64_t packets = 0, from = now_ns();
+    for (unsigned i = 0; i < lcores; i++) {
+        b[i].messages = messages;
+        b[i].hold = hold < 1 ? 1 : hold > 6 ? 6 : hold; /* a session holds at most 8 slots */
+        b[i].cpu = lcores > 1 ? cpu_of(i) : -1;
+        check(-pthread_create(&b[i].thread, NULL, run, &b[i]), "thread");
+    }
+    for (unsigned i = 0; i < lcores; i++)
+        pthread_join(b[i].thread, NULL);
+    double s = (double)(now_ns() - from) * 1e-9;
+    for (unsigned i = 0; i < lcores; i++) {
+        struct sl_endpoint_stats stats;
+        sl_endpoint_stats(b[i].edge, &stats);
+        packets += stats.delivered_data;
+        if (b[i].done < messages || b[i].n == 0) {
+            fprintf(stderr, "%llu of %llu messages in 60 s\n", (unsigned long long)b[i].done,
+                (unsigned long long)messages);
+            return 1;
+        }
+    }
+    printf("%u lcore%s: %llu messages of %u units each, %llu DATA packets, %.0f a second, %u slots in turn\n",
+        lcores, lcores > 1 ? "s" : "", (unsigned long long)messages, b[0].device.n_units,
+        (unsigned long long)packets, (double)packets / s, (unsigned)b[0].hold);
+    for (unsigned i = 0; i < lcores; i++) {
+        print("received to marked slot", b[i].rx_cycles, b[i].n);
+        print("with ingest's poll and the ACKs", b[i].turn_cycles, b[i].n);
+    }
+    free(b);
+    return 0;
 }
 
 int main(int argc, char **argv)
 {
-    static struct bench b;
     uint64_t messages = argc > 1 ? strtoull(argv[1], NULL, 10) : 2000;
     uint32_t hold = argc > 2 ? (uint32_t)atoi(argv[2]) : 4;
-    b.hold = hold < 1 ? 1 : hold > 6 ? 6 : hold; /* a session holds at most 8 slots */
-    make(&b, 64);
-    uint64_t until = now_ns() + 60000000000u;
-    while (b.done < messages && now_ns() < until)
-        turn(&b);
-    if (b.done < messages || b.n == 0) {
-        fprintf(stderr, "%llu of %llu messages in 60 s\n", (unsigned long long)b.done,
-            (unsigned long long)messages);
-        return 1;
-    }
-    struct sl_endpoint_stats s;
-    sl_endpoint_stats(b.edge, &s);
-    printf("%llu messages of %u units, %llu DATA packets, %zu full bursts, %u slots in turn\n",
-        (unsigned long long)b.done, b.device.n_units, (unsigned long long)s.delivered_data, b.n,
-        (unsigned)b.hold);
-    print("received to marked slot", b.rx_cycles, b.n);
-    print("with ingest's poll and the ACKs", b.turn_cycles, b.n);
-    return 0;
+    unsigned lcores = argc > 3 ? (unsigned)atoi(argv[3]) : 1;
+    int status = measure(1, messages, hold);
+    return lcores > 1 && status == 0 ? measure(lcores, messages, hold) : status;
 }
