@@ -1,5 +1,6 @@
 #include "dataplane/crypto/secure_memory.h"
 
+#include <linux/mempolicy.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -7,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -96,9 +98,51 @@ static void map__left_out_of_core_dumps(void **state)
     sl_secure_unmap(p, 8192);
 }
 
+/* What the kernel says of the mapping at p: "default", "prefer:0", ... */
+static void policy_of(const void *p, char *out, size_t cap)
+{
+    FILE *f = fopen("/proc/self/numa_maps", "r");
+    char line[1024];
+    out[0] = '\0';
+    while (f && fgets(line, sizeof line, f)) {
+        unsigned long at;
+        char policy[64];
+        if (sscanf(line, "%lx %63s", &at, policy) == 2 && at == (unsigned long)(uintptr_t)p)
+            snprintf(out, cap, "%s", policy);
+    }
+    if (f)
+        fclose(f);
+}
+
+static void map__follows_the_numa_policy_of_its_thread(void **state)
+{
+    unsigned long node0 = 1;
+    char policy[64];
+    const size_t bytes = 100000;
+
+    if (syscall(SYS_set_mempolicy, MPOL_PREFERRED, &node0, 8 * sizeof node0) != 0 ||
+        access("/proc/self/numa_maps", R_OK) != 0) {
+        print_message("SKIP: set_mempolicy(2) or /proc/self/numa_maps\n");
+        skip();
+    }
+    uint8_t *there = sl_secure_map(bytes);
+    assert_int_equal(syscall(SYS_set_mempolicy, MPOL_DEFAULT, NULL, 0), 0);
+    uint8_t *anywhere = sl_secure_map(bytes);
+    assert_non_null(there);
+    assert_non_null(anywhere);
+    there[0] = anywhere[0] = 1;
+    policy_of(there, policy, sizeof policy);
+    assert_string_equal(policy, "prefer:0"); /* although it was touched under another */
+    policy_of(anywhere, policy, sizeof policy);
+    assert_string_equal(policy, "default");
+    sl_secure_unmap(there, bytes);
+    sl_secure_unmap(anywhere, bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(map__follows_the_numa_policy_of_its_thread),
         cmocka_unit_test(map__zeroed_and_aligned),
         cmocka_unit_test(map__absurd_sizes),
         cmocka_unit_test(map__left_out_of_core_dumps),

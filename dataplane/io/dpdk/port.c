@@ -20,7 +20,8 @@ enum {
     DEFAULT_MTU = 1500,
     DEFAULT_MBUFS = 8192,
     CONNECT_EVERY_MS = 5,
-    CONNECT_WITHIN_MS = 500,
+    CONNECT_WITHIN_MS = 500, /* at first; twice as long after each that was too short, as on a busy host, */
+    CONNECT_WITHIN_MAX_MS = 8000,
 };
 
 static uint64_t now_ns(void)
@@ -60,8 +61,10 @@ static int renew_pools(struct sl_dpdk_port *p)
 static void connect_client(struct sl_dpdk_port *p)
 {
     uint64_t now = now_ns(), since_ms = (now - p->tried_ns) / 1000000;
-    if (since_ms < (p->connecting ? CONNECT_WITHIN_MS : CONNECT_EVERY_MS))
+    if (since_ms < (p->connecting ? p->connect_within_ms : CONNECT_EVERY_MS))
         return;
+    if (p->connecting && p->connect_within_ms < CONNECT_WITHIN_MAX_MS)
+        p->connect_within_ms *= 2;
     p->tried_ns = now;
     if (p->started) {
         rte_eth_dev_stop(p->id);
@@ -100,6 +103,7 @@ static bool watch_link(void *ctx)
     bool before = __atomic_load_n(&p->link_up, __ATOMIC_RELAXED) != 0;
     if (up && !before) {
         p->connecting = false;
+        p->connect_within_ms = CONNECT_WITHIN_MS;
         p->was_up = true;
         sl_dpdk_count(&p->stats.reconnects, 1);
     } else if (!up && before) {
@@ -309,6 +313,7 @@ static int configure(struct sl_dpdk_port *p, const struct sl_dpdk_port_config *c
 static int start(struct sl_dpdk_port *p, const struct sl_dpdk_port_config *c, char *err, size_t cap)
 {
     p->down_since_ns = now_ns();
+    p->connect_within_ms = CONNECT_WITHIN_MS;
     p->peer_timeout_ns = c->peer_timeout_ns;
     if (!p->memif || !p->client) { /* a memif client is started by watch_link, once somebody listens */
         int ret = rte_eth_dev_start(p->id);

@@ -49,7 +49,7 @@ struct sl_dpdk_port {
 
     /* Written on the interrupt thread. */
     bool memif, client, was_up, connecting;
-    uint64_t tried_ns;
+    uint64_t tried_ns, connect_within_ms;
     uint64_t down_since_ns; /* atomic */
     uint64_t peer_timeout_ns;
     uint16_t n_rx_desc, n_tx_desc;
