@@ -403,6 +403,20 @@ static void say_capture(struct edge *e)
             (unsigned long long)s.capture_missed);
 }
 
+/* From the NIC's stamp to the data lcore, on ports that stamp (io/dpdk/stamp.h): upper bounds, powers of two.
+ */
+static void add_nic_wait(struct edge *e, cJSON *end)
+{
+    struct sl_port_stats s;
+    sl_port_stats(e->port, &s);
+    if (sl_port_wait_quantile(s.rx_wait, 1) == 0)
+        return;
+    cJSON *o = cJSON_AddObjectToObject(end, "nic_to_lcore_below_ns");
+    cJSON_AddNumberToObject(o, "p50", (double)sl_port_wait_quantile(s.rx_wait, 0.5));
+    cJSON_AddNumberToObject(o, "p99", (double)sl_port_wait_quantile(s.rx_wait, 0.99));
+    cJSON_AddNumberToObject(o, "p999", (double)sl_port_wait_quantile(s.rx_wait, 0.999));
+}
+
 void edge_report_end(struct edge *e)
 {
     say_capture(e);
@@ -427,6 +441,7 @@ void edge_report_end(struct edge *e)
     cJSON_AddNumberToObject(o, "latency_p99_ms", latency_ms(e, 0.99));
     cJSON_AddNumberToObject(o, "latency_p999_ms", latency_ms(e, 0.999));
     cJSON_AddItemToObject(o, "ingest", ingest_numbers(e));
+    add_nic_wait(e, o);
     cJSON_AddItemToObject(o, "lcore", lcore_numbers(e));
     cJSON_AddItemToObject(o, "lcores", each_lcore(e));
     cJSON_AddItemToObject(o, "events_left_out", left_out_numbers(e));

@@ -95,6 +95,7 @@ static bool watch_link(void *ctx)
     struct rte_eth_link link;
     sl_dpdk_link_tick(p);
     read_missed(p);
+    sl_stamps_read_clock(&p->stamps, p->id);
     sl_memif_cures_this_thread();
     /* The drivers that share an interface with the kernel do not look at its link. */
     bool up = sl_device_has_kernel(&p->device)
@@ -287,12 +288,17 @@ static int configure(struct sl_dpdk_port *p, const struct sl_dpdk_port_config *c
         conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
         p->udp6_sum = RTE_MBUF_F_TX_IPV6 | RTE_MBUF_F_TX_UDP_CKSUM;
     }
+    bool stamps = sl_stamps_offered(info.rx_offload_capa);
+    if (stamps)
+        conf.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_TIMESTAMP;
     uint16_t rings = share_rings(p, c, &info);
     if (p->port.n_queues > 1)
         sl_dpdk_spread_configure(p, &info, &conf);
     ret = rte_eth_dev_configure(p->id, rings, rings, &conf);
     if (ret != 0)
         return explain(err, cap, ret, "cannot configure it", c);
+    if (stamps)
+        sl_stamps_open(&p->stamps);
     ret = create_pools(p, c, buffer, err, cap);
     if (ret != 0)
         return ret;

@@ -9,6 +9,7 @@
 #include "dataplane/io/dpdk/neighbour.h"
 #include "dataplane/io/dpdk/pool.h"
 #include "dataplane/io/dpdk/port.h"
+#include "dataplane/io/dpdk/stamp.h"
 
 enum { SL_DPDK_PATH_BYTES = 128, SL_DPDK_LINE = 64 };
 
@@ -42,6 +43,7 @@ struct sl_dpdk_port {
     struct sl_routes routes;
     struct sl_neighbours neighbours;
     struct sl_capture *capture; /* NULL: none */
+    struct sl_stamps stamps;
     struct sl_gate gate;
     uint32_t link_up;           /* atomic */
     struct sl_port_stats stats; /* the watching thread's part */

@@ -128,6 +128,8 @@ unsigned sl_dpdk_queue_rx(struct sl_queue *queue, struct sl_dgram *d, unsigned n
     sl_pools_took(&q->pools, m, got);
     if (__builtin_expect(p->capture != NULL, 0))
         sl_capture_packets(p->capture, q->index, m, got, false);
+    if (__builtin_expect(p->stamps.on, 0))
+        sl_stamps_count(&p->stamps, m, got, &q->stats);
     for (unsigned i = 0; i < got; i++)
         rte_prefetch0(rte_pktmbuf_mtod(m[i], void *));
     uint64_t bytes = 0;

@@ -22,3 +22,19 @@ const char *sl_port_drop_name(enum sl_port_drop d)
 {
     return (unsigned)d < SL_PORT_DROP_COUNT ? drop_names[d] : "unknown";
 }
+
+uint64_t sl_port_wait_quantile(const uint64_t rx_wait[SL_PORT_WAIT_BUCKETS], double share)
+{
+    uint64_t all = 0, seen = 0;
+    unsigned i = 0;
+    for (unsigned k = 0; k < SL_PORT_WAIT_BUCKETS; k++)
+        all += rx_wait[k];
+    if (all == 0)
+        return 0;
+    for (; i < SL_PORT_WAIT_BUCKETS - 1; i++) {
+        seen += rx_wait[i];
+        if ((double)seen >= share * (double)all)
+            break;
+    }
+    return UINT64_C(1) << i;
+}

@@ -42,11 +42,22 @@ enum sl_port_drop {
 };
 const char *sl_port_drop_name(enum sl_port_drop); /* "tx_full", ...: the key in logs and JSON */
 
+/* Bucket i holds waits below 2^i ns and not in the one before; the last everything longer. */
+enum { SL_PORT_WAIT_BUCKETS = 40 };
+static inline unsigned sl_port_wait_bucket(uint64_t ns)
+{
+    unsigned bits = ns == 0 ? 0 : 64u - (unsigned)__builtin_clzll(ns);
+    return bits < SL_PORT_WAIT_BUCKETS ? bits : SL_PORT_WAIT_BUCKETS - 1;
+}
+/* The upper bound of the bucket that holds that share of the packets, in ns; 0: none was stamped. */
+uint64_t sl_port_wait_quantile(const uint64_t rx_wait[SL_PORT_WAIT_BUCKETS], double share);
+
 struct sl_port_stats {
     uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes; /* UDP payload bytes */
     uint64_t drops[SL_PORT_DROP_COUNT];
-    uint64_t reconnects;   /* times the link came up again */
-    uint64_t kernel_calls; /* system calls for datagrams; 0 where the port needs none */
+    uint64_t reconnects;                    /* times the link came up again */
+    uint64_t kernel_calls;                  /* system calls for datagrams; 0 where the port needs none */
+    uint64_t rx_wait[SL_PORT_WAIT_BUCKETS]; /* packets by the time between the NIC's stamp and the lcore */
     bool link_up;
     uint64_t captured, capture_missed; /* packets in the capture's file; that should be and are not */
     uint64_t passes, pass_ns,
