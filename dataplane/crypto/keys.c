@@ -2,14 +2,52 @@
 
 #include <errno.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
+#include <pthread.h>
+#include <stdbool.h>
 #include <string.h>
 
 enum {
     SHA256_BYTES = 32,
+    SHA256_BLOCK_BYTES = 64,
     LABEL_MAX = 255, /* RFC 8446 7.1: opaque label<7..255>, context<0..255> */
 };
 static const char label_prefix[] = "tls13 ";
+
+/* Fetched once: OpenSSL's HMAC() looks the digest up by name each time, which costs five times the hashing.
+ */
+static EVP_MD *sha256;
+static pthread_once_t fetched = PTHREAD_ONCE_INIT;
+
+static void fetch(void)
+{
+    sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+}
+
+static bool digest(
+    EVP_MD_CTX *ctx, const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len, uint8_t *out)
+{
+    return EVP_DigestInit_ex2(ctx, sha256, NULL) == 1 && EVP_DigestUpdate(ctx, a, a_len) == 1 &&
+           EVP_DigestUpdate(ctx, b, b_len) == 1 && EVP_DigestFinal_ex(ctx, out, NULL) == 1;
+}
+
+/* RFC 2104 with SHA-256; a key of at most a block, as all of RFC 8446 7.1's secrets are. */
+static bool hmac(EVP_MD_CTX *ctx, const uint8_t *key, size_t key_len, const uint8_t *text, size_t text_len,
+    uint8_t mac[SHA256_BYTES])
+{
+    uint8_t pad[SHA256_BLOCK_BYTES] = {0}, inner[SHA256_BYTES];
+    bool ok;
+
+    memcpy(pad, key, key_len);
+    for (size_t i = 0; i < sizeof(pad); i++)
+        pad[i] ^= 0x36;
+    ok = digest(ctx, pad, sizeof(pad), text, text_len, inner);
+    for (size_t i = 0; i < sizeof(pad); i++)
+        pad[i] ^= 0x36 ^ 0x5c;
+    ok = ok && digest(ctx, pad, sizeof(pad), inner, sizeof(inner), mac);
+    explicit_bzero(pad, sizeof(pad));
+    explicit_bzero(inner, sizeof(inner));
+    return ok;
+}
 
 /* RFC 5869 2.3 with SHA-256. */
 static int hkdf_expand(
@@ -17,15 +55,20 @@ static int hkdf_expand(
 {
     uint8_t block[SHA256_BYTES + 2 + 2 * (1 + LABEL_MAX) + 1], mac[SHA256_BYTES];
     size_t mac_len = 0, done = 0;
+    EVP_MD_CTX *ctx;
     int err = 0;
 
+    pthread_once(&fetched, fetch);
+    ctx = sha256 ? EVP_MD_CTX_new() : NULL;
+    if (!ctx)
+        return -ENOMEM;
     for (uint8_t counter = 1; done < out_len; counter++) {
         size_t n = out_len - done < sizeof(mac) ? out_len - done : sizeof(mac);
 
         memcpy(block, mac, mac_len);
         memcpy(block + mac_len, info, info_len);
         block[mac_len + info_len] = counter;
-        if (!HMAC(EVP_sha256(), prk, (int)prk_len, block, mac_len + info_len + 1, mac, NULL)) {
+        if (!hmac(ctx, prk, prk_len, block, mac_len + info_len + 1, mac)) {
             err = -ENOMEM;
             break;
         }
@@ -33,6 +76,7 @@ static int hkdf_expand(
         memcpy(out + done, mac, n);
         done += n;
     }
+    EVP_MD_CTX_free(ctx); /* wipes what it holds */
     explicit_bzero(block, sizeof(block));
     explicit_bzero(mac, sizeof(mac));
     return err;
@@ -44,7 +88,8 @@ int sl_hkdf_expand_label(const uint8_t *secret, size_t secret_len, const char *l
     uint8_t info[2 + 2 * (1 + LABEL_MAX)];
     size_t prefix_len = sizeof(label_prefix) - 1, label_len = strlen(label), n = 0;
 
-    if (prefix_len + label_len > LABEL_MAX || context_len > LABEL_MAX || out_len > 255 * SHA256_BYTES)
+    if (secret_len > SHA256_BLOCK_BYTES || prefix_len + label_len > LABEL_MAX || context_len > LABEL_MAX ||
+        out_len > 255 * SHA256_BYTES)
         return -EINVAL;
     info[n++] = (uint8_t)(out_len >> 8);
     info[n++] = (uint8_t)out_len;

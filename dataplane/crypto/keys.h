@@ -21,5 +21,6 @@ int sl_direction_keys_next(
     const struct sl_direction_keys *, struct sl_direction_keys *next); /* key update chain, "sl ku" */
 /* The exporter's context: edge session id (8 bytes) || epoch (4 bytes), big-endian. */
 void sl_exporter_context(uint64_t edge_session_id, uint32_t epoch, uint8_t context[12]);
+/* -EINVAL: a secret above 64 bytes, a label or context above 255, too much asked for. -ENOMEM. */
 int sl_hkdf_expand_label(const uint8_t *secret, size_t secret_len, const char *label, const uint8_t *context,
     size_t context_len, uint8_t *out, size_t out_len);
