@@ -75,6 +75,12 @@ static inline void claim(struct sl_slot_bits *bits, uint32_t first, uint32_t n)
 
 static inline void release(struct sl_slot_bits *bits, uint32_t first, uint32_t n)
 {
+    if (n <= 64) {
+        const struct span s = span_of(bits, first, n);
+        s.low->claimed &= ~s.low_mask;
+        s.high->claimed &= ~s.high_mask;
+        return;
+    }
     for (uint32_t w = first >> 6; w <= (first + n - 1) >> 6; w++)
         bits[w].claimed &= ~mask_of(w, first, n);
 }
