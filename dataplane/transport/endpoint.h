@@ -98,9 +98,8 @@ struct sl_session_stats {
     uint64_t duplicates, ptos;
     uint64_t smoothed_rtt_ns, min_rtt_ns;
     uint64_t last_rx_ns, last_ack_ns;                    /* last_rx: of the highest number so far */
-    uint32_t key_updates_tx, key_updates_rx;             /* the phase is the last bit of each */
-    uint32_t in_flight_packets, window_packets;
-    uint64_t in_flight_bytes;
+    uint64_t key_updates_tx, key_updates_rx;             /* the phase is the last bit of each */
+    uint64_t in_flight_packets, window_packets, in_flight_bytes;
 };
 struct sl_endpoint_stats {
     uint64_t packets_rx, packets_tx, bytes_rx, bytes_tx, retransmits;

@@ -21,4 +21,5 @@ const struct edge_counter edge_lcore_counters[] = {LCORE(polls_empty), LCORE(pol
 const struct edge_counter edge_session_counters[] = {SESSION(packets_tx), SESSION(packets_rx),
     SESSION(bytes_tx), SESSION(bytes_rx), SESSION(retransmits), SESSION(duplicates), SESSION(ptos),
     SESSION(smoothed_rtt_ns), SESSION(min_rtt_ns), SESSION(last_rx_ns), SESSION(last_ack_ns),
-    SESSION(in_flight_bytes), {NULL, 0}};
+    SESSION(in_flight_packets), SESSION(window_packets), SESSION(in_flight_bytes), SESSION(key_updates_tx),
+    SESSION(key_updates_rx), {NULL, 0}};
