@@ -446,15 +446,13 @@ static void start_plan(struct device *d, uint64_t now_ns)
     d->interval_ns = run->rate > 0 ? 1e9 / run->rate : 0;
 }
 
-/* The plan's times are held against the clock itself, not against the turn's beginning. */
-static void device_poll(void *app, uint64_t turn_ns)
+static void device_poll(void *app, uint64_t now_ns)
 {
     struct device *d = app;
     struct latency_full *run = d->end.run;
     struct message *m;
     if (!d->open || __atomic_load_n(&run->go, __ATOMIC_ACQUIRE) == 0)
         return;
-    uint64_t now_ns = bench_now_ns();
     if (!d->begun)
         start_plan(d, now_ns);
     if (run->rate > 0) {

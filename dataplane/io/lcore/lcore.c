@@ -31,6 +31,9 @@ struct sl_lcore {
      * used, and kept from turn to turn. */
     struct sl_dgram room[TX_BURST];
     unsigned room_at;
+    /* What came in this turn: given back after the answers have left. */
+    struct sl_dgram came[RX_BURST];
+    unsigned n_came;
     /* Atomic counters, written by the thread; on cache lines that no other lcore writes. */
     struct sl_lcore_stats stats __attribute__((aligned(CACHE_LINE)));
     uint32_t drowsy; /* atomic: asleep, or about to be after one more turn */
@@ -100,12 +103,12 @@ static void deliver(struct sl_lcore *l, struct sl_dgram *d, unsigned n, uint64_t
         rx[i].remote = d[i].src;
     }
     sl_rx_burst(l->c.endpoint, rx, n, now);
-    sl_queue_free(l->c.queue, d, n);
+    l->n_came = n;
 }
 
 static unsigned receive(struct sl_lcore *l, uint64_t now)
 {
-    struct sl_dgram d[RX_BURST];
+    struct sl_dgram *d = l->came;
     unsigned n = sl_queue_rx(l->c.queue, d, RX_BURST);
     count(&l->stats.packets_rx, n);
     const struct sl_emulator_ops *em = l->c.emulator;
@@ -235,6 +238,10 @@ static void loop(struct sl_lcore *l)
         if (l->c.ops != NULL && l->c.ops->poll != NULL)
             l->c.ops->poll(l->c.app, now);
         work += transmit(l, now);
+        if (l->n_came > 0) {
+            sl_queue_free(l->c.queue, l->came, l->n_came);
+            l->n_came = 0;
+        }
         uint64_t cycles = sl_cycles();
         if (work > 0) {
             worked_ns = now;
