@@ -135,10 +135,6 @@ static int session(void *app, const char *params, struct sl_telemetry *t)
     sl_telemetry_number(t, "lcore", lcore);
     sl_telemetry_number(t, "device", l->sessions[handle].device);
     add_counters(t, edge_session_counters, s);
-    sl_telemetry_number(t, "in_flight_packets", s->in_flight_packets);
-    sl_telemetry_number(t, "window_packets", s->window_packets);
-    sl_telemetry_number(t, "key_updates_tx", s->key_updates_tx);
-    sl_telemetry_number(t, "key_updates_rx", s->key_updates_rx);
     return 0;
 }
 
