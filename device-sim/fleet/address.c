@@ -66,7 +66,7 @@ int sl_phone_addresses(const struct sl_experiment *e, struct sl_phone_addresses 
     if (kernel && !(sl_addr_is_loopback(&edge) && sl_addr_is_mapped(&edge)))
         return of_this_host(&edge, out, err, cap);
     /* All of 127.0.0.0/8 is this host. */
-    sl_addr_parse(kernel ? "127.77.0.0" : "10.77.0.0", &out->first);
+    sl_addr_parse(kernel ? "127.77.0.0" : sl_addr_is_mapped(&edge) ? "10.77.0.0" : "[fd77::]", &out->first);
     out->first.port = SL_PHONE_PORT;
     return 0;
 }

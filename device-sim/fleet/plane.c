@@ -274,6 +274,16 @@ static int start_eal(struct sl_plane *pl, const struct sl_plane_config *c, char 
     return rc;
 }
 
+/* Whether an address is a phone's: what the port answers for, where it answers. */
+static bool owns(void *ctx, const uint8_t ip[16])
+{
+    const struct sl_plane *pl = ctx;
+    struct sl_addr a = pl->addresses.first;
+
+    memcpy(a.ip, ip, sizeof(a.ip));
+    return sl_phone_of_address(&pl->addresses, &a, pl->n) >= 0;
+}
+
 static int open_port(struct sl_plane *pl, const struct sl_plane_config *c, char *err, size_t err_cap)
 {
     const struct sl_experiment *e = c->experiment;
@@ -285,12 +295,26 @@ static int open_port(struct sl_plane *pl, const struct sl_plane_config *c, char 
         .memif_server = true,
         .ring_size = DEFAULT_RING,
         .mtu = e->edge.data.mtu,
-        .udp_port = SL_PHONE_PORT,
+        .udp_port = pl->addresses.first.port,
+        .n_udp_ports = (uint16_t)(pl->addresses.by_port ? pl->n : 1),
+        .owns = owns,
+        .owns_ctx = pl,
         .n_rings = (uint16_t)e->edge.data.queues,
         .ring_port = edge.port,
         .n_mbufs = N_MBUFS,
         .peer_timeout_ns = (uint64_t)e->edge.data.peer_timeout_s * 1000000000u};
 
+    struct sl_addr first = sl_phone_address(&pl->addresses, 0), gateway;
+
+    memcpy(port.own_ip, first.ip, sizeof(port.own_ip));
+    if (e->edge.data.fleet_gateway[0]) {
+        if (sl_addr_parse(e->edge.data.fleet_gateway, &gateway)) {
+            snprintf(
+                err, err_cap, "edge.data.fleet_gateway: '%s' is not an address", e->edge.data.fleet_gateway);
+            return -EINVAL;
+        }
+        memcpy(port.gateway, gateway.ip, sizeof(port.gateway));
+    }
     snprintf(socket, sizeof(socket), "%s/memif.sock", c->run_dir);
     return sl_dpdk_port_open(&port, &pl->port, err, err_cap);
 }

@@ -3,13 +3,13 @@
 process (rules L6): a back end changes how bytes travel, and nothing else."""
 import time
 
-from harness import EDGE, SIM, Run, central, experiment, free_port, phone_class, run_tests
+from harness import EDGE, SIM, Run, central, experiment, free_port, one_line_error, phone_class, run_tests
 from netns import ADDRESS, ADDRESS6, INTERFACE, Veth
 
 STEPS = 20
 FLEET = [phone_class("long", seq=48), phone_class("middle", seq=32), phone_class("short", seq=17)]
 DOWN_S = 2
-EXPECTED_DROPS = {"unknown_session"}  # the phones' last acknowledgements, after their sessions have ended
+EXPECTED_DROPS = {"unknown_session", "not_udp", "not_ours"}  # the last acknowledgements, after their sessions have ended; what AF_PACKET sees of the kernel's traffic
 
 
 def make(steps=STEPS, control=None, **data):
@@ -109,6 +109,89 @@ def test_uring_udp_link_down_and_up():
             assert f"waiting for {INTERFACE['a']} to come up" in run.output(edge)
             assert "the data port is up again" in run.output(edge)
             print(f"   {before_up} steps before the link was up again, {end['retransmits']} retransmissions in all")
+
+
+def between_ports(backend, mtu=1500, address=ADDRESS["a"], fleet_backend=None, **data):
+    """Ports of DPDK on both ends; the fleet's phones have addresses that no kernel knows."""
+    with Veth(mtu=mtu) as net:
+        whole_run(*between(net, backend=f"{backend}:va", fleet_backend=f"{fleet_backend or backend}:vb", address=f"{address}:4433",
+                           mtu=mtu, **data))
+
+
+def test_af_xdp():
+    between_ports("af_xdp")
+
+
+def test_af_xdp_over_ipv6_with_busy_poll():
+    between_ports("af_xdp", address=f"[{ADDRESS6['a']}]", poll="busy")
+
+
+def test_af_xdp_largest_frames_and_two_lcores():
+    between_ports("af_xdp", mtu=3400, lcores=2, memory_mib=256)
+
+
+def test_af_packet():
+    between_ports("af_packet")
+
+
+def test_af_packet_jumbo_frames_over_ipv6():
+    between_ports("af_packet", mtu=9000, memory_mib=512, address=f"[{ADDRESS6['a']}]")
+
+
+def test_memif_jumbo_frames():
+    whole_run(make(backend="memif", mtu=9000, memory_mib=512))
+
+
+def test_memif_over_ipv6():
+    whole_run(make(backend="memif", address="[fd77::ffff]:4433"))
+
+
+def test_af_xdp_with_phones_over_uring_udp():
+    """The kernel's sockets on the phones' side, as on a laptop."""
+    with Veth() as net:
+        whole_run(*between(net, backend="af_xdp:va", fleet_backend="uring_udp", address=f"{ADDRESS['a']}:4433"))
+
+
+def link_down_and_up(backend):
+    with Veth() as net:
+        what, before = between(net, backend=f"{backend}:va", fleet_backend=f"{backend}:vb", address=f"{ADDRESS['a']}:4433")
+        what["run"]["steps"] = 5 * STEPS
+        with Run(what) as run:
+            run.before = before
+            sim, edge = run.start_sim(), run.start_edge()
+            run.wait_for(lambda: len(run.losses()) >= STEPS, f"{STEPS} steps", processes=(sim, edge))
+            net.ip("a", "link", "set", INTERFACE["a"], "down")
+            time.sleep(DOWN_S)
+            assert len(run.losses()) < 5 * STEPS, "the run ended before its link did"
+            net.ip("a", "link", "set", INTERFACE["a"], "up")
+            assert run.finish(edge, sim) == [0, 0], run.output(edge) + run.output(sim)
+            check(run, steps=5 * STEPS, lossless=False)
+            assert [e["up"] for e in run.events("edge", "link")] == [False, True]
+            assert f"sudo ip link set dev {INTERFACE['a']} up" in run.output(edge)
+
+
+def test_af_xdp_link_down_and_up():
+    link_down_and_up("af_xdp")
+
+
+def test_af_packet_link_down_and_up():
+    link_down_and_up("af_packet")
+
+
+def refused(net, says, **data):
+    what, before = between(net, **data)
+    with Run(what) as run:
+        run.before = before
+        edge = run.start_edge()
+        assert run.finish(edge) == [1]
+        assert says in one_line_error(run.output(edge)), run.output(edge)
+
+
+def test_ports_refused_with_a_cure():
+    with Veth() as net:
+        refused(net, "sudo ip address add 10.99.0.1/24 dev va", backend="af_xdp:va", address="10.99.0.1:4433")
+        refused(net, "no network interface", backend="af_packet:vx", address=f"{ADDRESS['a']}:4433")
+        refused(net, "sudo ip link set dev va mtu 9000", backend="af_packet:va", address=f"{ADDRESS['a']}:4433", mtu=9000)
 
 
 run_tests(globals())

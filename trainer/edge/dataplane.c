@@ -4,6 +4,7 @@
 #include "dataplane/crypto/aead.h"
 #include "dataplane/io/dpdk/eal.h"
 #include "dataplane/io/dpdk/port.h"
+#include "dataplane/io/lcore/address.h"
 #include "dataplane/io/lcore/numa.h"
 #include "dataplane/io/lcore/steer.h"
 #include "dataplane/io/uring/udp_port.h"
@@ -136,7 +137,16 @@ static int open_dpdk(struct edge *e, struct sl_port **port)
         .sockets = sockets,
         .capture = e->options.capture,
         .peer_timeout_ns = x->edge.data.peer_timeout_s * SECOND_NS};
+    struct sl_addr gateway;
     memcpy(c.own_ip, e->data_addr.ip, sizeof c.own_ip);
+    if (x->edge.data.gateway[0]) {
+        if (sl_addr_parse(x->edge.data.gateway, &gateway)) {
+            snprintf(
+                e->err, sizeof e->err, "edge.data.gateway: '%s' is not an address", x->edge.data.gateway);
+            return -EINVAL;
+        }
+        memcpy(c.gateway, gateway.ip, sizeof c.gateway);
+    }
     for (uint32_t i = 0; i < e->n_lcores; i++)
         sockets[i] = sl_numa_node_of_cpu(e->lcores[i].cpu);
     return sl_dpdk_port_open(&c, port, e->err, sizeof e->err);

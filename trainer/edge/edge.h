@@ -257,6 +257,7 @@ int edge_read_checkpoint(struct edge *, struct sl_checkpoint *, bool *found);
 /* report.c */
 int edge_open_report(struct edge *);
 void edge_report_start(struct edge *);
+void edge_report_link(struct edge *, bool up, double down_s);
 void edge_report_step(struct edge *, const struct sl_event *);
 void edge_report_eval(struct edge *, const struct device *);
 void edge_report_end(struct edge *);

@@ -266,14 +266,16 @@ static bool port_is_up(struct edge *e, uint64_t now)
     static char text[256];
     int status = sl_port_wait(e->port, text, sizeof text);
     if (status == 0) {
+        if (e->port_up_ns && e->port_down_ns)
+            edge_report_link(e, true, (double)(now - e->port_down_ns) * 1e-9);
         if (!e->port_up_ns)
             e->port_up_ns = now;
-        else if (e->port_down_ns)
-            edge_say(e, "the data port is up again after %.1f s", (double)(now - e->port_down_ns) * 1e-9);
         e->port_down_ns = 0;
         return true;
     }
     if (!e->port_down_ns) {
+        if (e->port_up_ns)
+            edge_report_link(e, false, 0);
         e->port_down_ns = now;
         e->waiting_said_ns = 0; /* this is news */
     }

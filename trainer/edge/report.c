@@ -172,6 +172,17 @@ void edge_report_start(struct edge *e)
     edge_say(e, "note: %s", notice);
 }
 
+void edge_report_link(struct edge *e, bool up, double down_s)
+{
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddBoolToObject(o, "up", up);
+    if (up)
+        cJSON_AddNumberToObject(o, "down_s", down_s);
+    edge_event(e, "link", o);
+    if (up)
+        edge_say(e, "the data port is up again after %.1f s", down_s);
+}
+
 /* p99 over the run so far, in ms. */
 static double latency_ms(const struct edge *e, double q)
 {

@@ -117,6 +117,8 @@ static const struct sl_field fields[] = {
     {.path = "edge.data.backend", .kind = SL_FIELD_TEXT, FIELD(edge.data.backend)},
     {.path = "edge.data.fleet_backend", .kind = SL_FIELD_TEXT, FIELD(edge.data.fleet_backend)},
     {.path = "edge.data.fleet_address", .kind = SL_FIELD_TEXT, FIELD(edge.data.fleet_address)},
+    {.path = "edge.data.gateway", .kind = SL_FIELD_TEXT, FIELD(edge.data.gateway)},
+    {.path = "edge.data.fleet_gateway", .kind = SL_FIELD_TEXT, FIELD(edge.data.fleet_gateway)},
     {.path = "edge.data.lcores",
         .kind = SL_FIELD_U32,
         FIELD(edge.data.lcores),

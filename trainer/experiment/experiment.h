@@ -77,6 +77,7 @@ struct sl_experiment {
             char backend[SL_PATH_BYTES];       /* memif, or a DPDK device */
             char fleet_backend[SL_PATH_BYTES]; /* the simulator's own; backend where the file says nothing */
             char poll[16];                     /* adaptive, busy */
+            char gateway[64], fleet_gateway[64]; /* of ports without a kernel below; empty: none */
             char fleet_address[64]; /* the phones' address, perhaps with a port; empty: a default */
             char codec[12];         /* f32, bf16, int8, int8+lz4 */
             char address[64];       /* ip:port of the edge's data address */

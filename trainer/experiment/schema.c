@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PATH_CAP = 128, FIELDS_MAX = 64 };
+enum { PATH_CAP = 128, FIELDS_MAX = 128 };
 
 int sl_schema_error(struct sl_reader *r, const yaml_node_t *node, const char *format, ...)
 {

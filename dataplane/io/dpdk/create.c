@@ -6,6 +6,7 @@
 #include "dataplane/io/dpdk/port_internal.h"
 #include "dataplane/io/dpdk/xdp_claim.h"
 #include "dataplane/io/dpdk/xdp_steer.h"
+#include "dataplane/io/lcore/address.h"
 
 #include <errno.h>
 #include <linux/filter.h>
@@ -106,6 +107,32 @@ static int plug(uint16_t port, char *err, size_t cap)
     return ret;
 }
 
+/* The kernel answers for our address, so it must be one of its own. */
+static int check_address(
+    const struct sl_dpdk_port *p, const struct sl_dpdk_port_config *c, char *err, size_t cap)
+{
+    static const uint8_t nothing[16];
+    char text[SL_ADDR_TEXT];
+    struct sl_addr a = {0};
+    struct sockaddr_in6 mine = {.sin6_family = AF_INET6};
+    memcpy(a.ip, c->own_ip, sizeof(a.ip));
+    memcpy(&mine.sin6_addr, c->own_ip, sizeof(mine.sin6_addr));
+    if (c->owns != NULL || memcmp(c->own_ip, nothing, sizeof(nothing)) == 0)
+        return 0;
+    int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int ret = fd >= 0 && bind(fd, (struct sockaddr *)&mine, sizeof(mine)) != 0 ? -errno : 0;
+    if (fd >= 0)
+        close(fd);
+    if (ret != -EADDRNOTAVAIL)
+        return 0;
+    sl_addr_format(&a, text, sizeof(text));
+    snprintf(err, cap,
+        "interface %s does not have the address %s: sudo ip address add %s/%u dev %s, or change "
+        "edge.data.address",
+        p->device.argument, text, text, sl_addr_is_mapped(&a) ? 24u : 64u, p->device.argument);
+    return ret;
+}
+
 static int share_interface(struct sl_dpdk_port *p, const struct sl_dpdk_port_config *c, char *err, size_t cap)
 {
     struct sl_interface i;
@@ -114,6 +141,9 @@ static int share_interface(struct sl_dpdk_port *p, const struct sl_dpdk_port_con
     p->watch_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (p->watch_fd < 0)
         return -errno;
+    int ret = check_address(p, c, err, cap);
+    if (ret != 0)
+        return ret;
     if (p->device.kind == SL_DEVICE_AF_XDP) {
         p->xdp_claim = sl_xdp_claim(p->device.argument, i.index, err, cap);
         return p->xdp_claim < 0 ? p->xdp_claim : 0;

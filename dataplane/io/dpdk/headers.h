@@ -5,6 +5,8 @@
 #include "dataplane/io/dpdk/neighbour.h"
 #include "dataplane/io/dpdk/port.h"
 
+#include <string.h>
+
 enum {
     SL_ETH_BYTES = 14,
     SL_VLAN_BYTES = 4,
@@ -39,6 +41,14 @@ void sl_headers_write(const struct sl_dgram *d, const uint8_t mac[6], uint64_t t
 uint64_t sl_sum_add(uint64_t sum, const void *, uint32_t n);
 uint16_t sl_sum_fold(uint64_t sum);
 
-bool sl_addr_is_ipv4(const struct sl_addr *);
+/* As sl_addr_is_mapped, for every packet. */
+static inline bool sl_addr_is_ipv4(const struct sl_addr *a)
+{
+    uint64_t zero;
+    uint32_t ones;
+    memcpy(&zero, a->ip, sizeof(zero));
+    memcpy(&ones, a->ip + 8, sizeof(ones));
+    return zero == 0 && ones == 0xffff0000;
+}
 /* ::ffff:a.b.c.d (RFC 4291) */
 void sl_addr_map_ipv4(uint8_t ip[16], const uint8_t ipv4[4]);
