@@ -14,7 +14,7 @@ TESTBED = os.path.join(harness.ROOT, "scripts", "testbed-vm")
 NICS = os.environ.get("SLUICE_TESTBED_NICS", "vmxnet3").split(",")
 HOSTS = os.environ.get("SLUICE_TESTBED_HOSTS", "1")
 FETCH_S = 300
-RUN_S = 1500
+RUN_S = 1800
 
 
 def need_testbed():

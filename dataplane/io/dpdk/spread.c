@@ -5,11 +5,14 @@
 void sl_dpdk_spread_configure(
     struct sl_dpdk_port *p, const struct rte_eth_dev_info *info, struct rte_eth_conf *conf)
 {
-    uint64_t udp = RTE_ETH_RSS_NONFRAG_IPV4_UDP | RTE_ETH_RSS_NONFRAG_IPV6_UDP;
-    if ((info->flow_type_rss_offloads & udp) == 0)
+    uint64_t hash =
+        info->flow_type_rss_offloads & (RTE_ETH_RSS_NONFRAG_IPV4_UDP | RTE_ETH_RSS_NONFRAG_IPV6_UDP);
+    if (hash == 0) /* older cards know TCP's ports alone: then the addresses have to do */
+        hash = info->flow_type_rss_offloads & (RTE_ETH_RSS_IPV4 | RTE_ETH_RSS_IPV6);
+    if (hash == 0)
         return;
     conf->rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
-    conf->rx_adv_conf.rss_conf.rss_hf = info->flow_type_rss_offloads & udp;
+    conf->rx_adv_conf.rss_conf.rss_hf = hash;
     p->port.spread = "RSS";
 }
 
