@@ -120,7 +120,7 @@ def counted(j):
 
 
 def latency__every_load_and_every_message():
-    j = result("latency", "--seconds", "0.1", "--rounds", "1", "--key-update-packets", "500")
+    j = result("latency", "--seconds", "0.1", "--rounds", "1", "--key-update-packets", "50")
     has(j, ["ratio", "target", "valid", "invalid_rounds", "gate", "peers", "through_trainer", "low_load_messages_per_s"])
     percentiles(j)
     percentiles(j["bare"])
