@@ -24,18 +24,18 @@ static uint32_t tx_owner(uint32_t session, uint8_t phase)
 
 /* ---- receiving ---- */
 
-enum sl_drop sl_key_phase_of(const struct sl_session *s, const struct sl_header *h, uint8_t *phase)
+enum sl_drop sl_key_phase_of(const struct sl_session *s, uint8_t flags, uint64_t pn, uint8_t *phase)
 {
-    if (((h->flags ^ s->rx_phase) & SL_FLAG_KEY_PHASE) == 0) {
+    if (((flags ^ s->rx_phase) & SL_FLAG_KEY_PHASE) == 0) {
         *phase = s->rx_phase;
-        return h->pn < s->rx_limit ? SL_DROP_NONE : SL_DROP_KEY_EXHAUSTED;
+        return pn < s->rx_limit ? SL_DROP_NONE : SL_DROP_KEY_EXHAUSTED;
     }
-    if (h->pn < s->rx_limit - SL_PN_RECEIVE_LIMIT) {
+    if (pn < s->rx_limit - SL_PN_RECEIVE_LIMIT) {
         *phase = (uint8_t)(s->rx_phase - 1);
         return s->rx_has_before ? SL_DROP_NONE : SL_DROP_NO_KEY;
     }
     *phase = (uint8_t)(s->rx_phase + 1);
-    if (h->pn >= SL_PN_LIMIT)
+    if (pn >= SL_PN_LIMIT)
         return SL_DROP_KEY_EXHAUSTED;
     return s->rx_has_next ? SL_DROP_NONE : SL_DROP_NO_KEY;
 }

@@ -21,47 +21,55 @@ static inline void drop(struct sl_endpoint *ep, enum sl_drop why)
 /* ---- before anything is opened ---- */
 
 /* The header, copied once: what is checked is what is authenticated (rules T8). */
-static inline enum sl_drop check_header(struct sl_endpoint *ep, const struct sl_rx *rx, unsigned i)
+static inline enum sl_drop check_header(struct sl_endpoint *ep, struct sl_rx *rx, unsigned i)
 {
     struct sl_rx_work *w = &ep->work;
-    size_t header_len;
+    struct sl_header h;
+    size_t header_len = SL_HEADER_DATA_BYTES;
     if (rx->len < SL_DATAGRAM_MIN_BYTES)
         return SL_DROP_TOO_SHORT;
     memcpy(w->header[i], rx->pkt, SL_HEADER_DATA_BYTES);
-    w->header_len[i] = SL_HEADER_DATA_BYTES;
-    if (sl_header_decode_data(w->header[i], rx->len, &w->parsed[i]))
-        return SL_DROP_NONE;
-    enum sl_drop why = sl_header_decode(w->header[i], rx->len, &w->parsed[i], &header_len);
-    w->header_len[i] = (uint8_t)header_len;
-    return why;
-}
-
-/* The session, the key's phase and the packet number. */
-static inline enum sl_drop check_session(
-    struct sl_endpoint *ep, struct sl_rx *rx, const struct sl_header *h, uint8_t *phase)
-{
-    uint32_t session = sl_session_id_handle(h->session);
-    if (session >= ep->max_sessions)
-        return SL_DROP_UNKNOWN_SESSION;
-    const struct sl_session *s = &ep->sessions[session];
-    if (!s->open || s->local_id != h->session)
-        return SL_DROP_UNKNOWN_SESSION;
-    *phase = s->rx_phase;
-    if (((h->flags ^ s->rx_phase) & SL_FLAG_KEY_PHASE) != 0 || h->pn >= s->rx_limit) {
-        enum sl_drop why = sl_key_phase_of(s, h, phase);
+    if (!sl_header_decode_data(w->header[i], rx->len, &h)) {
+        enum sl_drop why = sl_header_decode(w->header[i], rx->len, &h, &header_len);
         if (why != SL_DROP_NONE)
             return why;
     }
-    if (!sl_pn_window_fresh(&s->window, s->older, h->pn))
+    w->header_len[i] = (uint8_t)header_len;
+    w->flags[i] = h.flags;
+    w->id[i] = h.session;
+    rx->session = sl_session_id_handle(h.session);
+    rx->grant = h.grant;
+    rx->unit0 = h.unit0;
+    rx->n_units = h.n_units;
+    rx->coded = h.coded;
+    rx->pn = h.pn;
+    return SL_DROP_NONE;
+}
+
+static inline bool is_frames(const struct sl_rx_work *w, unsigned i)
+{
+    return w->header_len[i] == SL_HEADER_FRAMES_BYTES;
+}
+
+/* The session, the key's phase and the packet number. */
+static inline enum sl_drop check_session(struct sl_endpoint *ep, struct sl_rx *rx, unsigned i)
+{
+    struct sl_rx_work *w = &ep->work;
+    if (rx->session >= ep->max_sessions)
+        return SL_DROP_UNKNOWN_SESSION;
+    const struct sl_session *s = &ep->sessions[rx->session];
+    if (!s->open || s->local_id != w->id[i])
+        return SL_DROP_UNKNOWN_SESSION;
+    w->phase[i] = s->rx_phase;
+    if (((w->flags[i] ^ s->rx_phase) & SL_FLAG_KEY_PHASE) != 0 || rx->pn >= s->rx_limit) {
+        enum sl_drop why = sl_key_phase_of(s, w->flags[i], rx->pn, &w->phase[i]);
+        if (why != SL_DROP_NONE)
+            return why;
+    }
+    if (!sl_pn_window_fresh(&s->window, s->older, rx->pn))
         return SL_DROP_REPLAYED;
-    if (h->unit0 > UINT32_MAX - h->n_units)
+    if (rx->unit0 > UINT32_MAX - rx->n_units)
         return SL_DROP_OFF_GRID;
-    rx->session = session;
-    rx->grant = h->grant;
-    rx->unit0 = h->unit0;
-    rx->n_units = h->n_units;
-    rx->coded = h->coded;
-    rx->pn = h->pn;
     rx->how = SL_REFUSE;
     rx->reason = SL_DROP_NONE;
     rx->dst = NULL;
@@ -373,12 +381,12 @@ static unsigned open_alone(struct sl_endpoint *ep, struct sl_rx *rx, unsigned i,
 {
     uint64_t again = 0;
     const uint8_t at = (uint8_t)i;
-    enum sl_drop why = check_session(ep, rx, &ep->work.parsed[i], &ep->work.phase[i]);
+    enum sl_drop why = check_session(ep, rx, i);
     if (why != SL_DROP_NONE) {
         drop(ep, why);
         return 0;
     }
-    if (ep->work.parsed[i].type == SL_PACKET_FRAMES)
+    if (is_frames(&ep->work, i))
         return open_frames(ep, rx, i, now_ns);
     ep->sink_ops->place(ep->sink, &rx, 1);
     unsigned delivered = open_data(ep, &rx, &at, 1, &again, now_ns);
@@ -388,7 +396,7 @@ static unsigned open_alone(struct sl_endpoint *ep, struct sl_rx *rx, unsigned i,
 }
 
 /* Headers, and the sessions that they name. Returns those that passed, as bits. */
-static uint64_t check_headers(struct sl_endpoint *ep, const struct sl_rx *rx, unsigned n)
+static uint64_t check_headers(struct sl_endpoint *ep, struct sl_rx *rx, unsigned n)
 {
     uint64_t alive = 0, bytes = 0;
     for (unsigned i = 0; i < n && i < HEADER_AHEAD; i++)
@@ -403,10 +411,9 @@ static uint64_t check_headers(struct sl_endpoint *ep, const struct sl_rx *rx, un
             continue;
         }
         alive |= UINT64_C(1) << i;
-        uint32_t session = sl_session_id_handle(ep->work.parsed[i].session);
-        if (session < ep->max_sessions) {
-            __builtin_prefetch(&ep->sessions[session]);
-            __builtin_prefetch(&ep->sessions[session].packets_rx, 1);
+        if (rx[i].session < ep->max_sessions) {
+            __builtin_prefetch(&ep->sessions[rx[i].session]);
+            __builtin_prefetch(&ep->sessions[rx[i].session].packets_rx, 1);
         }
     }
     ep->stats.packets_rx += n;
@@ -425,7 +432,7 @@ static unsigned receive(struct sl_endpoint *ep, struct sl_rx *rx, unsigned n, ui
     w->burst++;
     for (; alive != 0; alive &= alive - 1) {
         unsigned i = (unsigned)__builtin_ctzll(alive);
-        enum sl_drop why = check_session(ep, &rx[i], &w->parsed[i], &w->phase[i]);
+        enum sl_drop why = check_session(ep, &rx[i], i);
         if (why != SL_DROP_NONE) {
             drop(ep, why);
             continue;
@@ -437,7 +444,7 @@ static unsigned receive(struct sl_endpoint *ep, struct sl_rx *rx, unsigned n, ui
         }
         top->next = rx[i].pn < top->next ? top->next : rx[i].pn + 1;
         passed |= UINT64_C(1) << i;
-        if (w->parsed[i].type == SL_PACKET_FRAMES) {
+        if (is_frames(w, i)) {
             frames |= UINT64_C(1) << i;
         } else {
             data[n_data] = &rx[i];

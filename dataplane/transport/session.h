@@ -96,7 +96,8 @@ struct sl_rx_work {
                                                        authenticated (rules T8) */
     uint8_t header_len[SL_BURST];
     uint8_t phase[SL_BURST]; /* of the key to open it with */
-    struct sl_header parsed[SL_BURST];
+    uint64_t id[SL_BURST];   /* the session's, as the packet has it */
+    uint8_t flags[SL_BURST];
     struct sl_burst_top top[SL_BURST_TOPS];
     uint32_t burst;
 };
@@ -172,7 +173,7 @@ int sl_key_install(struct sl_endpoint *, uint32_t session, const uint8_t *secret
 void sl_key_forget(struct sl_endpoint *, uint32_t session);
 /* Which phase's key a packet wants that is not below the limit of the present one, and whether there is such
  * a key. */
-enum sl_drop sl_key_phase_of(const struct sl_session *, const struct sl_header *, uint8_t *phase);
+enum sl_drop sl_key_phase_of(const struct sl_session *, uint8_t flags, uint64_t pn, uint8_t *phase);
 /* The key and IV of a phase, NULL where it is neither this one nor a neighbour. */
 const struct sl_aead_key *sl_key_to_open(
     struct sl_endpoint *, uint32_t session, uint8_t phase, const uint8_t **iv);
