@@ -193,8 +193,10 @@ static void close_port(struct sl_port *port)
     else if (!sl_gate_stop(&p->gate))
         return;
     sl_dpdk_destroy(p);
-    for (unsigned i = 0; i < p->port.n_queues; i++)
+    for (unsigned i = 0; i < p->port.n_queues; i++) {
+        sl_sleep_close(&p->queue[i].sleep);
         sl_pools_free(&p->queue[i].pools);
+    }
     free(p);
 }
 
@@ -216,6 +218,7 @@ static const struct sl_port_ops ops = {
     .free = sl_dpdk_queue_free,
     .rests = sl_dpdk_queue_rests,
     .sleep = sl_dpdk_queue_sleep,
+    .wake = sl_dpdk_queue_wake,
 };
 
 /* ---- opening ---- */
@@ -326,6 +329,11 @@ static int start(struct sl_dpdk_port *p, const struct sl_dpdk_port_config *c, ch
         if (ret != 0)
             return explain(err, cap, ret, "cannot start it", c);
         p->started = true;
+        for (unsigned i = 0; i < p->port.n_queues; i++) {
+            struct sl_dpdk_queue *q = &p->queue[i];
+            sl_sleep_open(&q->sleep, p->device.kind, (uint16_t)p->port.n_queues);
+            q->queue.wakeable = q->sleep.wake_fd >= 0;
+        }
     }
     if (p->port.n_queues > 1)
         sl_dpdk_spread_start(p);
@@ -353,6 +361,8 @@ int sl_dpdk_port_open(const struct sl_dpdk_port_config *c, struct sl_port **out,
     p->port =
         (struct sl_port){.ops = &ops, .n_queues = c->n_queues != 0 ? c->n_queues : 1, .queue = queue_of};
     p->payload_max = (uint16_t)(mtu - SL_IPV4_BYTES - SL_UDP_BYTES);
+    for (unsigned i = 0; i < SL_LCORES_MAX; i++)
+        p->queue[i].sleep.wake_fd = -1;
     p->xdp_claim = p->xdp_object = p->plug_fd = p->watch_fd = -1;
     uint16_t buffer;
     int ret = sl_dpdk_create(p, c, mtu, &buffer, err, cap);

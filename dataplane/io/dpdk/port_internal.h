@@ -9,6 +9,7 @@
 #include "dataplane/io/dpdk/neighbour.h"
 #include "dataplane/io/dpdk/pool.h"
 #include "dataplane/io/dpdk/port.h"
+#include "dataplane/io/dpdk/sleep.h"
 #include "dataplane/io/dpdk/stamp.h"
 
 enum { SL_DPDK_PATH_BYTES = 128, SL_DPDK_LINE = 64 };
@@ -29,6 +30,7 @@ struct sl_dpdk_port {
         uint16_t ring, n_rings, next_ring; /* the device's queues [ring, ring + n_rings) */
         uint32_t answers_tick, answers[2]; /* left in this tick: for neighbours, for pings */
         struct sl_pools pools;
+        struct sl_sleep sleep;
         struct sl_port_stats stats; /* its thread's part */
     } __attribute__((aligned(SL_DPDK_LINE))) queue[SL_LCORES_MAX];
     uint16_t id;
@@ -93,3 +95,4 @@ unsigned sl_dpdk_queue_tx(struct sl_queue *, struct sl_dgram *, unsigned n);
 void sl_dpdk_queue_free(struct sl_queue *, struct sl_dgram *, unsigned n);
 bool sl_dpdk_queue_rests(struct sl_queue *);
 void sl_dpdk_queue_sleep(struct sl_queue *, uint64_t ns);
+void sl_dpdk_queue_wake(struct sl_queue *);

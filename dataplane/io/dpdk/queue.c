@@ -7,7 +7,6 @@
 #include <rte_lcore.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 static inline struct sl_dpdk_queue *queue_of(struct sl_queue *q)
 {
@@ -45,8 +44,12 @@ bool sl_dpdk_queue_rests(struct sl_queue *queue)
 
 void sl_dpdk_queue_sleep(struct sl_queue *q, uint64_t ns)
 {
-    struct timespec t = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
-    clock_nanosleep(CLOCK_MONOTONIC, 0, &t, NULL);
+    sl_sleep_for(&queue_of(q)->sleep, ns);
+}
+
+void sl_dpdk_queue_wake(struct sl_queue *q)
+{
+    sl_sleep_wake(&queue_of(q)->sleep);
 }
 
 /* The last neighbour of a burst: mostly they all come by one. */

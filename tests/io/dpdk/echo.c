@@ -39,8 +39,8 @@ static void echo(struct sl_queue *q)
     }
     if (n > 0)
         sl_queue_tx(q, d, n);
-    else
-        usleep(50);
+    else /* what wakes it is what comes, where the port can */
+        sl_queue_sleep(q, q->wakeable ? 200000000 : 50000);
 }
 
 static void serve(struct sl_port *p)
