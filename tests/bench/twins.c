@@ -97,6 +97,7 @@ static pid_t begin(
     if (pid != 0)
         return pid;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    page->pid[index] = getpid(); /* before the other side can ask */
     int cpu = bench_cpu(index);
     struct bench_twin side = {.index = index,
         .cpu = cpu >= 0 ? cpu : bench_cpu(0),
