@@ -157,6 +157,10 @@ static int open_port(struct edge *e, bool kernel)
 {
     struct sl_port *port = NULL;
     int status = kernel ? open_uring(e, &port) : open_dpdk(e, &port);
+    if (!status) {
+        e->port_queues = port->n_queues;
+        e->spread = kernel ? "a socket for each UDP port" : port->spread;
+    }
     if (!status && e->n_lcores > 1)
         status = sl_steer_open(port, e->n_lcores, &port, e->err, sizeof e->err);
     if (!status)

@@ -137,6 +137,8 @@ struct edge {
 
     struct sl_ring_spsc *latency_ring;
     struct sl_port *port;
+    uint32_t port_queues;
+    const char *spread;        /* what brings datagrams to their queue; NULL: nothing */
     struct edge_lcore *lcores; /* [n_lcores] */
     uint32_t n_lcores;
 

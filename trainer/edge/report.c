@@ -163,6 +163,8 @@ void edge_report_start(struct edge *e)
     cJSON_AddNumberToObject(o, "incarnation", (double)e->incarnation);
     cJSON_AddStringToObject(o, "backend", e->x->edge.data.backend);
     cJSON_AddStringToObject(o, "codec", sl_codec_name(e->codec));
+    cJSON_AddNumberToObject(o, "lcores", e->n_lcores);
+    cJSON_AddNumberToObject(o, "queues", e->port_queues);
     cJSON_AddStringToObject(o, "eal_args", e->eal_args);
     cJSON_AddStringToObject(o, "gemm_kernel", sl_gemm_kernel_name());
     cJSON_AddStringToObject(o, "aead", e->aead_name);

@@ -230,6 +230,10 @@ static void print_start(struct edge *e)
         e->min_cut);
     if (e->eal_args[0])
         edge_say(e, "EAL: %s", e->eal_args);
+    if (e->n_lcores > 1)
+        edge_say(e, "port: %u queue%s for %u data lcores, spread by %s", e->port_queues,
+            e->port_queues > 1 ? "s" : "", e->n_lcores,
+            e->port_queues > 1 && e->spread ? e->spread : "lcore 0, which passes on");
     for (uint32_t i = 0; i < e->n_lcores; i++) {
         char where[256];
         sl_lcore_describe(e->lcores[i].lcore, where, sizeof where);

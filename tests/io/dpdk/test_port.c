@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <rte_mbuf.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -77,6 +78,61 @@ static void tx__arrives(void **state)
     assert_int_equal(s.rx_packets, 2 * BURST);
     assert_int_equal(s.rx_bytes, 2 * BURST * PAYLOAD);
     sl_port_close(p);
+}
+
+/* Three queues: what is sent by one comes by that one, from buffers of its own, and all are counted. */
+static void queues__are_apart(void **state)
+{
+    enum { QUEUES = 3 };
+    struct sl_port *p =
+        open_port(&(struct sl_dpdk_port_config){.device = "net_ring9", .n_queues = QUEUES, .n_mbufs = 1024});
+    struct rte_mempool *pool[QUEUES];
+    struct sl_port_stats s;
+    assert_int_equal(p->n_queues, QUEUES);
+    assert_null(sl_port_queue(p, QUEUES));
+    for (unsigned q = 0; q < QUEUES; q++) {
+        struct sl_queue *queue = sl_port_queue(p, q);
+        struct sl_dgram d[BURST], other[1];
+        assert_int_equal((uintptr_t)queue % 64, 0); /* its counters share no cache line with another's */
+        assert_int_equal(sl_queue_alloc(queue, d, q + 1), q + 1);
+        for (unsigned i = 0; i <= q; i++) {
+            d[i].src = d[i].dst = here;
+            d[i].len = PAYLOAD;
+            d[i].data[0] = (uint8_t)q;
+        }
+        pool[q] = ((struct rte_mbuf *)d[0].buffer)->pool;
+        for (unsigned k = 0; k < q; k++)
+            assert_ptr_not_equal(pool[k], pool[q]);
+        assert_int_equal(sl_queue_tx(queue, d, q + 1), q + 1);
+        for (unsigned k = 0; k < QUEUES; k++)
+            if (k != q)
+                assert_int_equal(sl_queue_rx(sl_port_queue(p, k), other, 1), 0);
+        assert_int_equal(sl_queue_rx(queue, d, BURST), q + 1);
+        assert_int_equal(d[0].data[0], q);
+        sl_queue_free(queue, d, q + 1);
+    }
+    sl_port_stats(p, &s);
+    assert_int_equal(s.tx_packets, 1 + 2 + 3);
+    assert_int_equal(s.rx_packets, 1 + 2 + 3);
+    sl_port_close(p);
+}
+
+/* A device has no more queues than it has: the port then has fewer than it was asked for. */
+static void queues__as_many_as_there_are(void **state)
+{
+    static uint8_t capture[24] = {0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, [16] = 0xff, 0xff, [20] = 1};
+    char path[sizeof(dir) + 16], device[sizeof(path) + 8];
+    snprintf(path, sizeof(path), "%s/empty.pcap", dir);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    assert_int_equal(fwrite(capture, 1, sizeof(capture), f), sizeof(capture));
+    fclose(f);
+    snprintf(device, sizeof(device), "pcap:%s", path);
+    struct sl_port *p =
+        open_port(&(struct sl_dpdk_port_config){.device = device, .n_queues = 4, .n_mbufs = 1024});
+    assert_int_equal(p->n_queues, 1);
+    sl_port_close(p);
+    unlink(path);
 }
 
 /* An IPv6 datagram may be 20 bytes shorter. */
@@ -389,6 +445,8 @@ int main(void)
         cmocka_unit_test(eal__twice),
         cmocka_unit_test(drop_name__all_differ),
         cmocka_unit_test(tx__arrives),
+        cmocka_unit_test(queues__are_apart),
+        cmocka_unit_test(queues__as_many_as_there_are),
         cmocka_unit_test(tx__six),
         cmocka_unit_test(tx__resolves),
         cmocka_unit_test(rx__not_ours),
