@@ -3,7 +3,8 @@
 import os
 import signal
 
-from harness import Run, experiment, phone_class, run_tests
+from harness import EDGE, SIM, Run, experiment, free_port, phone_class, run_tests
+from netns import ADDRESS, INTERFACE, Veth
 
 FLEET = [phone_class("long", seq=48), phone_class("middle", 2, seq=32), phone_class("short", 2, seq=17)]
 
@@ -74,6 +75,26 @@ def test_a_killed_edge_resumes_on_many_lcores():
             if killed:
                 assert run.events("edge", "start")[-1]["incarnation"] == 2
     assert images[0] == images[1]
+
+
+def test_af_packet_spreads_by_its_own_lights_and_every_packet_finds_its_lcore():
+    """The kernel's fanout hashes addresses and ports: it knows nothing of sessions. Phones by io_uring, in a namespace of their own."""
+    one, _, _ = spread(1)
+    what = experiment(fleet=FLEET, plan={"cut": [2, 5, 3]}, run={"steps": 12})
+    what["edge"]["slots"] = 5
+    with Veth() as net:
+        net.ip("b", "link", "set", INTERFACE["b"], "gso_max_segs", "1")  # as a NIC would: AF_PACKET takes packets, not runs of them
+        what["edge"]["control"] = f"{ADDRESS['a']}:{free_port()}"
+        what["edge"]["data"].update(lcores=2, backend=f"af_packet:{INTERFACE['a']}", fleet_backend="uring_udp",
+                                    address=f"{ADDRESS['a']}:4433")
+        with Run(what) as run:
+            run.before = {EDGE: net.inside("a"), SIM: net.inside("b")}
+            run.run_both()
+            with open(os.path.join(run.dir, "adapters", "global", "adapter_model.safetensors"), "rb") as f:
+                assert (run.losses(), f.read()) == one, "another result than by memif on one lcore"
+            total = check_accounts(run.events("edge", "end")[-1], 2)
+            print(f"   {total['steered']:.0f} packets came by their lcore's queue, {total['passed_on']:.0f} were passed on")
+            assert run.events("edge", "start")[0]["queues"] == 2
 
 
 run_tests(globals())
