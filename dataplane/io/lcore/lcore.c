@@ -20,7 +20,7 @@ enum {
     TX_BURSTS_A_TURN = 4, /* so that a long queue does not keep the port from being read */
     COMMANDS_A_TURN = 4,
     QUIET_NS = 50000,    /* adaptive: after so long without work ... */
-    NAP_NS = 150000,     /* ... it sleeps at most so long (a datagram waits half of it), */
+    NAP_NS = 100000,     /* ... it sleeps at most so long (a datagram waits half of it), */
     SLEEP_NS = 20000000, /* or so long where the port can wake it */
 };
 

@@ -5,7 +5,7 @@
  *
  * No lock, no allocation and no syscall per packet or message; in `adaptive` poll mode it sleeps after 50 us
  * without work: the one syscall. Where the port can wake it, it does so for a datagram and for sl_lcore_wake;
- * else it sleeps at most 150 us. Sessions are installed and removed by commands from one control thread
+ * else it sleeps at most 100 us. Sessions are installed and removed by commands from one control thread
  * (rules T13). */
 #pragma once
 
