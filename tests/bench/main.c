@@ -12,6 +12,7 @@ static const struct bench_verb *const verbs[] = {
     &bench_ingest,
     &bench_handoff,
     &bench_overload,
+    &bench_path,
     &bench_latency,
     &bench_scale,
     &bench_reject,

@@ -100,6 +100,13 @@ def handoff__all_fields():
     assert j["round_trip"]["count"] == j["handoffs"], j
 
 
+def path__every_lcore():
+    j = result("path", "--messages", "20", "--lcores", "2")
+    assert len(j["alone"]) == 1 and len(j["together"]) == 2, j
+    for lcore in j["alone"] + j["together"]:
+        assert lcore["messages"] == 20 and lcore["packets"] >= 20 * 142 and lcore["received_to_marked_slot"]["median"] > 0, lcore
+
+
 def overload__nothing_uncounted():
     j = result("overload", "--seconds", "1.5")
     has(j, ["steps", "overload", "peak_pps", "taken_over_peak", "memory_growth_bytes", "slots", "targets", "slow_cycles_per_packet"])
@@ -197,7 +204,7 @@ def interrupt__two_processes():
 
 TESTS = [ingest__all_fields_and_nothing_uncounted, ingest__jumbo_frames_and_many_sessions, ingest__every_codec, ingest__two_data_lcores,
          ingest__over_veth,
-         handoff__all_fields, overload__nothing_uncounted, latency__every_load_and_every_message, scale__every_session_and_every_message, reject__every_packet_under_its_name,
+         handoff__all_fields, overload__nothing_uncounted, path__every_lcore, latency__every_load_and_every_message, scale__every_session_and_every_message, reject__every_packet_under_its_name,
          wake__both_ports, usage__says_what_is_wrong, interrupt__leaves_nothing_behind, interrupt__two_processes]
 
 
