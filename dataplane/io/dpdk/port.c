@@ -33,15 +33,30 @@ static uint64_t now_ns(void)
 
 /* ---- the link, on the interrupt thread ---- */
 
+/* With buffer split where it is offered, and if it can be had. */
+static int setup_rx(struct sl_dpdk_port *p, struct sl_dpdk_queue *q, uint16_t ring, unsigned socket)
+{
+    struct rte_mempool *mp = sl_pools_current(&q->pools);
+    if (p->split && q->heads == NULL)
+        q->heads = sl_split_heads(p->id, q->index, q->pools.n_mbufs);
+    if (q->heads != NULL) {
+        if (sl_split_setup(p->id, ring, p->n_rx_desc, socket, q->heads, mp) == 0)
+            return 0;
+        rte_mempool_free(q->heads);
+        q->heads = NULL;
+        p->split = false;
+    }
+    return rte_eth_rx_queue_setup(p->id, ring, p->n_rx_desc, socket, NULL, mp);
+}
+
 static int setup_queues(struct sl_dpdk_port *p)
 {
     int socket = rte_eth_dev_socket_id(p->id), err = 0;
     unsigned s = socket < 0 ? (unsigned)SOCKET_ID_ANY : (unsigned)socket;
     for (unsigned i = 0; i < p->port.n_queues; i++) {
         struct sl_dpdk_queue *q = &p->queue[i];
-        struct rte_mempool *mp = sl_pools_current(&q->pools);
         for (unsigned k = 0; k < q->n_rings && err == 0; k++) {
-            err = rte_eth_rx_queue_setup(p->id, (uint16_t)(q->ring + k), p->n_rx_desc, s, NULL, mp);
+            err = setup_rx(p, q, (uint16_t)(q->ring + k), s);
             if (err == 0)
                 err = rte_eth_tx_queue_setup(p->id, (uint16_t)(q->ring + k), p->n_tx_desc, s, NULL);
         }
@@ -196,6 +211,7 @@ static void close_port(struct sl_port *port)
     for (unsigned i = 0; i < p->port.n_queues; i++) {
         sl_sleep_close(&p->queue[i].sleep);
         sl_pools_free(&p->queue[i].pools);
+        rte_mempool_free(p->queue[i].heads);
     }
     free(p);
 }
@@ -291,6 +307,7 @@ static int configure(struct sl_dpdk_port *p, const struct sl_dpdk_port_config *c
         conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
         p->udp6_sum = RTE_MBUF_F_TX_IPV6 | RTE_MBUF_F_TX_UDP_CKSUM;
     }
+    p->split = sl_split_offered(&info);
     bool stamps = sl_stamps_offered(info.rx_offload_capa);
     if (stamps)
         conf.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_TIMESTAMP;

@@ -10,6 +10,7 @@
 #include "dataplane/io/dpdk/pool.h"
 #include "dataplane/io/dpdk/port.h"
 #include "dataplane/io/dpdk/sleep.h"
+#include "dataplane/io/dpdk/split.h"
 #include "dataplane/io/dpdk/stamp.h"
 
 enum { SL_DPDK_PATH_BYTES = 128, SL_DPDK_LINE = 64 };
@@ -31,6 +32,7 @@ struct sl_dpdk_port {
         uint32_t answers_tick, answers[2]; /* left in this tick: for neighbours, for pings */
         struct sl_pools pools;
         struct sl_sleep sleep;
+        struct rte_mempool *heads;  /* split.h; NULL: packets come in one piece */
         struct sl_port_stats stats; /* its thread's part */
     } __attribute__((aligned(SL_DPDK_LINE))) queue[SL_LCORES_MAX];
     uint16_t id;
@@ -57,7 +59,7 @@ struct sl_dpdk_port {
     uint64_t down_since_ns; /* atomic */
     uint64_t peer_timeout_ns;
     uint16_t n_rx_desc, n_tx_desc;
-    bool created, started;
+    bool created, started, split;
     char path[SL_DPDK_PATH_BYTES]; /* memif's socket */
 
     struct sl_device device;

@@ -129,6 +129,8 @@ unsigned sl_dpdk_queue_rx(struct sl_queue *queue, struct sl_dgram *d, unsigned n
     if (got == 0)
         return 0;
     sl_pools_took(&q->pools, m, got);
+    for (unsigned i = 0; q->heads != NULL && i < got; i++)
+        m[i] = sl_split_join(m[i]);
     if (__builtin_expect(p->capture != NULL, 0))
         sl_capture_packets(p->capture, q->index, m, got, false);
     if (__builtin_expect(p->stamps.on, 0))

@@ -2,6 +2,7 @@
 #include "dataplane/io/dpdk/eal.h"
 #include "dataplane/io/dpdk/headers.h"
 #include "dataplane/io/dpdk/port.h"
+#include "dataplane/io/dpdk/split.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -333,6 +334,32 @@ static void rx__drops_by_name(void **state)
     sl_port_close(p);
 }
 
+/* ---- a packet in two pieces, as ports with buffer split give it ---- */
+
+static void split__joined(void **state)
+{
+    struct rte_mempool *heads = sl_split_heads(9, 0, 64);
+    struct rte_mempool *bodies = rte_pktmbuf_pool_create("bodies", 64, 0, 0, 2048, SOCKET_ID_ANY);
+    assert_non_null(heads);
+    assert_non_null(bodies);
+    struct rte_mbuf *head = rte_pktmbuf_alloc(heads), *body = rte_pktmbuf_alloc(bodies);
+    memset(rte_pktmbuf_append(head, SL_UDP4_BYTES), 'h', SL_UDP4_BYTES);
+    memset(rte_pktmbuf_append(body, PAYLOAD), 'b', PAYLOAD);
+    assert_int_equal(rte_pktmbuf_chain(head, body), 0);
+    assert_ptr_equal(sl_split_join(head), body);
+    assert_int_equal(body->nb_segs, 1);
+    assert_int_equal(body->data_len, SL_UDP4_BYTES + PAYLOAD);
+    assert_int_equal(body->pkt_len, SL_UDP4_BYTES + PAYLOAD);
+    const char *bytes = rte_pktmbuf_mtod(body, const char *);
+    assert_int_equal(bytes[SL_UDP4_BYTES - 1], 'h');
+    assert_int_equal(bytes[SL_UDP4_BYTES], 'b');
+    assert_int_equal(rte_mempool_in_use_count(heads), 0); /* the head's buffer is free again */
+    assert_ptr_equal(sl_split_join(body), body);
+    rte_pktmbuf_free(body);
+    rte_mempool_free(heads);
+    rte_mempool_free(bodies);
+}
+
 /* ---- what does not open ---- */
 
 static void open__refused(void **state)
@@ -454,6 +481,7 @@ int main(void)
         cmocka_unit_test(tx__unsendable),
         cmocka_unit_test(alloc__exhausted),
         cmocka_unit_test(rx__drops_by_name),
+        cmocka_unit_test(split__joined),
         cmocka_unit_test(open__refused),
         cmocka_unit_test(tx__link_down),
     };
