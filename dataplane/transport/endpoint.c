@@ -9,7 +9,8 @@
 enum {
     ALIGN = 64,
     HANDLE_BITS = 24,
-    DEFAULT_ACTIVE = 1024,   /* 13 MiB of outboxes and rings with the default window */
+    DEFAULT_ACTIVE = 4096, /* 53 MiB of outboxes and rings with the default window, of which what is not used
+                              is not touched */
     DEFAULT_SCHEDULES = 512, /* 512 KiB: half of a core's second-level cache */
 };
 

@@ -76,7 +76,7 @@ struct sl_endpoint_config {
     uint32_t max_sends;          /* outgoing messages at a time, all sessions together */
     uint32_t max_message_units;
     uint32_t window_packets;     /* in flight per session: the simple window of this version (0: 128) */
-    uint32_t max_active;         /* sessions that may have something unacknowledged at a time (0: 1,024). The others' frames are refused with
+    uint32_t max_active;         /* sessions that may have something unacknowledged at a time (0: 4,096). The others' frames are refused with
                                     -ENOBUFS, their messages wait, both are counted; ACKs need no place */
     uint32_t key_schedules;      /* expanded keys kept (0: 512); others are expanded again when wanted */
     uint32_t key_update_packets; /* that a session seals under a key before it moves to the next (rules T8; 0: 2^22, also the most) */
