@@ -49,5 +49,8 @@ unsigned sl_ring_spsc_pop(struct sl_ring_spsc *r, uint32_t *handles, unsigned n)
 
 unsigned sl_ring_spsc_count(const struct sl_ring_spsc *r)
 {
-    return rte_ring_count(&r->ring);
+    /* As rte_ring_count, whose plain reads of the other side's tail are a race by C11's rules. */
+    uint32_t head = __atomic_load_n(&r->ring.prod.tail, __ATOMIC_ACQUIRE);
+    uint32_t n = (head - __atomic_load_n(&r->ring.cons.tail, __ATOMIC_ACQUIRE)) & r->ring.mask;
+    return n < r->ring.capacity ? n : r->ring.capacity;
 }
