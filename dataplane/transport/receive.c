@@ -6,8 +6,9 @@
 #include <string.h>
 
 enum {
-    HEADER_AHEAD = 4, /* packets whose headers are asked for before they are read */
-    OPEN_AHEAD = 2,   /* packets whose bytes, slots and keys are asked for before they are opened */
+    HEADER_AHEAD = 12, /* packets whose headers are asked for before they are read: as many lines as a core
+                          awaits at a time */
+    OPEN_AHEAD = 2,    /* packets whose bytes, slots and keys are asked for before they are opened */
     LINE = 64,
 };
 
