@@ -139,7 +139,8 @@ static void poll_lcore(void *app, uint64_t now_ns)
     unsigned n = sl_ring_spsc_pop(e->ready, h, POP);
     for (unsigned i = 0; i < n; i++) {
         struct sl_slot *s = sl_slot_get(e->slots, h[i]);
-        e->messages_wrong += memcmp(s->data, &s->session, sizeof(s->session)) != 0 ||
+        uint32_t device = (uint32_t)s->device; /* which says its own number: they join in any order */
+        e->messages_wrong += memcmp(s->data, &device, sizeof(device)) != 0 ||
                              s->data[s->grid.tensor_units * SL_UNIT_BYTES - 1] != 1;
         s->outcome = (struct sl_slot_outcome){.status = SL_RESULT_EVAL};
     }
@@ -181,7 +182,7 @@ static void on_hello(struct edge *e, struct sl_control *c, const Sluice__Hello *
     sl_exporter_context(m->session, 1, context);
     int ret = sl_tls_export(
         sl_control_tls(c), SL_EXPORTER_LABEL, context, sizeof(context), s.secret, sizeof(s.secret));
-    ret = ret == 0 ? sl_lcore_open_session(e->lcore, &s, i) : ret;
+    ret = ret == 0 ? sl_lcore_open_session(e->lcore, &s, sl_session_id_handle(hello->receive_id)) : ret;
     explicit_bzero(&s, sizeof(s));
     if (ret != 0) {
         m->control = NULL;
@@ -322,8 +323,8 @@ static void poll_loop(void *app, uint64_t now_ns)
     struct edge *e = app;
     struct sl_lcore_confirm a;
     while (sl_lcore_confirmed(e->lcore, &a))
-        if (!a.closed && a.status == 0 && e->members[a.user].control != NULL)
-            welcome(e, &e->members[a.user]);
+        if (!a.closed && a.status == 0 && e->members[a.session].control != NULL)
+            welcome(e, &e->members[a.session]);
     uint32_t phase = __atomic_load_n(&e->sh->phase, __ATOMIC_ACQUIRE);
     if (phase != e->sh->at)
         enter(e, phase);
