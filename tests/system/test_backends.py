@@ -1,9 +1,10 @@
 #!/usr/bin/python3
 """A whole training run over every back end of the data plane that this host can run. What was trained is compared with training in one
 process (rules L6): a back end changes how bytes travel, and nothing else."""
+import subprocess
 import time
 
-from harness import EDGE, SIM, Run, central, experiment, free_port, one_line_error, phone_class, run_tests
+from harness import EDGE, SIM, Run, Skip, central, experiment, free_port, one_line_error, phone_class, run_tests
 from netns import ADDRESS, ADDRESS6, INTERFACE, Veth
 
 STEPS = 20
@@ -150,6 +151,36 @@ def test_af_xdp_with_phones_over_uring_udp():
     """The kernel's sockets on the phones' side, as on a laptop."""
     with Veth() as net:
         whole_run(*between(net, backend="af_xdp:va", fleet_backend="uring_udp", address=f"{ADDRESS['a']}:4433"))
+
+
+def ports_of_their_own(address):
+    """Two ports without a kernel below, as two NICs have: they find each other by ARP or neighbour discovery, over a bridge."""
+    with Veth() as net:
+        try:
+            net.ip("a", "link", "add", "br0", "type", "bridge")
+        except subprocess.CalledProcessError:
+            raise Skip("a kernel with bridges") from None
+        net.ip("a", "link", "set", "br0", "up")
+        what = make(backend="tap:ta", fleet_backend="tap:tb", address=address)
+        with Run(what) as run:
+            run.before = {EDGE: net.inside("a"), SIM: net.inside("a")}
+            sim, edge = run.start_sim(), run.start_edge()
+            for name, mac, program in (("ta", "02:00:00:00:0a:01", edge), ("tb", "02:00:00:00:0b:01", sim)):
+                run.wait_for(lambda p=program: "data lcore" in run.output(p), name, processes=(sim, edge))
+                # The bridge keeps what is for its interfaces' own addresses, and the driver gives a tap the port's.
+                net.ip("a", "link", "set", name, "address", mac)
+                net.ip("a", "link", "set", name, "master", "br0", "up")
+            assert run.finish(edge, sim, timeout=60) == [0, 0], run.output(edge) + run.output(sim)
+            check(run, lossless=False)
+            assert run.events("edge", "end")[0]["drops"]["answered"] > 0, "nobody asked"
+
+
+def test_tap_on_both_ends_by_arp():
+    ports_of_their_own("10.77.0.1:4433")
+
+
+def test_tap_on_both_ends_by_neighbour_discovery():
+    ports_of_their_own("[fd77::ffff]:4433")
 
 
 def link_down_and_up(backend):
