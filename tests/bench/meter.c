@@ -35,6 +35,7 @@ void bench_meter_mark(struct bench_meter *m, enum bench_stage s)
     if (!m->staged)
         return;
     uint64_t now = sl_cycles();
+    m->polled |= s == BENCH_HAND_OFF;
     m->stage[s] += now - m->last;
     m->last = now;
 }
@@ -93,6 +94,7 @@ static unsigned rx(struct sl_queue *q, struct sl_dgram *d, unsigned n)
     if (m->staged)
         memset(m->stage, 0, sizeof(m->stage));
     m->tx = 0;
+    m->polled = false;
     m->began = m->last = sl_cycles();
     m->rx = sl_queue_rx(m->inner, d, n);
     if (m->slow != 0) {
@@ -120,7 +122,7 @@ static unsigned tx(struct sl_queue *q, struct sl_dgram *d, unsigned n)
 static void give_back(struct sl_queue *q, struct sl_dgram *d, unsigned n)
 {
     struct bench_meter *m = (struct bench_meter *)q;
-    bench_meter_mark(m, BENCH_ACKNOWLEDGE);
+    bench_meter_mark(m, m->polled ? BENCH_SEND : BENCH_ACKNOWLEDGE);
     sl_queue_free(m->inner, d, n);
     bench_meter_mark(m, BENCH_RECYCLE);
 }

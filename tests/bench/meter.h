@@ -36,6 +36,7 @@ struct bench_meter {
     struct sl_queue queue; /* first: give &queue to the lcore */
     struct sl_queue *inner;
     bool staged;
+    bool polled;     /* in this turn the application has had its poll: what follows is sending */
     unsigned gather; /* packets; 0: never waits */
     uint64_t slow;   /* cycles to burn for each received packet, in its turn: overload */
     uint64_t wait;   /* cycles before the next rx; found out while running */

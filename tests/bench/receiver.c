@@ -21,6 +21,7 @@ static const double settle_s = 0.02; /* of a phase that is not measured by the w
 static void poll(void *app, uint64_t now)
 {
     struct bench_lane *l = app;
+    bench_meter_mark(&l->meter, BENCH_ACKNOWLEDGE);
     if (!l->consumer_thread)
         bench_lane_consume(l);
     sl_ingest_poll(l->ingest, now);
