@@ -11,7 +11,8 @@
 
 #include <cmocka.h>
 
-enum { BURST = 4, FLAG = 1 };
+/* Where DPDK would put the field: dynamic room, aligned as a stamp has to be. */
+enum { BURST = 4, FLAG = 1, FIELD = (offsetof(struct rte_mbuf, dynfield1) + 7) / 8 * 8 };
 static const uint64_t ms = 1000000;
 
 static uint64_t now_ns(void)
@@ -24,7 +25,7 @@ static uint64_t now_ns(void)
 /* A NIC whose counter is our clock, two seconds of readings old. */
 static struct sl_stamps stamps(void)
 {
-    struct sl_stamps s = {.on = true, .offset = offsetof(struct rte_mbuf, dynfield1), .flag = FLAG};
+    struct sl_stamps s = {.on = true, .offset = FIELD, .flag = FLAG};
     uint64_t now = now_ns();
     sl_nic_clock_read(&s.clock, now - 2000 * ms, now - 2000 * ms, now - 2000 * ms);
     sl_nic_clock_read(&s.clock, now, now, now);
