@@ -22,11 +22,13 @@ def count(file, display_filter):
     return len(tshark(file, "-Y", display_filter))
 
 
-def captured_run():
+def captured_run(codec="f32"):
     """A small run with its capture and its key log."""
     if not shutil.which("tshark"):
         raise Skip("Debian's package tshark")
-    run = Run(experiment(fleet=[phone_class("phone", 2)], run={"steps": 4}))
+    what = experiment(fleet=[phone_class("phone", 2)], run={"steps": 4})
+    what["edge"]["data"]["codec"] = codec
+    run = Run(what)
     capture, keys = os.path.join(run.dir, "run.pcapng"), os.path.join(run.dir, "keys.log")
     sim, edge = run.start_sim(), run.start_edge("--capture", capture, "--key-log", keys)
     assert run.finish(sim, edge) == [0, 0], run.output(edge)
@@ -69,6 +71,16 @@ def test_capture__is_dissected_whole():
         losses = [float(x) for line in tshark(clear, "-Y", "sluice.result.status == 0", "-T", "fields", "-E", "aggregator=,", "-e",
                                               "sluice.result.nll") for x in line.split(",")]
         assert losses and all(0 < x < 1e4 for x in losses), losses
+
+
+def test_capture__compressed_packets():
+    with captured_run("int8+lz4") as run:
+        capture = os.path.join(run.dir, "run.pcapng")
+        packets = count(capture, "udp")
+        assert count(capture, "sluice") == packets, "some packets are not dissected"
+        assert count(capture, "_ws.malformed || sluice.malformed") == 0
+        compressed = count(capture, "sluice.flags.compressed == 1")
+        assert 0 < compressed == count(capture, "sluice.coded"), compressed
 
 
 def test_decrypt_capture__bad_input():
