@@ -1,3 +1,4 @@
+#define ALLOW_EXPERIMENTAL_API /* rte_eth_dev_conf_get, of DPDK since 21.11 */
 #include "dataplane/io/dpdk/port.h"
 
 #include "dataplane/io/dpdk/headers.h"
@@ -311,6 +312,7 @@ static int configure(struct sl_dpdk_port *p, const struct sl_dpdk_port_config *c
     bool stamps = sl_stamps_offered(info.rx_offload_capa);
     if (stamps)
         conf.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_TIMESTAMP;
+    conf.intr_conf.rxq = p->device.kind == SL_DEVICE_PCI; /* start_device says where they cannot be had */
     uint16_t rings = share_rings(p, c, &info);
     if (p->port.n_queues > 1)
         sl_dpdk_spread_configure(p, &info, &conf);
@@ -336,21 +338,45 @@ static int configure(struct sl_dpdk_port *p, const struct sl_dpdk_port_config *c
     return 0;
 }
 
+/* Drivers say only here that they have no receive interrupts: then once more without. */
+static int start_device(struct sl_dpdk_port *p)
+{
+    struct rte_eth_conf conf;
+    struct rte_eth_dev_info info;
+    int ret = rte_eth_dev_start(p->id);
+    if (ret == 0 || rte_eth_dev_conf_get(p->id, &conf) != 0 || conf.intr_conf.rxq == 0 ||
+        rte_eth_dev_info_get(p->id, &info) != 0)
+        return ret;
+    conf.intr_conf.rxq = 0;
+    ret = rte_eth_dev_configure(p->id, info.nb_rx_queues, info.nb_tx_queues, &conf);
+    if (ret == 0)
+        ret = setup_queues(p);
+    return ret != 0 ? ret : rte_eth_dev_start(p->id);
+}
+
+static void open_sleep(const struct sl_dpdk_port *p, struct sl_dpdk_queue *q)
+{
+    struct rte_eth_conf conf;
+    bool interrupts = rte_eth_dev_conf_get(p->id, &conf) == 0 && conf.intr_conf.rxq != 0;
+    if (interrupts && q->n_rings == 1)
+        sl_sleep_open_interrupt(&q->sleep, p->id, q->ring);
+    else
+        sl_sleep_open(&q->sleep, p->device.kind, (uint16_t)p->port.n_queues);
+    q->queue.wakeable = q->sleep.wake_fd >= 0;
+}
+
 static int start(struct sl_dpdk_port *p, const struct sl_dpdk_port_config *c, char *err, size_t cap)
 {
     p->down_since_ns = now_ns();
     p->connect_within_ms = CONNECT_WITHIN_MS;
     p->peer_timeout_ns = c->peer_timeout_ns;
     if (!p->memif || !p->client) { /* a memif client is started by watch_link, once somebody listens */
-        int ret = rte_eth_dev_start(p->id);
+        int ret = start_device(p);
         if (ret != 0)
             return explain(err, cap, ret, "cannot start it", c);
         p->started = true;
-        for (unsigned i = 0; i < p->port.n_queues; i++) {
-            struct sl_dpdk_queue *q = &p->queue[i];
-            sl_sleep_open(&q->sleep, p->device.kind, (uint16_t)p->port.n_queues);
-            q->queue.wakeable = q->sleep.wake_fd >= 0;
-        }
+        for (unsigned i = 0; i < p->port.n_queues; i++)
+            open_sleep(p, &p->queue[i]);
     }
     if (p->port.n_queues > 1)
         sl_dpdk_spread_start(p);

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <poll.h>
+#include <rte_ethdev.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,6 +67,21 @@ void sl_sleep_open(struct sl_sleep *s, enum sl_device_kind kind, uint16_t n_queu
         s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 }
 
+/* Without the count of what waits, a packet that came before the interrupt was enabled could wait for the
+ * next.
+ */
+void sl_sleep_open_interrupt(struct sl_sleep *s, uint16_t port_id, uint16_t ring)
+{
+    *s = (struct sl_sleep){.wake_fd = -1, .port_id = port_id, .ring = ring};
+    int fd = rte_eth_dev_rx_intr_ctl_q_get_fd(port_id, ring);
+    if (fd < 0 || rte_eth_rx_queue_count(port_id, ring) < 0 ||
+        rte_eth_dev_rx_intr_disable(port_id, ring) != 0)
+        return;
+    s->fds[s->n++] = fd;
+    s->interrupt = true;
+    s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+}
+
 void sl_sleep_close(struct sl_sleep *s)
 {
     if (s->wake_fd >= 0)
@@ -98,6 +114,26 @@ static bool clear_errors(const struct pollfd *fds, int n)
     return any;
 }
 
+/* False: something has come already, or the interrupt cannot be had now. */
+static bool enable(struct sl_sleep *s)
+{
+    if (rte_eth_dev_rx_intr_enable(s->port_id, s->ring) != 0) {
+        nap(NAP_NS);
+        return false;
+    }
+    if (rte_eth_rx_queue_count(s->port_id, s->ring) <= 0)
+        return true;
+    rte_eth_dev_rx_intr_disable(s->port_id, s->ring);
+    return false;
+}
+
+static void disable(struct sl_sleep *s, bool came)
+{
+    rte_eth_dev_rx_intr_disable(s->port_id, s->ring);
+    if (came)
+        drain(s->fds[0]);
+}
+
 void sl_sleep_for(struct sl_sleep *s, uint64_t ns)
 {
     struct pollfd fds[SL_SLEEP_DESCRIPTORS + 1];
@@ -106,12 +142,16 @@ void sl_sleep_for(struct sl_sleep *s, uint64_t ns)
         nap(ns);
         return;
     }
+    if (s->interrupt && !enable(s))
+        return;
     for (int i = 0; i < s->n; i++)
         fds[i] = (struct pollfd){.fd = s->fds[i], .events = POLLIN};
     fds[s->n] = (struct pollfd){.fd = s->wake_fd, .events = POLLIN};
     int ready = ppoll(fds, (nfds_t)s->n + 1, &t, NULL);
     if (ready > 0 && (fds[s->n].revents & POLLIN) != 0)
         drain(s->wake_fd);
+    if (s->interrupt)
+        disable(s, ready > 0 && (fds[0].revents & POLLIN) != 0);
     if (ready > 0 && clear_errors(fds, s->n))
         nap(ns < NAP_NS ? ns : NAP_NS);
 }
