@@ -203,18 +203,22 @@ static void begin_stop(struct sl_fleet *f, uint64_t now_ns)
         sl_line_bye(f, i, "interrupted");
 }
 
-/* An edge that is never seen at the port, although control may stand, ends the run. Later losses are the
- * phones' affair. */
-static void watch_link(struct sl_fleet *f)
+/* An edge that is never seen at the port, although control may stand, ends the run. Later losses are told,
+ * and are the phones' affair. */
+static void watch_link(struct sl_fleet *f, uint64_t now_ns)
 {
     char text[SL_CONTROL_TEXT_MAX + 1];
 
-    if (f->link_seen || f->stopping_ns)
+    if (f->stopping_ns)
         return;
     int rc = sl_plane_wait(f->plane, text, sizeof(text));
-    f->link_seen = rc == 0;
-    for (uint32_t i = 0; rc == -ETIMEDOUT && i < f->n; i++)
+    if (f->link_seen && (rc == 0) != (f->link_down_ns == 0)) {
+        sl_report_link(f, rc == 0, now_ns);
+        f->link_down_ns = rc == 0 ? 0 : now_ns;
+    }
+    for (uint32_t i = 0; !f->link_seen && rc == -ETIMEDOUT && i < f->n; i++)
         sl_line_bye(f, i, text);
+    f->link_seen |= rc == 0;
 }
 
 static void poll_fleet(void *app, uint64_t now_ns)
@@ -223,7 +227,7 @@ static void poll_fleet(void *app, uint64_t now_ns)
     struct sl_fleet *f = t->fleet;
 
     take_all(f, now_ns);
-    watch_link(f);
+    watch_link(f, now_ns);
     if (*t->signals && !f->stopping_ns)
         begin_stop(f, now_ns);
     for (uint32_t i = 0; i < f->n; i++) {

@@ -47,6 +47,7 @@ struct sl_fleet {
     struct sl_control_config control_config;
     uint64_t start_ns, stopping_ns;
     uint32_t n_over;
+    uint64_t link_down_ns; /* since when the port's link is down; 0: it is not, or was never up */
     bool interrupted, said_waiting, link_seen;
     char said[SL_ERR_BYTES];    /* the last phone's end that was printed */
     char failure[SL_ERR_BYTES]; /* the first phone's that ended otherwise than done */
@@ -71,6 +72,7 @@ const struct sl_class_config *sl_fleet_class(const struct sl_fleet *, uint32_t p
 
 /* report.c */
 void sl_report_start(struct sl_fleet *);
+void sl_report_link(struct sl_fleet *, bool up, uint64_t now_ns); /* before f->link_down_ns follows */
 void sl_report_energy(const struct sl_fleet *, uint32_t phone, uint64_t now_ns, struct sl_energy *);
 cJSON *sl_report_end(
     struct sl_fleet *); /* writes the phones' events and the end's, which it returns a copy of */

@@ -120,6 +120,21 @@ static cJSON *endpoint_json(const struct sl_endpoint_stats *s)
     return o;
 }
 
+void sl_report_link(struct sl_fleet *f, bool up, uint64_t now_ns)
+{
+    cJSON *o = cJSON_CreateObject();
+    double down_s = (double)(now_ns - f->link_down_ns) * ns;
+
+    cJSON_AddBoolToObject(o, "up", up);
+    if (up)
+        cJSON_AddNumberToObject(o, "down_s", down_s);
+    sl_metrics_write(f->metrics, "link", o);
+    if (up)
+        fprintf(stderr, "sluice-sim: the data port is up again after %.1f s\n", down_s);
+    else
+        fprintf(stderr, "sluice-sim: the data port's link is down\n");
+}
+
 static uint64_t dropped(const struct sl_link_stats *s)
 {
     uint64_t n = 0;
