@@ -106,6 +106,17 @@ class Run:
         process.log.seek(0)
         return process.log.read()
 
+    def kill_and_restart(self, edge):
+        """The edge dies without a word, and comes back to the same run directory."""
+        edge.send_signal(signal.SIGKILL)
+        edge.wait()
+        return self.start_edge()
+
+    def adapter(self):
+        """The bytes of the adapter that the run ended with."""
+        with open(os.path.join(self.dir, "adapters", "global", "adapter_model.safetensors"), "rb") as f:
+            return f.read()
+
     def finish(self, *processes, timeout=TIMEOUT_S):
         """Waits for all; returns their exit codes."""
         end = time.monotonic() + timeout

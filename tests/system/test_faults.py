@@ -5,7 +5,7 @@ import signal
 import subprocess
 import time
 
-from harness import MODEL, TRAIN, Run, Skip, central, experiment, free_port, one_line_error, phone_class, run_tests
+from harness import MODEL, Run, Skip, experiment, one_line_error, phone_class, run_tests
 
 
 def live_fleet(**changes):
@@ -52,9 +52,7 @@ def test_edge_killed_and_restarted_resumes_from_its_checkpoint():
     with Run(live_fleet(run={"steps": 24})) as run:
         sim, edge = run.start_sim(), run.start_edge()
         run.wait_for(lambda: len(run.events("edge", "aggregate")) >= 2, "two aggregations", processes=(sim, edge))
-        edge.send_signal(signal.SIGKILL)
-        edge.wait()
-        again = run.start_edge()
+        again = run.kill_and_restart(edge)
         codes = run.finish(again, sim)
         assert codes == [0, 0], f"{codes}\n{run.output(again)[-3000:]}\n{run.output(sim)[-3000:]}"
         starts = run.events("edge", "start")
@@ -74,13 +72,10 @@ def test_edge_killed_in_deterministic_mode_ends_with_the_same_adapter():
             sim, edge = run.start_sim(), run.start_edge()
             if disturbed:
                 run.wait_for(lambda: len(run.events("edge", "step")) >= 12, "step 12", processes=(sim, edge))
-                edge.send_signal(signal.SIGKILL)
-                edge.wait()
-                edge = run.start_edge()
+                edge = run.kill_and_restart(edge)
             codes = run.finish(edge, sim)
             assert codes == [0, 0], f"{codes}\n{run.output(edge)[-3000:]}\n{run.output(sim)[-3000:]}"
-            with open(os.path.join(run.dir, "adapters", "global", "adapter_model.safetensors"), "rb") as f:
-                images.append(f.read())
+            images.append(run.adapter())
             with open(os.path.join(run.dir, "central.ids"), encoding="utf-8") as f:
                 images.append(f.read())
     assert images[1] == images[3], "other windows were trained"

@@ -1,7 +1,5 @@
 #!/usr/bin/python3
 """Many data lcores (rules T7): spreading devices over them changes no result, and every packet ends at its own."""
-import os
-import signal
 
 from harness import EDGE, SIM, Run, experiment, free_port, phone_class, run_tests
 from netns import ADDRESS, INTERFACE, Veth
@@ -16,8 +14,7 @@ def spread(lcores, steps=12, **data):
     what["edge"]["slots"] = 5  # as many as devices: shares are rounded up, so that no gang waits for ever (rules T2)
     with Run(what) as run:
         run.run_both()
-        with open(os.path.join(run.dir, "adapters", "global", "adapter_model.safetensors"), "rb") as f:
-            result = run.losses(), f.read()
+        result = run.losses(), run.adapter()
         joins = [e["lcore"] for e in run.events("edge", "join")]
         return result, run.events("edge", "end")[-1], joins
 
@@ -65,13 +62,10 @@ def test_a_killed_edge_resumes_on_many_lcores():
             sim, edge = run.start_sim(), run.start_edge()
             if killed:
                 run.wait_for(lambda: len(run.events("edge", "aggregate")) >= 3, "three aggregations", processes=(sim, edge))
-                edge.send_signal(signal.SIGKILL)
-                edge.wait()
-                edge = run.start_edge()
+                edge = run.kill_and_restart(edge)
             codes = run.finish(edge, sim)
             assert codes == [0, 0], f"{codes}\n{run.output(edge)[-3000:]}\n{run.output(sim)[-3000:]}"
-            with open(os.path.join(run.dir, "adapters", "global", "adapter_model.safetensors"), "rb") as f:
-                images.append(f.read())
+            images.append(run.adapter())
             if killed:
                 assert run.events("edge", "start")[-1]["incarnation"] == 2
     assert images[0] == images[1]
@@ -90,8 +84,7 @@ def test_af_packet_spreads_by_its_own_lights_and_every_packet_finds_its_lcore():
         with Run(what) as run:
             run.before = {EDGE: net.inside("a"), SIM: net.inside("b")}
             run.run_both()
-            with open(os.path.join(run.dir, "adapters", "global", "adapter_model.safetensors"), "rb") as f:
-                assert (run.losses(), f.read()) == one, "another result than by memif on one lcore"
+            assert (run.losses(), run.adapter()) == one, "another result than by memif on one lcore"
             total = check_accounts(run.events("edge", "end")[-1], 2)
             print(f"   {total['steered']:.0f} packets came by their lcore's queue, {total['passed_on']:.0f} were passed on")
             assert run.events("edge", "start")[0]["queues"] == 2

@@ -1,4 +1,5 @@
 #include "dataplane/io/dpdk/gate.h"
+#include "dataplane/io/lcore/clock.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -22,13 +23,6 @@ enum {
 };
 enum { STOP_WITHIN_MS = 2000 };
 
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 static void sleep_us(unsigned us)
 {
     struct timespec t = {.tv_nsec = (long)us * 1000};
@@ -42,7 +36,7 @@ static bool stopping(struct sl_gate *g)
 
 static void count_pass(struct sl_gate *g)
 {
-    uint64_t took = now_ns() - g->pass_from_ns;
+    uint64_t took = sl_clock_ns() - g->pass_from_ns;
     __atomic_store_n(&g->passes, g->passes + 1, __ATOMIC_RELAXED);
     __atomic_store_n(&g->pass_ns, g->pass_ns + took, __ATOMIC_RELAXED);
     if (took > g->pass_max_ns)
@@ -76,7 +70,7 @@ static void park(struct sl_gate *g)
     __atomic_store_n(&g->state, g->state + 1, __ATOMIC_SEQ_CST);
     while (!granted(g) && !stopping(g))
         sleep_us(ANSWER_US);
-    g->pass_from_ns = now_ns();
+    g->pass_from_ns = sl_clock_ns();
 }
 
 /* The gate's memory may be gone once `shut` is seen. */
@@ -136,11 +130,11 @@ int sl_gate_start(
 
 bool sl_gate_stop(struct sl_gate *g)
 {
-    uint64_t until = now_ns() + (uint64_t)STOP_WITHIN_MS * 1000000;
+    uint64_t until = sl_clock_ns() + (uint64_t)STOP_WITHIN_MS * 1000000;
     __atomic_store_n(&g->stop, 1, __ATOMIC_RELAXED);
     eventfd_write(g->stop_fd, 1);
     while (__atomic_load_n(&g->shut, __ATOMIC_ACQUIRE) == 0) {
-        if (now_ns() > until)
+        if (sl_clock_ns() > until)
             return false;
         sleep_us(ANSWER_US);
     }

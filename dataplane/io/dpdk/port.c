@@ -1,5 +1,6 @@
 #define ALLOW_EXPERIMENTAL_API /* rte_eth_dev_conf_get, of DPDK since 21.11 */
 #include "dataplane/io/dpdk/port.h"
+#include "dataplane/io/lcore/clock.h"
 
 #include "dataplane/io/dpdk/headers.h"
 #include "dataplane/io/dpdk/interface.h"
@@ -14,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum {
     DEFAULT_RING = 512,
@@ -24,13 +24,6 @@ enum {
     CONNECT_WITHIN_MS = 500, /* at first; twice as long after each that was too short, as on a busy host, */
     CONNECT_WITHIN_MAX_MS = 8000,
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 /* ---- the link, on the interrupt thread ---- */
 
@@ -76,7 +69,7 @@ static int renew_pools(struct sl_dpdk_port *p)
 /* A memif client starts, and starts again with a fresh pool after its peer was gone. */
 static void connect_client(struct sl_dpdk_port *p)
 {
-    uint64_t now = now_ns(), since_ms = (now - p->tried_ns) / 1000000;
+    uint64_t now = sl_clock_ns(), since_ms = (now - p->tried_ns) / 1000000;
     if (since_ms < (p->connecting ? p->connect_within_ms : CONNECT_EVERY_MS))
         return;
     if (p->connecting && p->connect_within_ms < CONNECT_WITHIN_MAX_MS)
@@ -124,7 +117,7 @@ static bool watch_link(void *ctx)
         p->was_up = true;
         sl_dpdk_count(&p->stats.reconnects, 1);
     } else if (!up && before) {
-        __atomic_store_n(&p->down_since_ns, now_ns(), __ATOMIC_RELAXED);
+        __atomic_store_n(&p->down_since_ns, sl_clock_ns(), __ATOMIC_RELAXED);
     }
     __atomic_store_n(&p->link_up, up, __ATOMIC_RELEASE);
     p->gate.watch_fd = up ? sl_memif_control_fd() : -1;
@@ -154,7 +147,7 @@ static int wait_for_link(struct sl_port *port, char *text, size_t cap)
     const struct sl_dpdk_port *p = (const struct sl_dpdk_port *)port;
     if (link_up(port))
         return 0;
-    uint64_t waited = now_ns() - __atomic_load_n(&p->down_since_ns, __ATOMIC_RELAXED);
+    uint64_t waited = sl_clock_ns() - __atomic_load_n(&p->down_since_ns, __ATOMIC_RELAXED);
     const char *where = p->memif ? p->path : p->device.name;
     if (sl_device_has_kernel(&p->device)) {
         snprintf(text, cap, "waiting for the link of interface %s: sudo ip link set dev %s up",
@@ -367,7 +360,7 @@ static void open_sleep(const struct sl_dpdk_port *p, struct sl_dpdk_queue *q)
 
 static int start(struct sl_dpdk_port *p, const struct sl_dpdk_port_config *c, char *err, size_t cap)
 {
-    p->down_since_ns = now_ns();
+    p->down_since_ns = sl_clock_ns();
     p->connect_within_ms = CONNECT_WITHIN_MS;
     p->peer_timeout_ns = c->peer_timeout_ns;
     if (!p->memif || !p->client) { /* a memif client is started by watch_link, once somebody listens */

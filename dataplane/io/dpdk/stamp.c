@@ -1,16 +1,9 @@
 #define ALLOW_EXPERIMENTAL_API /* rte_eth_read_clock, of DPDK since 19.08 */
 #include "dataplane/io/dpdk/stamp.h"
+#include "dataplane/io/lcore/clock.h"
 
 #include <rte_ethdev.h>
 #include <rte_mbuf_dyn.h>
-#include <time.h>
-
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 bool sl_stamps_offered(uint64_t rx_offload_capa)
 {
@@ -24,15 +17,15 @@ void sl_stamps_open(struct sl_stamps *s)
 
 void sl_stamps_read_clock(struct sl_stamps *s, uint16_t port_id)
 {
-    uint64_t ticks, before = now_ns();
+    uint64_t ticks, before = sl_clock_ns();
     if (s->on && rte_eth_read_clock(port_id, &ticks) == 0)
-        sl_nic_clock_read(&s->clock, ticks, before, now_ns());
+        sl_nic_clock_read(&s->clock, ticks, before, sl_clock_ns());
 }
 
 void sl_stamps_count(
     const struct sl_stamps *s, struct rte_mbuf *const *m, unsigned n, struct sl_port_stats *stats)
 {
-    uint64_t now = now_ns();
+    uint64_t now = sl_clock_ns();
     for (unsigned i = 0; i < n; i++) {
         if ((m[i]->ol_flags & s->flag) == 0)
             continue;

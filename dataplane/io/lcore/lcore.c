@@ -1,4 +1,5 @@
 #include "dataplane/io/lcore/lcore.h"
+#include "dataplane/io/lcore/clock.h"
 
 #include "dataplane/io/lcore/command.h"
 #include "dataplane/io/lcore/cycles.h"
@@ -10,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -54,13 +54,6 @@ static void count(uint64_t *counter, uint64_t n)
 }
 
 /* Through the vDSO: the kernel's own reading of the time stamp counter, without a syscall. */
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 /* ---- a turn ---- */
 
 static void carry_out(struct sl_lcore *l, struct sl_command *command, uint64_t now)
@@ -231,9 +224,9 @@ void sl_lcore_wake(struct sl_lcore *l)
 
 static void loop(struct sl_lcore *l)
 {
-    uint64_t worked_ns = now_ns(), then = sl_cycles();
+    uint64_t worked_ns = sl_clock_ns(), then = sl_cycles();
     while (__atomic_load_n(&l->stop, __ATOMIC_RELAXED) == 0) {
-        uint64_t now = now_ns();
+        uint64_t now = sl_clock_ns();
         unsigned work = obey(l, now) + receive(l, now);
         if (l->c.ops != NULL && l->c.ops->poll != NULL)
             l->c.ops->poll(l->c.app, now);

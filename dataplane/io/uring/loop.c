@@ -1,5 +1,6 @@
 /* The ring, its buffers, and the turn of the loop. */
 #include "dataplane/io/uring/loop.h"
+#include "dataplane/io/lcore/clock.h"
 
 #include "dataplane/io/uring/loop_internal.h"
 
@@ -11,7 +12,6 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -27,10 +27,7 @@ static const uint64_t ms_ns = 1000000, second_ns = 1000000000;
 
 uint64_t sl_loop_now_ns(void)
 {
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * second_ns + (uint64_t)t.tv_nsec;
+    return sl_clock_ns();
 }
 
 static unsigned power_of_two(unsigned n)

@@ -1,5 +1,6 @@
 /* Opening and closing UDP sockets as a port; what can be asked of it from any thread. */
 #include "dataplane/io/uring/udp_port.h"
+#include "dataplane/io/lcore/clock.h"
 
 #include "dataplane/io/lcore/address.h"
 #include "dataplane/io/uring/udp_internal.h"
@@ -13,7 +14,6 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -31,13 +31,6 @@ enum {
 static struct sl_udp_port *port_of(struct sl_port *p)
 {
     return (struct sl_udp_port *)p;
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
 /* ---- sockets ---- */
@@ -241,7 +234,7 @@ static bool link_up(struct sl_port *base)
 static int wait_for_link(struct sl_port *base, char *text, size_t cap)
 {
     struct sl_udp_port *p = port_of(base);
-    uint64_t now = now_ns();
+    uint64_t now = sl_clock_ns();
 
     if (link_up(base)) {
         if (p->down_since_ns != 0)

@@ -1,5 +1,6 @@
 /* Stamps of received packets: made-up mbufs, and a clock that is ours. */
 #include "dataplane/io/dpdk/stamp.h"
+#include "dataplane/io/lcore/clock.h"
 
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
@@ -7,7 +8,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
@@ -15,18 +15,11 @@
 enum { BURST = 4, FLAG = 1, FIELD = (offsetof(struct rte_mbuf, dynfield1) + 7) / 8 * 8 };
 static const uint64_t ms = 1000000;
 
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 /* A NIC whose counter is our clock, two seconds of readings old. */
 static struct sl_stamps stamps(void)
 {
     struct sl_stamps s = {.on = true, .offset = FIELD, .flag = FLAG};
-    uint64_t now = now_ns();
+    uint64_t now = sl_clock_ns();
     sl_nic_clock_read(&s.clock, now - 2000 * ms, now - 2000 * ms, now - 2000 * ms);
     sl_nic_clock_read(&s.clock, now, now, now);
     return s;
@@ -50,10 +43,10 @@ static void count__by_the_time_since_the_stamp(void **state)
     for (unsigned i = 0; i < BURST; i++) {
         burst[i] = &m[i];
         m[i].ol_flags = i == 3 ? 0 : FLAG; /* the last has no stamp */
-        *RTE_MBUF_DYNFIELD(&m[i], s.offset, rte_mbuf_timestamp_t *) = now_ns() - ago[i];
+        *RTE_MBUF_DYNFIELD(&m[i], s.offset, rte_mbuf_timestamp_t *) = sl_clock_ns() - ago[i];
     }
     *RTE_MBUF_DYNFIELD(&m[2], s.offset, rte_mbuf_timestamp_t *) =
-        now_ns() + 500 * ms; /* its clock is ahead */
+        sl_clock_ns() + 500 * ms; /* its clock is ahead */
     sl_stamps_count(&s, burst, BURST, &stats);
     assert_int_equal(total(&stats), 3);
     assert_int_equal(stats.rx_wait[0], 1);
