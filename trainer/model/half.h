@@ -11,6 +11,7 @@
 
 #include "trainer/model/lora.h"
 #include "trainer/model/model.h"
+#include "trainer/tensor/profile.h"
 
 struct sl_half;
 
@@ -19,6 +20,7 @@ struct sl_half_config {
     uint32_t max_rows, max_seqs; /* of one batch */
     bool full;                  /* also gradients of every base parameter (sl_model_enable_grads first) */
     bool inference;             /* forward only: activations of one layer are kept */
+    struct sl_profile *profile; /* where the time goes; NULL: not asked, and costs nothing */
 };
 
 struct sl_seq {

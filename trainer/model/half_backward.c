@@ -69,17 +69,21 @@ static void block_backward(
         sl_swiglu_backward(a->up, h->dact, rows, ff, h->dup);
     else
         sl_gelu_backward(a->up, h->dact, rows, ff, h->dup);
+    sl_profile_mark(h->config.profile, SL_KERNEL_ACTIVATION);
     sl_slot_backward(h, layer, SLOT_UP, rows, a->norm2, h->dup, want_x2 ? h->dnorm : NULL);
     if (!want_x2)
         return;
     norm_backward(h, p->norm2_w, p->norm2_b, rows, h->dnorm, a->x2, a->mean2, a->rstd2, h->dx);
+    sl_profile_mark(h->config.profile, SL_KERNEL_NORM);
     sl_slot_backward(h, layer, SLOT_O, rows, a->att, h->dx, want_att ? h->datt : NULL);
     if (!want_att)
         return;
     attend_backward(h, seqs, layer);
+    sl_profile_mark(h->config.profile, SL_KERNEL_ATTENTION);
     sl_slot_backward(h, layer, SLOT_QKV, rows, a->norm1, h->dqkv, want_dx ? h->dnorm : NULL);
     if (want_dx)
         norm_backward(h, p->norm1_w, p->norm1_b, rows, h->dnorm, a->x, a->mean1, a->rstd1, h->dx);
+    sl_profile_mark(h->config.profile, SL_KERNEL_NORM);
 }
 
 static void head_backward(struct sl_half *h)
@@ -88,6 +92,7 @@ static void head_backward(struct sl_half *h)
     uint32_t d = m->config.d_model;
     memset(h->dx, 0, (size_t)h->rows * d * sizeof *h->dx);
     norm_backward(h, m->norm_w, m->norm_b, h->rows, h->dnorm_f, h->x_end, h->mean_f, h->rstd_f, h->dx);
+    sl_profile_mark(h->config.profile, SL_KERNEL_NORM);
     if (h->config.full)
         sl_add(h->dhead, m->head->n, m->head->grad);
 }
@@ -121,6 +126,7 @@ int sl_half_backward(struct sl_half *h, struct sl_seq *seqs, uint32_t n_seqs, co
 {
     if (h->config.inference || !h->rows || n_seqs != h->n_seqs || (!h->has_head && !dx_out))
         return -EINVAL;
+    sl_profile_start(h->config.profile);
     if (h->has_head)
         head_backward(h);
     else
@@ -133,6 +139,7 @@ int sl_half_backward(struct sl_half *h, struct sl_seq *seqs, uint32_t n_seqs, co
         block_backward(h, seqs, l, rows, want_dx);
         if (want_dx)
             leave_rows(h, seqs, l);
+        sl_profile_mark(h->config.profile, SL_KERNEL_ROWS);
     }
     return 0;
 }

@@ -116,15 +116,19 @@ static void block_forward(
     uint32_t ff = h->model->config.d_ff;
     norm(h, p->norm1_w, p->norm1_b, rows, a->x, a->norm1, a->mean1, a->rstd1);
     keep_entry_meansq(h, seqs, layer);
+    sl_profile_mark(h->config.profile, SL_KERNEL_NORM);
     sl_slot_forward(h, layer, SLOT_QKV, rows, a->norm1, NULL, a->qkv);
     attend(h, seqs, layer);
+    sl_profile_mark(h->config.profile, SL_KERNEL_ATTENTION);
     sl_slot_forward(h, layer, SLOT_O, rows, a->att, a->x, a->x2);
     norm(h, p->norm2_w, p->norm2_b, rows, a->x2, a->norm2, a->mean2, a->rstd2);
+    sl_profile_mark(h->config.profile, SL_KERNEL_NORM);
     sl_slot_forward(h, layer, SLOT_UP, rows, a->norm2, NULL, a->up);
     if (h->llama)
         sl_swiglu_forward(a->up, rows, ff, a->act);
     else
         sl_gelu_forward(a->up, rows, ff, a->act);
+    sl_profile_mark(h->config.profile, SL_KERNEL_ACTIVATION);
     sl_slot_forward(h, layer, SLOT_DOWN, rows, a->act, a->x2, x_next);
 }
 
@@ -136,6 +140,7 @@ static void head_forward(struct sl_half *h, struct sl_seq *seqs)
     struct sl_model *m = h->model;
     uint32_t d = m->config.d_model, vocab = m->config.vocab, seq = 0;
     norm(h, m->norm_w, m->norm_b, h->rows, h->x_end, h->norm_f, h->mean_f, h->rstd_f);
+    sl_profile_mark(h->config.profile, SL_KERNEL_NORM);
     for (uint32_t i = 0; i < h->n_seqs; i++) {
         memcpy(h->targets + h->row0[i], seqs[i].targets, seqs[i].len * sizeof *h->targets);
         seqs[i].nll = 0;
@@ -144,7 +149,9 @@ static void head_forward(struct sl_half *h, struct sl_seq *seqs)
         uint32_t n = h->rows - r < h->head_rows ? h->rows - r : h->head_rows;
         const float *x = h->norm_f + (size_t)r * d;
         sl_gemm(true, n, vocab, d, 1, x, d, m->head->data, d, 0, h->logits, vocab);
+        sl_profile_mark(h->config.profile, SL_KERNEL_HEAD);
         sl_cross_entropy(h->logits, h->targets + r, n, vocab, !h->config.inference, h->nll);
+        sl_profile_mark(h->config.profile, SL_KERNEL_LOSS);
         for (uint32_t i = 0; i < n; i++) {
             while (r + i >= h->row0[seq] + seqs[seq].len)
                 seq++;
@@ -155,6 +162,7 @@ static void head_forward(struct sl_half *h, struct sl_seq *seqs)
                 false, n, d, vocab, 1, h->logits, vocab, m->head->data, d, 0, h->dnorm_f + (size_t)r * d, d);
         if (h->config.full)
             sl_gemm_at(vocab, d, n, 1, h->logits, vocab, x, d, r ? 1 : 0, h->dhead, d);
+        sl_profile_mark(h->config.profile, SL_KERNEL_HEAD);
     }
     h->gemms++;
 }
@@ -167,10 +175,12 @@ int sl_half_forward(struct sl_half *h, struct sl_seq *seqs, uint32_t n_seqs, flo
     if (!h->has_head && !x_out)
         return -EINVAL;
     h->gemms = 0;
+    sl_profile_start(h->config.profile);
     for (uint32_t l = h->config.first; l < h->config.last; l++) {
         uint32_t rows = h->rows_at[l - h->config.first];
         bool top = l + 1 == h->config.last;
         enter_rows(h, seqs, l);
+        sl_profile_mark(h->config.profile, SL_KERNEL_ROWS);
         if (rows)
             block_forward(h, seqs, l, rows, top ? h->x_end : sl_half_layer(h, l + 1)->x);
     }

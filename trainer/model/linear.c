@@ -19,6 +19,7 @@ void sl_slot_forward(struct sl_half *h, uint32_t layer, enum slot slot, uint32_t
     float beta = bias || residual ? 1.0f : 0.0f;
     sl_gemm(h->llama, rows, out, in, 1, x, in, w->data, h->llama ? in : out, beta, y, out);
     h->gemms++;
+    sl_profile_mark(h->config.profile, SL_KERNEL_LINEAR);
     if (!s->n_lora || !sl_half_adapted(h, layer))
         return;
     uint32_t rank = h->rank, ld_u = s->n_lora * rank;
@@ -27,6 +28,7 @@ void sl_slot_forward(struct sl_half *h, uint32_t layer, enum slot slot, uint32_t
     for (uint32_t t = 0; t < s->n_lora; t++)
         sl_gemm(true, rows, s->width[t], rank, h->lora_scale, u + t * rank, ld_u,
             sl_adapter_b(h->adapter, layer, s->lora[t]), rank, 1, y + s->col[t], out);
+    sl_profile_mark(h->config.profile, SL_KERNEL_LORA);
 }
 
 static void base_gradients(struct sl_half *h, uint32_t layer, const struct slot_shape *s, uint32_t rows,
@@ -53,6 +55,7 @@ void sl_slot_backward(struct sl_half *h, uint32_t layer, enum slot slot, uint32_
     if (dx)
         sl_gemm(!h->llama, rows, in, out, 1, dy, out, h->model->blocks[layer].w[s->target0]->data,
             h->llama ? in : out, 0, dx, in);
+    sl_profile_mark(h->config.profile, SL_KERNEL_LINEAR);
     if (!s->n_lora || !sl_half_adapted(h, layer))
         return;
     uint32_t rank = h->rank, ld_u = s->n_lora * rank;
@@ -71,4 +74,5 @@ void sl_slot_backward(struct sl_half *h, uint32_t layer, enum slot slot, uint32_
     if (dx)
         sl_gemm(false, rows, in, ld_u, 1, h->du, ld_u, sl_adapter_a(h->adapter, layer, s->lora[0]), in, 1, dx,
             in);
+    sl_profile_mark(h->config.profile, SL_KERNEL_LORA);
 }
