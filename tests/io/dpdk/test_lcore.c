@@ -13,20 +13,21 @@
 #include <cmocka.h>
 
 enum { GIVE_UP_S = 60, MESSAGES = 200 };
+static struct process edge, device;
 
 static uint64_t get(const uint64_t *at)
 {
     return __atomic_load_n(at, __ATOMIC_RELAXED);
 }
 
-static int run_until(struct process *edge, struct process *device, uint64_t messages)
+static int run_until(uint64_t messages)
 {
     double until = now_s() + GIVE_UP_S;
-    while (get(&edge->report->rx) < messages || get(&device->report->rx) < messages) {
-        if (!process_runs(edge) || !process_runs(device))
+    while (get(&edge.report->rx) < messages || get(&device.report->rx) < messages) {
+        if (!process_runs(&edge) || !process_runs(&device))
             return -1;
         if (now_s() > until)
-            fail_msg("%d and %d messages in %d s", (int)get(&edge->report->rx), (int)get(&device->report->rx),
+            fail_msg("%d and %d messages in %d s", (int)get(&edge.report->rx), (int)get(&device.report->rx),
                 GIVE_UP_S);
         sleep_ms(5);
     }
@@ -36,10 +37,9 @@ static int run_until(struct process *edge, struct process *device, uint64_t mess
 /* "How many" is the device's acknowledged messages and the edge's complete ones. */
 static void loop__messages_arrive(void **state)
 {
-    struct process edge, device;
     process_start(&device, "device", NULL);
     process_start(&edge, "edge", NULL);
-    assert_int_equal(run_until(&edge, &device, MESSAGES), 0);
+    assert_int_equal(run_until(MESSAGES), 0);
     assert_int_equal(get(&edge.report->bad), 0);
     assert_int_equal(process_end(&device, SIGINT), 0);
     assert_int_equal(process_end(&edge, SIGINT), 0);
@@ -49,10 +49,9 @@ static void loop__messages_arrive(void **state)
  * acknowledged and sealed. */
 static void loop__no_syscall(void **state)
 {
-    struct process edge, device;
     process_start(&device, "device", "sealed");
     process_start(&edge, "edge", "sealed");
-    int ran = run_until(&edge, &device, MESSAGES);
+    int ran = run_until(MESSAGES);
     int of_edge = process_end(&edge, ran == 0 ? SIGINT : SIGKILL),
         of_device = process_end(&device, ran == 0 ? SIGINT : SIGKILL);
     if (WIFEXITED(of_edge) && WEXITSTATUS(of_edge) == 77) {
@@ -66,6 +65,17 @@ static void loop__no_syscall(void **state)
     assert_int_equal(ran, 0);
     assert_int_equal(of_edge, 0);
     assert_int_equal(of_device, 0);
+}
+
+/* After a failed case, lest its processes write into the next one's reports. */
+static int kill_rest(void **state)
+{
+    struct process *all[] = {&edge, &device};
+    for (unsigned i = 0; i < 2; i++) {
+        if (all[i]->pid != 0)
+            process_end(all[i], SIGKILL);
+    }
+    return 0;
 }
 
 static int begin(void **state)
@@ -82,8 +92,8 @@ static int end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(loop__messages_arrive),
-        cmocka_unit_test(loop__no_syscall),
+        cmocka_unit_test_teardown(loop__messages_arrive, kill_rest),
+        cmocka_unit_test_teardown(loop__no_syscall, kill_rest),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }

@@ -34,7 +34,7 @@ struct side {
     bool device, seal, sealed;
     int seal_error; /* atomic */
     uint32_t session, next_grant;
-    unsigned in_flight;
+    bool sending[IN_FLIGHT]; /* the slot's message is not done: what is lost of it is read there again */
     uint64_t messages, bad;
     uint64_t now;
     uint8_t *slot[IN_FLIGHT];
@@ -61,7 +61,8 @@ static void place(void *sink, struct sl_rx *const *rx, unsigned n)
     struct side *s = sink;
     for (unsigned i = 0; i < n; i++) {
         unsigned k = rx[i]->grant % IN_FLIGHT;
-        if (rx[i]->grant > s->holds[k]) { /* a new message takes the slot of an old, complete one */
+        if (rx[i]->grant > s->holds[k]) { /* takes the slot of one that was acknowledged, so complete */
+            s->bad += s->holds[k] != 0 && s->units[k] != MESSAGE_UNITS;
             s->holds[k] = rx[i]->grant;
             s->units[k] = 0;
             memset(s->seen[k], 0, sizeof(s->seen[k]));
@@ -112,7 +113,7 @@ static const uint8_t *source(void *sink, uint32_t session, uint32_t grant, uint3
 static void done(void *sink, uint32_t session, uint32_t grant, enum sl_done why)
 {
     struct side *s = sink;
-    s->in_flight--;
+    s->sending[grant % IN_FLIGHT] = false;
     s->messages += why == SL_DONE_ACKED;
 }
 
@@ -147,14 +148,15 @@ static void opened(void *app, uint32_t session, uint64_t user)
 
 static void feed(struct side *s)
 {
-    while (s->in_flight < IN_FLIGHT) {
+    /* Messages end in any order: the one before in this slot may outlast those after it. */
+    while (!s->sending[s->next_grant % IN_FLIGHT]) {
         uint32_t g = s->next_grant;
         for (uint32_t u = 0; u < MESSAGE_UNITS; u++)
             pattern(s->slot[g % IN_FLIGHT] + (size_t)u * SL_UNIT_BYTES, g, u);
         if (sl_endpoint_send(s->endpoint, s->session, g, MESSAGE_UNITS, s->now) != 0)
             return;
         s->next_grant++;
-        s->in_flight++;
+        s->sending[g % IN_FLIGHT] = true;
     }
 }
 
