@@ -148,7 +148,8 @@ static void opened(void *app, uint32_t session, uint64_t user)
 
 static void feed(struct side *s)
 {
-    /* Messages end in any order: the one before in this slot may outlast those after it. */
+    /* Messages end in any order: the one before in this slot may outlast those after it. Mostly the first one
+     * does, since the first window was dropped before the link was up. */
     while (!s->sending[s->next_grant % IN_FLIGHT]) {
         uint32_t g = s->next_grant;
         for (uint32_t u = 0; u < MESSAGE_UNITS; u++)
