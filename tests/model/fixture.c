@@ -6,6 +6,31 @@
 #include <stdlib.h>
 #include <string.h>
 
+const struct sl_model_config fixture_llama = {.family = SL_FAMILY_LLAMA,
+    .n_layers = FIXTURE_LAYERS,
+    .d_model = FIXTURE_D,
+    .n_heads = 6,
+    .n_kv_heads = 2,
+    .head_dim = 14,
+    .d_ff = 72,
+    .vocab = FIXTURE_VOCAB,
+    .max_positions = FIXTURE_POSITIONS,
+    .norm_eps = 1e-5f,
+    .rope_theta = 10000,
+    .tied_embeddings = true};
+
+const struct sl_model_config fixture_gpt2 = {.family = SL_FAMILY_GPT2,
+    .n_layers = FIXTURE_LAYERS,
+    .d_model = FIXTURE_D,
+    .n_heads = 3,
+    .n_kv_heads = 3,
+    .head_dim = 16,
+    .d_ff = 192,
+    .vocab = FIXTURE_VOCAB,
+    .max_positions = FIXTURE_POSITIONS,
+    .norm_eps = 1e-5f,
+    .tied_embeddings = true};
+
 static void *must(void *p)
 {
     if (!p)

@@ -16,3 +16,7 @@ void fixture_ids(uint64_t seed, const char *name, uint32_t vocab, uint32_t n, ui
 double fixture_distance(const float *a, const float *b, size_t n);
 /* Every target of a family. */
 uint32_t fixture_all_targets(enum sl_family);
+
+/* Small shapes of both families, odd where they may be. */
+enum { FIXTURE_LAYERS = 4, FIXTURE_VOCAB = 97, FIXTURE_D = 48, FIXTURE_POSITIONS = 160 };
+extern const struct sl_model_config fixture_llama, fixture_gpt2;

@@ -11,34 +11,9 @@
 
 #include <cmocka.h>
 
-enum { LAYERS = 4, VOCAB = 97, MAX_ROWS = 200, MAX_SEQS = 4 };
+enum { LAYERS = FIXTURE_LAYERS, VOCAB = FIXTURE_VOCAB, MAX_ROWS = 200, MAX_SEQS = 4 };
 
-static const struct sl_model_config llama = {.family = SL_FAMILY_LLAMA,
-    .n_layers = LAYERS,
-    .d_model = 48,
-    .n_heads = 6,
-    .n_kv_heads = 2,
-    .head_dim = 14,
-    .d_ff = 72,
-    .vocab = VOCAB,
-    .max_positions = 160,
-    .norm_eps = 1e-5f,
-    .rope_theta = 10000,
-    .tied_embeddings = true};
-
-static const struct sl_model_config gpt2 = {.family = SL_FAMILY_GPT2,
-    .n_layers = LAYERS,
-    .d_model = 48,
-    .n_heads = 3,
-    .n_kv_heads = 3,
-    .head_dim = 16,
-    .d_ff = 192,
-    .vocab = VOCAB,
-    .max_positions = 160,
-    .norm_eps = 1e-5f,
-    .tied_embeddings = true};
-
-static const struct sl_model_config *const families[] = {&llama, &gpt2};
+static const struct sl_model_config *const families[] = {&fixture_llama, &fixture_gpt2};
 
 static struct sl_lora_config all_lora(const struct sl_model_config *config)
 {
@@ -380,7 +355,7 @@ static void half_forward__refuses_batches_that_do_not_fit(void **state)
 {
     static float x[200 * 48];
     const uint32_t lens[] = {5, 7};
-    struct sl_model *m = fixture_model(&gpt2, 1);
+    struct sl_model *m = fixture_model(&fixture_gpt2, 1);
     struct sl_half *h = half(m, NULL, 0, LAYERS, false), *back = half(m, NULL, 2, LAYERS, false);
     struct batch b;
     make_batch(&b, lens, 2);
@@ -394,7 +369,7 @@ static void half_forward__refuses_batches_that_do_not_fit(void **state)
     make_batch(&b, lens, 2);
     b.seqs[1].len = 0;
     assert_int_equal(sl_half_forward(h, b.seqs, 2, NULL), -EINVAL);
-    b.seqs[1].len = gpt2.max_positions + 1;
+    b.seqs[1].len = fixture_gpt2.max_positions + 1;
     assert_int_equal(sl_half_forward(h, b.seqs, 2, NULL), -EINVAL);
     make_batch(&b, lens, 2);
     b.seqs[0].len = b.seqs[1].len = 101; /* each fits, both do not */

@@ -31,10 +31,10 @@ static void shape_slot(struct sl_half *h, enum slot slot, enum sl_target first, 
 {
     struct slot_shape *s = &h->slots[slot];
     s->target0 = first;
-    uint32_t bits = h->adapter ? sl_adapter_lora(h->adapter)->targets : 0;
+    uint32_t bits = h->lora_targets;
     for (unsigned t = first; t <= last; t++) {
         uint32_t out;
-        sl_target_dims(&h->model->config, t, &s->in, &out);
+        sl_target_dims(h->shape, t, &s->in, &out);
         if (bits >> t & 1) {
             s->lora[s->n_lora] = t;
             s->col[s->n_lora] = s->out;
@@ -59,11 +59,11 @@ static void shape_slots(struct sl_half *h)
     }
 }
 
+/* All of a block's activations but for its input. */
 static void carve_layer(struct sl_half *h, struct carve *c, struct layer_acts *a)
 {
-    const struct sl_model_config *m = &h->model->config;
+    const struct sl_model_config *m = h->shape;
     size_t rows = h->config.max_rows;
-    a->x = floats(c, rows, m->d_model);
     a->norm1 = floats(c, rows, m->d_model);
     a->qkv = floats(c, rows, h->slots[SLOT_QKV].out);
     a->lse = floats(c, rows, m->n_heads);
@@ -80,9 +80,23 @@ static void carve_layer(struct sl_half *h, struct carve *c, struct layer_acts *a
         a->u[s] = floats(c, rows, (size_t)h->slots[s].n_lora * h->rank);
 }
 
+static void carve_layers(struct sl_half *h, struct carve *c, uint32_t n_layers)
+{
+    bool share_all = h->config.inference, share = share_all || h->config.recompute;
+    struct layer_acts a = {0};
+    for (uint32_t l = 0; l < n_layers; l++) {
+        if (!l || !share_all)
+            a.x = floats(c, h->config.max_rows, h->shape->d_model);
+        if (!l || !share)
+            carve_layer(h, c, &a);
+        if (c->base)
+            h->layers[l] = a;
+    }
+}
+
 static void carve_head(struct sl_half *h, struct carve *c)
 {
-    const struct sl_model_config *m = &h->model->config;
+    const struct sl_model_config *m = h->shape;
     size_t rows = h->config.max_rows;
     h->norm_f = floats(c, rows, m->d_model);
     h->mean_f = floats(c, rows, 1);
@@ -98,7 +112,7 @@ static void carve_head(struct sl_half *h, struct carve *c)
 
 static void carve_backward(struct sl_half *h, struct carve *c)
 {
-    const struct sl_model_config *m = &h->model->config;
+    const struct sl_model_config *m = h->shape;
     size_t rows = h->config.max_rows, widest = 0;
     for (unsigned s = 0; s < SLOT_COUNT; s++)
         if (h->slots[s].n_lora > widest)
@@ -114,21 +128,14 @@ static void carve_backward(struct sl_half *h, struct carve *c)
 
 static void carve_all(struct sl_half *h, struct carve *c)
 {
-    const struct sl_model_config *m = &h->model->config;
+    const struct sl_model_config *m = h->shape;
     uint32_t n_layers = h->config.last - h->config.first;
     uint32_t positions = h->config.max_rows < m->max_positions ? h->config.max_rows : m->max_positions;
     h->layers = take(c, n_layers, sizeof *h->layers);
     h->rows_at = take(c, n_layers, sizeof *h->rows_at);
     h->row0 = take(c, h->config.max_seqs, sizeof *h->row0);
-    struct carve start = *c;
-    for (uint32_t l = 0; l < n_layers; l++) {
-        struct layer_acts a;
-        if (h->config.inference)
-            *c = start;
-        carve_layer(h, c, &a);
-        if (c->base)
-            h->layers[l] = a;
-    }
+    h->segments = take(c, h->config.max_adapters, sizeof *h->segments);
+    carve_layers(h, c, n_layers);
     h->x_end = floats(c, h->config.max_rows, m->d_model);
     h->meansq = floats(c, h->config.max_rows, 1);
     h->entry_meansq = floats(c, h->config.max_rows, 1);
@@ -141,6 +148,39 @@ static void carve_all(struct sl_half *h, struct carve *c)
         carve_backward(h, c);
     if (c->base && h->llama)
         sl_rope_table(m->rope_theta, positions, m->head_dim, h->rope);
+}
+
+/* Everything of a half that follows from shapes alone. */
+static void shape_half(struct sl_half *h, const struct sl_model_config *m, const struct sl_lora_config *lora,
+    const struct sl_half_config *config)
+{
+    h->shape = m;
+    h->config = *config;
+    if (!h->config.max_adapters)
+        h->config.max_adapters = 1;
+    h->llama = m->family == SL_FAMILY_LLAMA;
+    h->has_head = config->last == m->n_layers;
+    h->attention = (struct sl_attention_dims){m->n_heads, m->n_kv_heads, m->head_dim};
+    h->rank = lora ? lora->rank : 0;
+    h->lora_targets = lora ? lora->targets : 0;
+    shape_slots(h);
+    h->head_rows = HEAD_FLOATS / m->vocab;
+    if (h->head_rows < HEAD_ROWS_MIN)
+        h->head_rows = HEAD_ROWS_MIN;
+    if (h->head_rows > HEAD_ROWS_MAX)
+        h->head_rows = HEAD_ROWS_MAX;
+    if (h->head_rows > config->max_rows)
+        h->head_rows = config->max_rows;
+}
+
+size_t sl_half_arena_bytes(
+    const struct sl_model_config *m, const struct sl_lora_config *lora, const struct sl_half_config *config)
+{
+    struct sl_half h = {0};
+    struct carve measure = {0};
+    shape_half(&h, m, lora, config);
+    carve_all(&h, &measure);
+    return measure.used;
 }
 
 static bool config_fits(const struct sl_model *m, const struct sl_half_config *c)
@@ -159,29 +199,11 @@ int sl_half_create(struct sl_model *model, struct sl_adapter *adapter, const str
     struct sl_half *h = calloc(1, sizeof *h);
     if (!h)
         return -ENOMEM;
-    const struct sl_model_config *m = &model->config;
+    const struct sl_lora_config *lora = adapter ? sl_adapter_lora(adapter) : config->lora;
     h->model = model;
     h->adapter = adapter;
-    h->config = *config;
-    h->llama = m->family == SL_FAMILY_LLAMA;
-    h->has_head = config->last == m->n_layers;
-    h->attention = (struct sl_attention_dims){m->n_heads, m->n_kv_heads, m->head_dim};
-    if (adapter) {
-        const struct sl_lora_config *lora = sl_adapter_lora(adapter);
-        h->rank = lora->rank;
-        h->lora_scale = lora->alpha / (float)lora->rank;
-    }
-    shape_slots(h);
-    h->head_rows = HEAD_FLOATS / m->vocab;
-    if (h->head_rows < HEAD_ROWS_MIN)
-        h->head_rows = HEAD_ROWS_MIN;
-    if (h->head_rows > HEAD_ROWS_MAX)
-        h->head_rows = HEAD_ROWS_MAX;
-    if (h->head_rows > config->max_rows)
-        h->head_rows = config->max_rows;
-    struct carve measure = {0};
-    carve_all(h, &measure);
-    h->arena = aligned_alloc(ALIGN, measure.used);
+    shape_half(h, &model->config, lora, config);
+    h->arena = aligned_alloc(ALIGN, sl_half_arena_bytes(&model->config, lora, config));
     if (!h->arena) {
         free(h);
         return -ENOMEM;

@@ -17,7 +17,7 @@ static bool input_wanted(const struct sl_half *h, const struct sl_seq *seqs, uin
         if (seqs[i].dx)
             return true;
         for (uint32_t l = seqs[i].enter; l < layer; l++)
-            if (sl_half_adapted(h, l))
+            if (sl_adapter_covers(sl_seq_adapter(h, &seqs[i]), l))
                 return true;
     }
     return false;
@@ -57,7 +57,7 @@ static void block_backward(
     struct layer_acts *a = sl_half_layer(h, layer);
     const struct sl_block_params *p = &h->model->blocks[layer];
     uint32_t ff = h->model->config.d_ff;
-    bool adapted = sl_half_adapted(h, layer);
+    bool adapted = sl_half_adapted(h, layer, rows);
     bool qkv_lora = adapted && h->slots[SLOT_QKV].n_lora, o_lora = adapted && h->slots[SLOT_O].n_lora;
     bool want_att = want_dx || qkv_lora, want_x2 = want_att || o_lora;
     bool want_up = want_x2 || (adapted && h->slots[SLOT_UP].n_lora);
@@ -108,18 +108,25 @@ static void embed_backward(struct sl_half *h, const struct sl_seq *s, const floa
 }
 
 /* Hands out the gradient of the rows that entered at this block. */
-static void leave_rows(struct sl_half *h, const struct sl_seq *seqs, uint32_t layer)
+static void leave_rows(struct sl_half *h, struct sl_seq *seqs, uint32_t layer)
 {
-    uint32_t d = h->model->config.d_model;
+    uint32_t d = h->model->config.d_model, first = 0, n = 0;
+    bool wanted = false;
     for (uint32_t i = 0; i < h->n_seqs; i++) {
         const float *dx = h->dx + (size_t)h->row0[i] * d;
         if (seqs[i].enter != layer)
             continue;
+        if (!n++)
+            first = i;
         if (layer == 0 && h->config.full)
             embed_backward(h, &seqs[i], dx);
-        if (seqs[i].dx)
-            memcpy(seqs[i].dx, dx, (size_t)seqs[i].len * d * sizeof *dx);
+        if (!seqs[i].dx)
+            continue;
+        memcpy(seqs[i].dx, dx, (size_t)seqs[i].len * d * sizeof *dx);
+        wanted = true;
     }
+    if (wanted && h->config.leave)
+        h->config.leave(h->config.app, seqs + first, n);
 }
 
 int sl_half_backward(struct sl_half *h, struct sl_seq *seqs, uint32_t n_seqs, const float *dx_out)
@@ -134,8 +141,10 @@ int sl_half_backward(struct sl_half *h, struct sl_seq *seqs, uint32_t n_seqs, co
     for (uint32_t l = h->config.last; l-- > h->config.first;) {
         uint32_t rows = h->rows_at[l - h->config.first];
         bool want_dx = input_wanted(h, seqs, l);
-        if (!rows || (!want_dx && !sl_half_adapted(h, l)))
+        if (!rows || (!want_dx && !sl_half_adapted(h, l, rows)))
             break;
+        if (h->config.recompute && l + 1 < h->config.last) /* the top block's are still there */
+            sl_half_recompute_block(h, seqs, l, rows);
         block_backward(h, seqs, l, rows, want_dx);
         if (want_dx)
             leave_rows(h, seqs, l);

@@ -28,11 +28,30 @@ static bool seq_is_valid(const struct sl_half *h, const struct sl_seq *s)
     return !h->has_head || (s->targets && all_below(s->targets, s->len, m->vocab));
 }
 
+/* Puts a sequence's rows into the last segment, or begins the next one. */
+static int plan_segment(struct sl_half *h, struct sl_adapter *adapter, uint32_t row0, uint32_t row1)
+{
+    struct segment *last = h->n_segments ? &h->segments[h->n_segments - 1] : NULL;
+    if (last && last->adapter == adapter) {
+        last->row1 = row1;
+        return 0;
+    }
+    if (adapter) {
+        const struct sl_lora_config *lora = sl_adapter_lora(adapter);
+        if (lora->rank != h->rank || lora->targets != h->lora_targets)
+            return -EINVAL;
+    }
+    if (h->n_segments == h->config.max_adapters)
+        return -EINVAL;
+    h->segments[h->n_segments++] = (struct segment){adapter, row0, row1};
+    return 0;
+}
+
 /* Checks the batch and lays out its rows. */
 static int plan_batch(struct sl_half *h, const struct sl_seq *seqs, uint32_t n_seqs)
 {
     uint64_t rows = 0;
-    h->rows = h->n_seqs = 0;
+    h->rows = h->n_seqs = h->n_segments = 0;
     if (!n_seqs || n_seqs > h->config.max_seqs)
         return -EINVAL;
     memset(h->rows_at, 0, (h->config.last - h->config.first) * sizeof *h->rows_at);
@@ -41,7 +60,8 @@ static int plan_batch(struct sl_half *h, const struct sl_seq *seqs, uint32_t n_s
             return -EINVAL;
         h->row0[i] = (uint32_t)rows;
         rows += seqs[i].len;
-        if (rows > h->config.max_rows)
+        if (rows > h->config.max_rows ||
+            plan_segment(h, sl_seq_adapter(h, &seqs[i]), h->row0[i], (uint32_t)rows))
             return -EINVAL;
         for (uint32_t l = seqs[i].enter; l < h->config.last; l++)
             h->rows_at[l - h->config.first] = (uint32_t)rows;
@@ -108,8 +128,8 @@ static void attend(struct sl_half *h, const struct sl_seq *seqs, uint32_t layer)
     }
 }
 
-static void block_forward(
-    struct sl_half *h, const struct sl_seq *seqs, uint32_t layer, uint32_t rows, float *x_next)
+/* The block up to the input of its last product: all that backward needs. */
+static void block_inside(struct sl_half *h, const struct sl_seq *seqs, uint32_t layer, uint32_t rows)
 {
     struct layer_acts *a = sl_half_layer(h, layer);
     const struct sl_block_params *p = &h->model->blocks[layer];
@@ -129,6 +149,19 @@ static void block_forward(
     else
         sl_gelu_forward(a->up, rows, ff, a->act);
     sl_profile_mark(h->config.profile, SL_KERNEL_ACTIVATION);
+}
+
+void sl_half_recompute_block(struct sl_half *h, const struct sl_seq *seqs, uint32_t layer, uint32_t rows)
+{
+    block_inside(h, seqs, layer, rows);
+    sl_slot_recompute(h, layer, SLOT_DOWN, rows, sl_half_layer(h, layer)->act);
+}
+
+static void block_forward(
+    struct sl_half *h, const struct sl_seq *seqs, uint32_t layer, uint32_t rows, float *x_next)
+{
+    struct layer_acts *a = sl_half_layer(h, layer);
+    block_inside(h, seqs, layer, rows);
     sl_slot_forward(h, layer, SLOT_DOWN, rows, a->act, a->x2, x_next);
 }
 

@@ -37,20 +37,27 @@ struct layer_acts {
     float *u[SLOT_COUNT]; /* A x of the slot's adapted targets, [rows, n_lora rank] */
 };
 
+/* Rows [row0, row1) of the batch that run with one adapter; NULL: on the base weights alone. */
+struct segment {
+    struct sl_adapter *adapter;
+    uint32_t row0, row1;
+};
+
 struct sl_half {
     struct sl_model *model;
+    const struct sl_model_config *shape;
     struct sl_adapter *adapter;
     struct sl_half_config config;
     bool has_head, llama;
-    uint32_t rank;
-    float lora_scale;
+    uint32_t rank, lora_targets; /* of every adapter; 0: none */
     struct slot_shape slots[SLOT_COUNT];
     struct sl_attention_dims attention;
 
     void *arena;
-    struct layer_acts *layers; /* [last - first]; all the same memory for inference */
-    float *x_end;              /* residual stream after the last block */
-    float *rope;               /* [positions, head_dim] */
+    struct layer_acts
+        *layers;  /* [last - first]; all the same memory for inference, all but x for recomputation */
+    float *x_end; /* residual stream after the last block */
+    float *rope;  /* [positions, head_dim] */
     float *attention_scratch;
     float *meansq, *entry_meansq;    /* [rows]: of the norm being computed; of the rows' first norm */
     float *norm_f, *mean_f, *rstd_f; /* head: final norm */
@@ -62,9 +69,10 @@ struct sl_half {
     uint32_t head_rows;              /* rows of a tile */
     float *dx, *dnorm, *dqkv, *datt, *dup, *dact, *du; /* backward, shared by all blocks */
 
-    uint32_t *rows_at;     /* [last - first]: rows present at each block (last batch) */
-    uint32_t *row0;        /* [max_seqs]: first row of each sequence */
-    uint32_t rows, n_seqs; /* of the last batch */
+    uint32_t *rows_at;                 /* [last - first]: rows present at each block (last batch) */
+    uint32_t *row0;                    /* [max_seqs]: first row of each sequence */
+    struct segment *segments;          /* [max_adapters], by rows */
+    uint32_t rows, n_seqs, n_segments; /* of the last batch */
     uint64_t gemms;
 };
 
@@ -72,6 +80,8 @@ struct sl_half {
  * not NULL. */
 void sl_slot_forward(struct sl_half *, uint32_t layer, enum slot, uint32_t rows, const float *x,
     const float *residual, float *y);
+/* Only what backward needs of the slot's forward: u of its adapted targets. */
+void sl_slot_recompute(struct sl_half *, uint32_t layer, enum slot, uint32_t rows, const float *x);
 /* Gradients of the slot's adapters (and weights if full); dx [rows, in] is overwritten where not NULL. */
 void sl_slot_backward(
     struct sl_half *, uint32_t layer, enum slot, uint32_t rows, const float *x, const float *dy, float *dx);
@@ -79,8 +89,22 @@ static inline struct layer_acts *sl_half_layer(struct sl_half *h, uint32_t layer
 {
     return &h->layers[layer - h->config.first];
 }
-/* Does block `layer` carry adapters? */
-static inline bool sl_half_adapted(const struct sl_half *h, uint32_t layer)
+/* Does the adapter carry block `layer`? */
+static inline bool sl_adapter_covers(const struct sl_adapter *a, uint32_t layer)
 {
-    return h->adapter && layer >= sl_adapter_first(h->adapter) && layer < sl_adapter_last(h->adapter);
+    return a && layer >= sl_adapter_first(a) && layer < sl_adapter_last(a);
 }
+static inline struct sl_adapter *sl_seq_adapter(const struct sl_half *h, const struct sl_seq *s)
+{
+    return s->adapter ? s->adapter : h->adapter;
+}
+/* Has block `layer` an adapter for any of the rows [0, rows)? */
+static inline bool sl_half_adapted(const struct sl_half *h, uint32_t layer, uint32_t rows)
+{
+    for (uint32_t i = 0; i < h->n_segments && h->segments[i].row0 < rows; i++)
+        if (sl_adapter_covers(h->segments[i].adapter, layer))
+            return true;
+    return false;
+}
+/* half_forward.c: the block's activations once more, from its kept input. */
+void sl_half_recompute_block(struct sl_half *, const struct sl_seq *seqs, uint32_t layer, uint32_t rows);

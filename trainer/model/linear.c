@@ -5,6 +5,50 @@
 
 #include <string.h>
 
+/* Rows [row0, row0 + n) of a product that carry an adapter at this block. */
+struct adapted_rows {
+    struct sl_adapter *adapter;
+    uint32_t row0, n;
+    float scale;
+};
+
+/* The i-th segment as far as it reaches into [0, rows); n is 0 where it has no adapter at this block. */
+static struct adapted_rows adapted_rows(const struct sl_half *h, uint32_t layer, uint32_t i, uint32_t rows)
+{
+    const struct segment *s = &h->segments[i];
+    uint32_t end = s->row1 < rows ? s->row1 : rows;
+    struct adapted_rows r = {.adapter = s->adapter, .row0 = s->row0};
+    if (s->row0 >= rows || !sl_adapter_covers(s->adapter, layer))
+        return r;
+    const struct sl_lora_config *lora = sl_adapter_lora(s->adapter);
+    r.n = end - s->row0;
+    r.scale = lora->alpha / (float)lora->rank;
+    return r;
+}
+
+/* u = x Aᵀ of a segment's rows, all adapted targets side by side. */
+static void lora_down(
+    struct sl_half *h, uint32_t layer, enum slot slot, const struct adapted_rows *r, const float *x)
+{
+    const struct slot_shape *s = &h->slots[slot];
+    uint32_t ld_u = s->n_lora * h->rank;
+    float *u = sl_half_layer(h, layer)->u[slot] + (size_t)r->row0 * ld_u;
+    sl_gemm(true, r->n, ld_u, s->in, 1, x + (size_t)r->row0 * s->in, s->in,
+        sl_adapter_a(r->adapter, layer, s->lora[0]), s->in, 0, u, ld_u);
+}
+
+/* y += scale u Bᵀ, target by target. */
+static void lora_up(struct sl_half *h, uint32_t layer, enum slot slot, const struct adapted_rows *r, float *y)
+{
+    const struct slot_shape *s = &h->slots[slot];
+    uint32_t rank = h->rank, ld_u = s->n_lora * rank;
+    const float *u = sl_half_layer(h, layer)->u[slot] + (size_t)r->row0 * ld_u;
+    for (uint32_t t = 0; t < s->n_lora; t++)
+        sl_gemm(true, r->n, s->width[t], rank, r->scale, u + t * rank, ld_u,
+            sl_adapter_b(r->adapter, layer, s->lora[t]), rank, 1, y + (size_t)r->row0 * s->out + s->col[t],
+            s->out);
+}
+
 void sl_slot_forward(struct sl_half *h, uint32_t layer, enum slot slot, uint32_t rows, const float *x,
     const float *residual, float *y)
 {
@@ -20,15 +64,23 @@ void sl_slot_forward(struct sl_half *h, uint32_t layer, enum slot slot, uint32_t
     sl_gemm(h->llama, rows, out, in, 1, x, in, w->data, h->llama ? in : out, beta, y, out);
     h->gemms++;
     sl_profile_mark(h->config.profile, SL_KERNEL_LINEAR);
-    if (!s->n_lora || !sl_half_adapted(h, layer))
-        return;
-    uint32_t rank = h->rank, ld_u = s->n_lora * rank;
-    float *u = sl_half_layer(h, layer)->u[slot];
-    sl_gemm(true, rows, ld_u, in, 1, x, in, sl_adapter_a(h->adapter, layer, s->lora[0]), in, 0, u, ld_u);
-    for (uint32_t t = 0; t < s->n_lora; t++)
-        sl_gemm(true, rows, s->width[t], rank, h->lora_scale, u + t * rank, ld_u,
-            sl_adapter_b(h->adapter, layer, s->lora[t]), rank, 1, y + s->col[t], out);
+    for (uint32_t i = 0; s->n_lora && i < h->n_segments; i++) {
+        struct adapted_rows r = adapted_rows(h, layer, i, rows);
+        if (!r.n)
+            continue;
+        lora_down(h, layer, slot, &r, x);
+        lora_up(h, layer, slot, &r, y);
+    }
     sl_profile_mark(h->config.profile, SL_KERNEL_LORA);
+}
+
+void sl_slot_recompute(struct sl_half *h, uint32_t layer, enum slot slot, uint32_t rows, const float *x)
+{
+    for (uint32_t i = 0; h->slots[slot].n_lora && i < h->n_segments; i++) {
+        struct adapted_rows r = adapted_rows(h, layer, i, rows);
+        if (r.n)
+            lora_down(h, layer, slot, &r, x);
+    }
 }
 
 static void base_gradients(struct sl_half *h, uint32_t layer, const struct slot_shape *s, uint32_t rows,
@@ -45,6 +97,30 @@ static void base_gradients(struct sl_half *h, uint32_t layer, const struct slot_
         sl_rows_sum(dy, rows, out, bias->grad);
 }
 
+/* Gradients of a segment's adapter in this slot; where dx is wanted, its part of it is added. */
+static void lora_backward(struct sl_half *h, uint32_t layer, enum slot slot, const struct adapted_rows *r,
+    const float *x, const float *dy, float *dx)
+{
+    const struct slot_shape *s = &h->slots[slot];
+    uint32_t in = s->in, out = s->out, rank = h->rank, ld_u = s->n_lora * rank;
+    const float *u = sl_half_layer(h, layer)->u[slot] + (size_t)r->row0 * ld_u;
+    float *grad_a = sl_adapter_grad_a(r->adapter, layer, s->lora[0]);
+    dy += (size_t)r->row0 * out;
+    for (uint32_t t = 0; t < s->n_lora; t++) {
+        const float *dy_t = dy + s->col[t];
+        sl_gemm_at(s->width[t], rank, r->n, r->scale, dy_t, out, u + t * rank, ld_u, 1,
+            sl_adapter_grad_b(r->adapter, layer, s->lora[t]), rank);
+        if (grad_a || dx)
+            sl_gemm(false, r->n, rank, s->width[t], r->scale, dy_t, out,
+                sl_adapter_b(r->adapter, layer, s->lora[t]), rank, 0, h->du + t * rank, ld_u);
+    }
+    if (grad_a)
+        sl_gemm_at(ld_u, in, r->n, 1, h->du, ld_u, x + (size_t)r->row0 * in, in, 1, grad_a, in);
+    if (dx)
+        sl_gemm(false, r->n, in, ld_u, 1, h->du, ld_u, sl_adapter_a(r->adapter, layer, s->lora[0]), in, 1,
+            dx + (size_t)r->row0 * in, in);
+}
+
 void sl_slot_backward(struct sl_half *h, uint32_t layer, enum slot slot, uint32_t rows, const float *x,
     const float *dy, float *dx)
 {
@@ -56,23 +132,10 @@ void sl_slot_backward(struct sl_half *h, uint32_t layer, enum slot slot, uint32_
         sl_gemm(!h->llama, rows, in, out, 1, dy, out, h->model->blocks[layer].w[s->target0]->data,
             h->llama ? in : out, 0, dx, in);
     sl_profile_mark(h->config.profile, SL_KERNEL_LINEAR);
-    if (!s->n_lora || !sl_half_adapted(h, layer))
-        return;
-    uint32_t rank = h->rank, ld_u = s->n_lora * rank;
-    const float *u = sl_half_layer(h, layer)->u[slot];
-    float *grad_a = sl_adapter_grad_a(h->adapter, layer, s->lora[0]);
-    for (uint32_t t = 0; t < s->n_lora; t++) {
-        const float *dy_t = dy + s->col[t];
-        sl_gemm_at(s->width[t], rank, rows, h->lora_scale, dy_t, out, u + t * rank, ld_u, 1,
-            sl_adapter_grad_b(h->adapter, layer, s->lora[t]), rank);
-        if (grad_a || dx)
-            sl_gemm(false, rows, rank, s->width[t], h->lora_scale, dy_t, out,
-                sl_adapter_b(h->adapter, layer, s->lora[t]), rank, 0, h->du + t * rank, ld_u);
+    for (uint32_t i = 0; s->n_lora && i < h->n_segments; i++) {
+        struct adapted_rows r = adapted_rows(h, layer, i, rows);
+        if (r.n)
+            lora_backward(h, layer, slot, &r, x, dy, dx);
     }
-    if (grad_a)
-        sl_gemm_at(ld_u, in, rows, 1, h->du, ld_u, x, in, 1, grad_a, in);
-    if (dx)
-        sl_gemm(false, rows, in, ld_u, 1, h->du, ld_u, sl_adapter_a(h->adapter, layer, s->lora[0]), in, 1, dx,
-            in);
     sl_profile_mark(h->config.profile, SL_KERNEL_LORA);
 }
