@@ -102,6 +102,52 @@ static void optim_step__does_not_depend_on_the_address(void **state)
     }
 }
 
+/* Rules L2: the norm of the mean gradient is what is bounded, whatever the tokens. */
+static void optim_apply__clips_a_block_by_its_mean_gradient(void **state)
+{
+    struct sl_optim_config c = {.kind = SL_SGD, .lr = 1, .clip = 0.5};
+    struct sl_moments m;
+    float w[2] = {0, 0}, g[2] = {30, 40}; /* mean over 10 tokens: norm 5 */
+    assert_int_equal(sl_moments_create(&c, 2, &m), 0);
+    sl_optim_apply(&c, &m, w, g, 2, 10, 1);
+    assert_true(fabsf(w[0] + 0.3f) < 1e-6f && fabsf(w[1] + 0.4f) < 1e-6f);
+    memcpy(g, (float[2]){3, 4}, sizeof g); /* norm 0.5: stays */
+    sl_optim_apply(&c, &m, w, g, 2, 10, 1);
+    assert_true(fabsf(w[0] + 0.6f) < 1e-6f && fabsf(w[1] + 0.8f) < 1e-6f);
+    assert_true(g[0] == 3 && g[1] == 4);
+}
+
+static void optim_apply__takes_the_rate_of_the_global_step(void **state)
+{
+    struct sl_optim_config c = {
+        .kind = SL_SGD, .lr = 2, .schedule = {.kind = SL_SCHEDULE_LINEAR, .steps = 4, .warmup = 2}};
+    struct sl_moments m;
+    static const float rate[] = {1, 2, 2, 1, 0, 0}; /* of steps 1, 2, ... */
+    assert_int_equal(sl_moments_create(&c, 1, &m), 0);
+    for (uint64_t step = 1; step <= 6; step++) {
+        float w = 0, g = 8;
+        sl_optim_apply(&c, &m, &w, &g, 1, 8, step);
+        assert_true(w == -rate[step - 1]);
+    }
+}
+
+static void moments_reset__is_as_created(void **state)
+{
+    struct sl_optim_config c = {.kind = SL_ADAMW, .lr = 1, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f};
+    struct sl_moments m;
+    float w[N], g[N], first[N];
+    assert_int_equal(sl_moments_create(&c, N, &m), 0);
+    for (int round = 0; round < 2; round++) {
+        fill(w, g);
+        sl_optim_apply(&c, &m, w, g, N, 10, 1);
+        if (round == 0)
+            memcpy(first, w, sizeof first);
+        assert_memory_equal(first, w, sizeof first);
+        sl_moments_reset(&m, N);
+    }
+    sl_moments_free(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -109,6 +155,9 @@ int main(void)
         cmocka_unit_test(optim_step__adamw_of_a_constant_gradient),
         cmocka_unit_test(optim_step__adamw_follows_its_recurrences),
         cmocka_unit_test(optim_step__does_not_depend_on_the_address),
+        cmocka_unit_test(optim_apply__clips_a_block_by_its_mean_gradient),
+        cmocka_unit_test(optim_apply__takes_the_rate_of_the_global_step),
+        cmocka_unit_test(moments_reset__is_as_created),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

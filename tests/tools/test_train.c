@@ -266,6 +266,23 @@ static void lora__freeze_a_still_learns(void **state)
     cJSON_Delete(json);
 }
 
+/* Two steps of two windows that make one update are one step of four. */
+static void lora__accumulated_steps_are_one_larger(void **state)
+{
+    scratch_write(&dir, "four", four_windows);
+    cJSON *halves = lora_losses("--steps 20 --accumulate 2 --lr 1e-2");
+    struct outcome o = program_run(NULL,
+        "lora --model %1$s/model --ids %1$s/four --batch 4 --seq 8 --json --steps 10 --lr 1e-2", dir.path);
+    cJSON *whole = json_of(&o);
+    for (int s = 0; s < 10; s++) {
+        double mean = (loss_at(halves, 2 * s) + loss_at(halves, 2 * s + 1)) / 2;
+        assert_true(fabs(mean - loss_at(whole, s)) <= 1e-6 * mean);
+    }
+    assert_true(loss_at(whole, 9) < loss_at(whole, 0) - 0.01);
+    cJSON_Delete(halves);
+    cJSON_Delete(whole);
+}
+
 static void lora__ctrl_c_writes_what_it_has(void **state)
 {
     scratch_write(&dir, "four", four_windows);
@@ -447,6 +464,7 @@ int main(void)
         cmocka_unit_test(lora__adapter_is_written_read_and_used),
         cmocka_unit_test(lora__goes_on_from_an_adapter),
         cmocka_unit_test(lora__freeze_a_still_learns),
+        cmocka_unit_test(lora__accumulated_steps_are_one_larger),
         cmocka_unit_test(lora__ctrl_c_writes_what_it_has),
         cmocka_unit_test(generate__greedy_repeats_itself),
         cmocka_unit_test(overlap__lists_hashes_that_excluded_takes),

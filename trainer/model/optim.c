@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 int sl_moments_create(const struct sl_optim_config *config, size_t n, struct sl_moments *moments)
 {
@@ -24,6 +25,15 @@ void sl_moments_free(struct sl_moments *moments)
     free(moments->m);
     free(moments->v);
     *moments = (struct sl_moments){0};
+}
+
+void sl_moments_reset(struct sl_moments *moments, size_t n)
+{
+    moments->t = 0;
+    if (!moments->m)
+        return;
+    memset(moments->m, 0, n * sizeof(float));
+    memset(moments->v, 0, n * sizeof(float));
 }
 
 SL_CLONES static void sgd(float *w, const float *grad, size_t n, float scale, float lr, float decay)
@@ -71,4 +81,28 @@ void sl_optim_step(const struct sl_optim_config *c, struct sl_moments *moments, 
         .inv_sqrt_c2 = (float)(1.0 / sqrt(1.0 - pow(c->beta2, t))),
         .eps = c->eps};
     adamw(&k, w, grad_sum, moments->m, moments->v, n);
+}
+
+void sl_optim_apply(const struct sl_optim_config *c, struct sl_moments *moments, float *w, float *grad_sum,
+    size_t n, double tokens, uint64_t global_step)
+{
+    double lr = (double)c->lr * sl_lr_share(&c->schedule, global_step ? global_step - 1 : 0);
+
+    sl_clip(grad_sum, n, tokens, c->clip);
+    sl_optim_step(c, moments, w, grad_sum, n, tokens, (float)lr);
+}
+
+void sl_clip(float *grad, size_t n, double tokens, double clip)
+{
+    if (clip <= 0)
+        return;
+    double square = 0;
+    for (size_t i = 0; i < n; i++)
+        square += (double)grad[i] * grad[i];
+    double norm = sqrt(square) / tokens;
+    if (norm <= clip)
+        return;
+    float factor = (float)(clip / norm);
+    for (size_t i = 0; i < n; i++)
+        grad[i] *= factor;
 }

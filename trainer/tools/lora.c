@@ -12,12 +12,12 @@
 
 struct lora_options {
     struct sl_input_options in;
-    const char *dir, *adapter_in, *out, *optimizer, *targets;
-    uint32_t steps, batch, seq, rank, threads;
+    const char *dir, *adapter_in, *out, *optimizer, *targets, *rate;
+    uint32_t steps, batch, seq, rank, threads, accumulate;
     double lr, alpha, weight_decay, clip;
     uint64_t seed;
     bool freeze_a, tails, json;
-    struct sl_schedule schedule;
+    struct sl_lr_schedule schedule;
 };
 
 /* The state of one training run. */
@@ -29,6 +29,8 @@ struct lora_run {
     struct sl_optim_config optim;
     double *losses; /* [steps] */
     double tokens;  /* predicted, all steps done */
+    float *sum;     /* [layers, block]: gradients since the last update; NULL without --accumulate */
+    double pending_tokens;
     uint32_t done;
 };
 
@@ -76,17 +78,47 @@ static int prepare(const struct lora_options *o, struct lora_run *run, char *err
         .beta1 = 0.9f,
         .beta2 = 0.999f,
         .eps = 1e-8f,
-        .weight_decay = (float)o->weight_decay};
+        .weight_decay = (float)o->weight_decay,
+        .schedule = o->schedule,
+        .clip = o->clip};
     run->seqs = calloc(o->batch, sizeof *run->seqs);
     run->losses = calloc(o->steps, sizeof *run->losses);
     run->moments = calloc(config->n_layers, sizeof *run->moments);
-    if (!run->seqs || !run->losses || !run->moments)
+    if (o->accumulate > 1)
+        run->sum = calloc(config->n_layers * sl_adapter_block(run->subject.adapter, 0).n, sizeof *run->sum);
+    if (!run->seqs || !run->losses || !run->moments || (o->accumulate > 1 && !run->sum))
         return -ENOMEM;
     for (uint32_t l = 0; l < config->n_layers && !rc; l++)
         rc = sl_moments_create(&run->optim, sl_adapter_block(run->subject.adapter, l).n, &run->moments[l]);
     struct sl_half_config half = {
         .last = config->n_layers, .max_rows = o->batch * (o->seq - 1), .max_seqs = o->batch};
     return rc ? rc : sl_half_create(run->subject.model, run->subject.adapter, &half, &run->half);
+}
+
+/* The update, once the gradients of --accumulate steps are there: their sum is divided by the tokens of all.
+ * The last step makes one in any case. `done`: steps, this one included. */
+static void learn(const struct lora_options *o, struct lora_run *run, double tokens, uint32_t done)
+{
+    uint32_t layers = sl_model_config(run->subject.model)->n_layers;
+    bool step = done % o->accumulate == 0 || done == o->steps;
+
+    run->pending_tokens += tokens;
+    for (uint32_t l = 0; l < layers; l++) {
+        struct sl_block block = sl_adapter_block(run->subject.adapter, l);
+        float *sum = block.grad;
+        if (run->sum) {
+            sum = run->sum + l * block.n;
+            for (size_t i = 0; i < block.n; i++)
+                sum[i] += block.grad[i];
+        }
+        if (!step)
+            continue;
+        sl_optim_apply(&run->optim, &run->moments[l], block.data, sum, block.n, run->pending_tokens, done);
+        if (run->sum)
+            memset(sum, 0, block.n * sizeof *sum);
+    }
+    if (step)
+        run->pending_tokens = 0;
 }
 
 /* One step on windows s*B ... s*B+B-1, wrapping. */
@@ -111,12 +143,8 @@ static int step(const struct lora_options *o, struct lora_run *run, const struct
         return -EINVAL;
     }
     rc = sl_half_backward(run->half, run->seqs, o->batch, NULL);
-    float lr = (float)sl_schedule_lr(&o->schedule, s);
-    for (uint32_t l = 0; l < sl_model_config(run->subject.model)->n_layers && !rc; l++) {
-        struct sl_block block = sl_adapter_block(run->subject.adapter, l);
-        sl_clip(block.grad, block.n, tokens, o->clip);
-        sl_optim_step(&run->optim, &run->moments[l], block.data, block.grad, block.n, tokens, lr);
-    }
+    if (!rc)
+        learn(o, run, tokens, s + 1);
     run->tokens += tokens;
     return rc;
 }
@@ -190,6 +218,7 @@ static void free_run(struct lora_run *run)
     for (uint32_t l = 0; run->moments && l < sl_model_config(run->subject.model)->n_layers; l++)
         sl_moments_free(&run->moments[l]);
     free(run->moments);
+    free(run->sum);
     free(run->losses);
     free(run->seqs);
     sl_half_free(run->half);
@@ -197,12 +226,12 @@ static void free_run(struct lora_run *run)
 }
 
 /* What is wrong with the options, or NULL. */
-static const char *check(const struct lora_options *o, const struct sl_opt *table)
+static const char *check(struct lora_options *o, const struct sl_opt *table)
 {
     static const char *const of_new_adapter[] = {"rank", "alpha", "targets", "freeze-a", "seed"};
     const char *wrong = sl_input_check(&o->in);
     if (!wrong)
-        wrong = sl_schedule_check(&o->schedule);
+        wrong = sl_schedule_check(o->rate, &o->schedule);
     if (!wrong && strcmp(o->optimizer, "adamw") && strcmp(o->optimizer, "sgd"))
         wrong = "--optimizer is adamw or sgd";
     if (!wrong && (uint64_t)o->batch * (o->seq - 1) > UINT32_MAX)
@@ -220,7 +249,7 @@ static int run(int argc, char **argv)
 {
     const struct sl_command *cmd = &sl_lora_command;
     struct lora_options o = {
-        .optimizer = "adamw", .rank = 8, .alpha = 16, .threads = 1, .schedule = {.kind = "constant"}};
+        .optimizer = "adamw", .rank = 8, .alpha = 16, .threads = 1, .rate = "constant", .accumulate = 1};
     struct sl_opt table[] = {
         {"model", SL_OPT_WORD, &o.dir, "DIR", "model directory (Hugging Face layout)", true, 0, 0, 0},
         SL_INPUT_TEXT_OPTS(o.in),
@@ -241,9 +270,12 @@ static int run(int argc, char **argv)
         {"optimizer", SL_OPT_WORD, &o.optimizer, "NAME", "adamw (beta 0.9, 0.999, eps 1e-8) or sgd", 0, 0, 0,
             0},
         {"weight-decay", SL_OPT_NUMBER, &o.weight_decay, "X", "decoupled (default 0)", 0, 0, 1e6, 0},
-        {"schedule", SL_OPT_WORD, &o.schedule.kind, "NAME", "constant (default), linear or cosine", 0, 0, 0,
-            0},
+        {"schedule", SL_OPT_WORD, &o.rate, "NAME", "constant (default), linear or cosine", 0, 0, 0, 0},
         {"warmup", SL_OPT_COUNT, &o.schedule.warmup, "N", "steps of rising rate (default 0)", 0, 0, 1e8, 0},
+        {"min-lr", SL_OPT_NUMBER, &o.schedule.floor, "X", "last rate as a share of --lr (default 0)", 0, 0, 1,
+            0},
+        {"accumulate", SL_OPT_COUNT, &o.accumulate, "N", "steps whose gradients make one update (default 1)",
+            0, 1, 1 << 16, 0},
         {"clip", SL_OPT_NUMBER, &o.clip, "X", "gradient norm per block (default 0: none)", 0, 0, 1e6, 0},
         {"seed", SL_OPT_SEED, &o.seed, "S", "of the adapter's first values (default 0)", 0, 0, 0, 0},
         {"threads", SL_OPT_COUNT, &o.threads, "N", "threads of the GEMM library (default 1)", 0, 1, 1024, 0},
@@ -258,7 +290,6 @@ static int run(int argc, char **argv)
     if (code >= 0)
         goto out;
     o.schedule.steps = o.steps;
-    o.schedule.lr = o.lr;
     const char *wrong = check(&o, table);
     if (wrong) {
         code = sl_cli_fail(cmd, SL_EXIT_USAGE, "%s", wrong);

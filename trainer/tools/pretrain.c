@@ -16,12 +16,12 @@ enum { MAX_JSON = 64 << 20 }; /* bytes of config.json or tokenizer.json */
 
 struct pretrain_options {
     struct sl_input_options in;
-    const char *config, *tokenizer, *out, *log, *optimizer, *dtype;
+    const char *config, *tokenizer, *out, *log, *optimizer, *dtype, *rate;
     uint32_t steps, stop_after, batch, seq, checkpoint_every, threads;
     double lr, muon_lr, beta1, beta2, weight_decay, clip;
     uint64_t seed;
     bool json;
-    struct sl_schedule schedule;
+    struct sl_lr_schedule schedule;
 };
 
 /* The state of one training run. */
@@ -147,7 +147,7 @@ static int step(
     int rc = sl_half_forward(run->half, run->seqs, o->batch, NULL);
     if (rc)
         return rc;
-    double nll = 0, tokens = (double)o->batch * (o->seq - 1), lr = sl_schedule_lr(&o->schedule, s);
+    double nll = 0, tokens = (double)o->batch * (o->seq - 1), lr = o->lr * sl_lr_share(&o->schedule, s);
     for (uint32_t b = 0; b < o->batch; b++)
         nll += run->seqs[b].nll;
     if (!isfinite(nll)) {
@@ -226,11 +226,11 @@ static void free_run(struct pretrain_run *run)
     sl_model_free(run->model);
 }
 
-static const char *check(const struct pretrain_options *o)
+static const char *check(struct pretrain_options *o)
 {
     const char *wrong = sl_input_check(&o->in);
     if (!wrong)
-        wrong = sl_schedule_check(&o->schedule);
+        wrong = sl_schedule_check(o->rate, &o->schedule);
     if (!wrong && strcmp(o->optimizer, "adamw") && strcmp(o->optimizer, "sgd") &&
         strcmp(o->optimizer, "muon"))
         wrong = "--optimizer is adamw, sgd or muon";
@@ -248,7 +248,7 @@ static int run(int argc, char **argv)
         .beta1 = 0.9,
         .beta2 = 0.999,
         .threads = 1,
-        .schedule = {.kind = "constant"}};
+        .rate = "constant"};
     struct sl_opt table[] = {
         {"config", SL_OPT_WORD, &o.config, "FILE", "the model's shape: a Hugging Face config.json", true, 0,
             0, 0},
@@ -263,8 +263,7 @@ static int run(int argc, char **argv)
         {"batch", SL_OPT_COUNT, &o.batch, "B", "windows per step", true, 1, 1 << 16, 0},
         {"seq", SL_OPT_COUNT, &o.seq, "T", "tokens per window", true, 2, 1 << 20, 0},
         {"lr", SL_OPT_NUMBER, &o.lr, "X", "highest learning rate", true, 0, 1e6, 0},
-        {"schedule", SL_OPT_WORD, &o.schedule.kind, "NAME", "constant (default), linear or cosine", 0, 0, 0,
-            0},
+        {"schedule", SL_OPT_WORD, &o.rate, "NAME", "constant (default), linear or cosine", 0, 0, 0, 0},
         {"warmup", SL_OPT_COUNT, &o.schedule.warmup, "N", "steps of rising rate (default 0)", 0, 0, 1e8, 0},
         {"min-lr", SL_OPT_NUMBER, &o.schedule.floor, "X", "last rate as a share of --lr (default 0)", 0, 0, 1,
             0},
@@ -293,7 +292,6 @@ static int run(int argc, char **argv)
     if (code >= 0)
         goto out;
     o.schedule.steps = o.steps;
-    o.schedule.lr = o.lr;
     if (!sl_cli_given(table, "muon-lr"))
         o.muon_lr = o.lr;
     const char *wrong = check(&o);

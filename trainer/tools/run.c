@@ -107,37 +107,11 @@ bool sl_interrupted(void)
     return interrupted;
 }
 
-const char *sl_schedule_check(const struct sl_schedule *s)
+const char *sl_schedule_check(const char *name, struct sl_lr_schedule *s)
 {
-    if (strcmp(s->kind, "constant") && strcmp(s->kind, "linear") && strcmp(s->kind, "cosine"))
+    if (sl_schedule_parse(name, &s->kind))
         return "--schedule is constant, linear or cosine";
-    return s->warmup > s->steps ? "--warmup is longer than --steps" : NULL;
-}
-
-double sl_schedule_lr(const struct sl_schedule *s, uint32_t step)
-{
-    if (step < s->warmup)
-        return s->lr * (step + 1) / s->warmup;
-    if (strcmp(s->kind, "constant") == 0)
-        return s->lr;
-    double gone = (double)(step - s->warmup) / fmax(1, (double)s->steps - s->warmup);
-    double left = strcmp(s->kind, "linear") == 0 ? 1 - gone : 0.5 * (1 + cos(M_PI * gone));
-    return s->lr * (s->floor + (1 - s->floor) * left);
-}
-
-void sl_clip(float *grad, size_t n, double tokens, double clip)
-{
-    if (clip <= 0)
-        return;
-    double square = 0;
-    for (size_t i = 0; i < n; i++)
-        square += (double)grad[i] * grad[i];
-    double norm = sqrt(square) / tokens;
-    if (norm <= clip)
-        return;
-    float factor = (float)(clip / norm);
-    for (size_t i = 0; i < n; i++)
-        grad[i] *= factor;
+    return s->warmup > s->steps ? "--warmup is longer than --steps" : sl_lr_schedule_check(s);
 }
 
 void sl_gemm_announce(uint32_t threads)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "trainer/model/half.h"
+#include "trainer/model/optim.h"
 #include "trainer/tools/input.h"
 
 #include <stdio.h>
@@ -36,19 +37,8 @@ double sl_progress_seconds(const struct sl_progress *);
 void sl_interrupt_catch(void);
 bool sl_interrupted(void);
 
-/* Learning rate as a function of the step and of the number of steps of the whole schedule. */
-struct sl_schedule {
-    const char *kind; /* "constant", "linear", "cosine" */
-    uint32_t steps, warmup;
-    double lr, floor; /* floor: the last rate as a share of lr */
-};
-/* What is wrong with it, or NULL. */
-const char *sl_schedule_check(const struct sl_schedule *);
-double sl_schedule_lr(const struct sl_schedule *, uint32_t step);
-
-/* Scales the gradient so that the norm of grad/tokens is at most `clip` (0: no clipping); one vector at a
- * time (rules L2). */
-void sl_clip(float *grad, size_t n, double tokens, double clip);
+/* Reads --schedule into the schedule; what is wrong with it, or NULL. */
+const char *sl_schedule_check(const char *name, struct sl_lr_schedule *);
 
 /* Thread count of the GEMM library, and a line on stderr that names its kernel (rules L14). */
 void sl_gemm_announce(uint32_t threads);
