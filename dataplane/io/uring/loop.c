@@ -258,7 +258,7 @@ uint32_t sl_loop_connections(const struct sl_loop *loop)
 
 uint32_t sl_loop_writes(const struct sl_loop *loop)
 {
-    return loop->n_writes;
+    return loop->n_writes + loop->n_record_ops;
 }
 
 static void free_listeners(struct sl_loop *loop)
@@ -280,7 +280,7 @@ void sl_loop_free(struct sl_loop *loop)
     if (loop->enabled && loop->thread == gettid()) {
         uint64_t until = sl_loop_now_ns() + FREE_WAIT_S * second_ns;
 
-        while ((loop->n_conns || loop->n_writes) && sl_loop_now_ns() < until && turn(loop, 10 * ms_ns) == 0)
+        while ((loop->n_conns || sl_loop_writes(loop)) && sl_loop_now_ns() < until && turn(loop, 10 * ms_ns) == 0)
             ;
     }
     io_uring_queue_exit(&loop->ring);

@@ -31,7 +31,7 @@ int sl_loop_run(
 void sl_loop_stop(struct sl_loop *);                  /* from any thread or a signal handler */
 uint64_t sl_loop_now_ns(void);                        /* CLOCK_MONOTONIC */
 uint32_t sl_loop_connections(const struct sl_loop *); /* open, connecting or not yet wholly closed */
-uint32_t sl_loop_writes(const struct sl_loop *);      /* files being written */
+uint32_t sl_loop_writes(const struct sl_loop *);      /* files being written, and operations on record files */
 /* "address:port" of the other end, for messages. Only before or in ops->closed. */
 const char *sl_loop_peer(const struct sl_control *);
 

@@ -83,7 +83,7 @@ struct sl_loop {
     unsigned n_spare_out;
     struct sl_loop_listener *listeners;
     struct sl_loop_write *writes;
-    uint32_t n_writes;
+    uint32_t n_writes, n_record_ops; /* of files (file.c), of record files (record_file.c) */
     uint64_t now_ns, next_tick_ns;
 };
 
