@@ -17,13 +17,14 @@ static const struct bench_verb *const verbs[] = {
     &bench_scale,
     &bench_reject,
     &bench_wake,
+    &bench_train,
 };
 enum { N_VERBS = sizeof(verbs) / sizeof(verbs[0]) };
 
 static void usage(FILE *f)
 {
     fputs(
-        "sluice-bench: measures the data plane on this host.\n\nusage: sluice-bench VERB [options] [--json]\n"
+        "sluice-bench: measures the data plane and the trainer on this host.\n\nusage: sluice-bench VERB [options] [--json]\n"
         "       sluice-bench VERB --help\n\nverbs:\n",
         f);
     for (size_t i = 0; i < N_VERBS; i++)

@@ -174,9 +174,48 @@ def wake__both_ports():
             assert 0 <= x["idle_cpu"] < 2 and x["messages_done"] > 0, x
 
 
+def flop_per_token(blocks, d, d_ff, vocab, seq, rank, weights):
+    """The formula of docs/measuring.md, for GPT-2's shapes; weights: (in, out) of a block's linear layers."""
+    linear = sum(4 * i * o for i, o in weights)
+    lora = sum(6 * rank * (i + o) for i, o in weights)
+    return blocks * (linear + lora + 12 * d * (seq + 1) / 2) + 4 * d * vocab
+
+
+def train__counts_the_mathematics():
+    j = result("train", "--layers", "1", "--batch", "1", "--seq", "16", "--steps", "2")
+    has(j, ["tokens_per_s", "gflops", "fraction_of_gemm_peak", "kernels", "peak_memory_bytes", "gemm_peak", "valid", "step_ms", "target"])
+    d = 768
+    expect = flop_per_token(1, d, 4 * d, 50257, 16, 8, [(d, 3 * d), (d, d), (d, 4 * d), (4 * d, d)])
+    assert abs(j["flop_per_token"] / expect - 1) < 1e-12, (j["flop_per_token"], expect)
+    assert j["step_ms"]["n"] == 2 and j["loss_last"] < j["loss_first"], j
+    shares = sum(k["share"] for k in j["kernels"].values() if isinstance(k, dict))
+    assert abs(shares + j["kernels"]["unaccounted_share"] - 1) < 1e-9 and j["kernels"]["unaccounted_share"] < 0.2, j["kernels"]
+    assert abs(j["gflops"] - j["tokens_per_s"] * expect * 1e-9) < 1e-6 * j["gflops"], j
+    assert j["peak_memory_bytes"] > 4 * (50257 * d + 2 * 12 * d * d), j["peak_memory_bytes"]
+
+
+def train__mixed_cuts_against_one():
+    j = result("train", "--shape", "llama-tiny", "--devices", "3", "--cuts", "2,4,6", "--seq", "16", "--steps", "3")
+    assert j["compared"]["with"] == "all devices cut at 4" and j["compared"]["gflops_ratio"] > 0, j["compared"]
+    assert j["compared"]["step_ms"]["n"] == j["step_ms"]["n"] == j["compared"]["ratios"]["n"] == 3, j
+    # the same mean: the same blocks are computed for as many rows
+    assert abs(j["flop_per_token"] / j["compared"]["flop_per_token"] - 1) < 1e-12, j
+
+
+def train__a_crippled_library_makes_it_invalid():
+    env = dict(os.environ, OPENBLAS_CORETYPE="Haswell")
+    done = subprocess.run([BENCH, "train", "--shape", "llama-tiny", "--steps", "1", "--json"], capture_output=True, text=True, timeout=TIMEOUT_S,
+                          env=env, check=False)
+    j = json.loads(done.stdout)
+    if not j["machine"]["avx512"]:
+        print("SKIP no AVX-512 to leave unused", flush=True)
+        return
+    assert not j["valid"] and "OPENBLAS_CORETYPE" in j["invalid_because"][0], j
+
+
 def usage__says_what_is_wrong():
     for args, says in [((), "usage"), (("nonsense",), "no verb"), (("ingest", "--payload", "x"), "--payload"),
-                       (("ingest", "--backend", "carrier-pigeon"), "memif"), (("handoff", "--seconds"), "needs a value")]:
+                       (("ingest", "--backend", "carrier-pigeon"), "memif"), (("handoff", "--seconds"), "needs a value"), (("train", "--shape", "gpt5"), "gpt2-small")]:
         err = bench(*args, expect=USAGE).stderr
         assert says in err and len(err.strip().splitlines()) <= 30, err
     for args in [("--help",), ("ingest", "--help"), ("handoff", "--help")]:
@@ -205,7 +244,8 @@ def interrupt__two_processes():
 TESTS = [ingest__all_fields_and_nothing_uncounted, ingest__jumbo_frames_and_many_sessions, ingest__every_codec, ingest__two_data_lcores,
          ingest__over_veth,
          handoff__all_fields, overload__nothing_uncounted, path__every_lcore, latency__every_load_and_every_message, scale__every_session_and_every_message, reject__every_packet_under_its_name,
-         wake__both_ports, usage__says_what_is_wrong, interrupt__leaves_nothing_behind, interrupt__two_processes]
+         wake__both_ports, train__counts_the_mathematics, train__mixed_cuts_against_one, train__a_crippled_library_makes_it_invalid,
+         usage__says_what_is_wrong, interrupt__leaves_nothing_behind, interrupt__two_processes]
 
 
 def main():
