@@ -29,8 +29,10 @@ enum {
 
 struct sl_control;
 
-/* A whole adapter, assembled from its chunks. `data` is valid during the call. */
+/* A whole adapter (or gradient sums, or moments), assembled from its chunks. `data` is valid during the call.
+ */
 struct sl_adapter_transfer {
+    Sluice__AdapterKind kind;
     uint64_t version, tokens, step;
     uint32_t first, last;
     const float *data;

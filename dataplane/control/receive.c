@@ -68,15 +68,21 @@ static const char *chunk_error(const struct sl_control *c, const Sluice__Adapter
         return "an adapter chunk of a size that is not allowed";
     if (chunk->first >= chunk->last || chunk->total_bytes % sizeof(float))
         return "an adapter chunk with an impossible shape";
+    if (chunk->kind != SLUICE__ADAPTER_KIND__ADAPTER_WEIGHTS &&
+        chunk->kind != SLUICE__ADAPTER_KIND__ADAPTER_MOMENTS &&
+        (chunk->kind != SLUICE__ADAPTER_KIND__ADAPTER_GRADIENTS || c->config.role != SL_CONTROL_EDGE))
+        return "an adapter chunk of a kind that does not travel this way";
+    if (chunk->kind == SLUICE__ADAPTER_KIND__ADAPTER_MOMENTS && chunk->last - chunk->first != 1)
+        return "moments of more than one block";
     if (chunk->offset > chunk->total_bytes || chunk->data.len > chunk->total_bytes - chunk->offset)
         return "an adapter chunk beyond the adapter's end";
     if (!last && chunk->data.len < SL_CONTROL_CHUNK_MIN)
         return "an adapter in too small chunks";
     if (chunk->offset != a->have)
         return "an adapter chunk out of order";
-    if (a->data &&
-        (chunk->total_bytes != a->total || chunk->version != t->version || chunk->first != t->first ||
-            chunk->last != t->last || chunk->tokens != t->tokens || chunk->step != t->step))
+    if (a->data && (chunk->total_bytes != a->total || chunk->version != t->version ||
+                       chunk->first != t->first || chunk->last != t->last || chunk->kind != t->kind ||
+                       chunk->tokens != t->tokens || chunk->step != t->step))
         return "a chunk of another adapter in the middle of one";
     return NULL;
 }
@@ -104,7 +110,8 @@ static void take_chunk(struct sl_control *c, const Sluice__AdapterChunk *chunk)
             return;
         }
         a->total = chunk->total_bytes;
-        a->transfer = (struct sl_adapter_transfer){.version = chunk->version,
+        a->transfer = (struct sl_adapter_transfer){.kind = chunk->kind,
+            .version = chunk->version,
             .tokens = chunk->tokens,
             .step = chunk->step,
             .first = chunk->first,

@@ -80,6 +80,7 @@ static int write_chunk(struct sl_control *c, struct sl_control_item *item)
     uint8_t *frame;
     int err;
 
+    chunk.kind = item->transfer.kind;
     chunk.version = item->transfer.version;
     chunk.first = item->transfer.first;
     chunk.last = item->transfer.last;

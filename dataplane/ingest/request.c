@@ -24,7 +24,7 @@ static bool shape_of(const struct sl_ingest *in, const struct sl_ingest_session 
 
 static bool same_shape(const struct sl_request *a, const struct sl_request *b)
 {
-    return a->kind == b->kind && a->n_seqs == b->n_seqs &&
+    return a->kind == b->kind && a->cut == b->cut && a->n_seqs == b->n_seqs &&
            memcmp(a->len, b->len, a->n_seqs * sizeof(a->len[0])) == 0;
 }
 

@@ -10,7 +10,7 @@ enum {
     PING_BYTES = 1,
     ACK_BYTES = 1 + 1 + 4 + 8 + 4, /* with one range */
     ACK_RANGE_BYTES = 4 + 4,       /* each further one */
-    REQUEST_BYTES = 1 + 1 + 2 + 4 + 8,
+    REQUEST_BYTES = 1 + 1 + 1 + 1 + 4 + 8,
     REQUEST_LEN_BYTES = 2,
     GRANT_BYTES = 1 + 3 + 4 + 8 + 4 + 4,
     RESULT_BYTES = 1 + 1 + 1 + 1 + 4 + 8 + 8 + 4 + 8,
@@ -95,7 +95,8 @@ static size_t request_encode(const struct sl_request *r, uint8_t *p, size_t cap)
     if (len > cap)
         return 0;
     p[1] = r->kind;
-    sl_put16(p + 2, r->n_seqs);
+    p[2] = r->cut;
+    p[3] = (uint8_t)r->n_seqs;
     sl_put32(p + 4, r->ready_in_ms);
     sl_put64(p + 8, r->step);
     for (unsigned i = 0; i < r->n_seqs; i++) {
@@ -111,7 +112,8 @@ static size_t request_decode(const uint8_t *p, size_t len, struct sl_request *r)
     if (len < REQUEST_BYTES)
         return 0;
     r->kind = p[1];
-    r->n_seqs = sl_get16(p + 2);
+    r->cut = p[2];
+    r->n_seqs = p[3];
     if (r->kind > SL_REQUEST_EVAL || r->n_seqs == 0 || r->n_seqs > SL_SEQS_MAX)
         return 0;
     size_t need = REQUEST_BYTES + (size_t)r->n_seqs * REQUEST_LEN_BYTES;

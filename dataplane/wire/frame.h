@@ -26,6 +26,7 @@ enum sl_request_kind { SL_REQUEST_TRAIN = 0, SL_REQUEST_EVAL = 1 };
 struct sl_request {
     uint64_t step;
     uint8_t kind;
+    uint8_t cut; /* after how many layers the tensor was taken; 0: not said (or more than 255) */
     uint32_t ready_in_ms;
     uint16_t n_seqs;
     uint16_t len[SL_SEQS_MAX];

@@ -49,7 +49,8 @@ local f = {
     run = ProtoField.uint32("sluice.ack.run", "Further numbers below it"),
     gap = ProtoField.uint32("sluice.ack.gap", "Missing numbers"),
     kind = ProtoField.uint8("sluice.request.kind", "Kind", base.DEC, kinds),
-    n_seqs = ProtoField.uint16("sluice.request.sequences", "Sequences"),
+    cut = ProtoField.uint8("sluice.request.cut", "Cut (0: not said)"),
+    n_seqs = ProtoField.uint8("sluice.request.sequences", "Sequences"),
     ready_in_ms = ProtoField.uint32("sluice.request.ready_in_ms", "Ready in (ms)"),
     step = ProtoField.uint64("sluice.step", "Step"),
     rows = ProtoField.uint16("sluice.request.rows", "Rows"),
@@ -92,11 +93,12 @@ end
 
 local function request(b, t)
     if b:len() < 16 then return nil end
-    local n = b(2, 2):uint()
+    local n = b(3, 1):uint()
     local len = 16 + 2 * n
     if n < 1 or n > 64 or b:len() < len or not kinds[b(1, 1):uint()] then return nil end
     t:add(f.kind, b(1, 1))
-    t:add(f.n_seqs, b(2, 2))
+    t:add(f.cut, b(2, 1))
+    t:add(f.n_seqs, b(3, 1))
     t:add(f.ready_in_ms, b(4, 4))
     t:add(f.step, b(8, 8))
     for i = 0, n - 1 do

@@ -301,6 +301,7 @@ struct chunk {
     uint64_t version, total, offset;
     uint32_t first, last;
     size_t len;
+    Sluice__AdapterKind kind;
 };
 
 static void write_chunk(struct bare *b, struct chunk c)
@@ -309,7 +310,8 @@ static void write_chunk(struct bare *b, struct chunk c)
 
     WRITE(b, ADAPTER_CHUNK, adapter_chunk, Sluice__AdapterChunk, SLUICE__ADAPTER_CHUNK__INIT,
         inner_.version = c.version, inner_.total_bytes = c.total, inner_.offset = c.offset,
-        inner_.first = c.first, inner_.last = c.last, inner_.data.data = data, inner_.data.len = c.len);
+        inner_.first = c.first, inner_.last = c.last, inner_.data.data = data, inner_.data.len = c.len,
+        inner_.kind = c.kind);
     free(data);
 }
 
@@ -324,24 +326,31 @@ static void chunk__bad_ones(void **state)
         const char *says;
         bool alone; /* is the first chunk itself */
     } cases[] = {
-        {{1, 100000, 24000, 0, 2, 20000}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "out of order", false},
-        {{1, 100000, 0, 0, 2, 20000}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "out of order", false},
-        {{1, 100000, 16000, 0, 2, 20000}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "out of order", false},
-        {{2, 100000, 20000, 0, 2, 20000}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "another adapter", false},
-        {{1, 100004, 20000, 0, 2, 20000}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "another adapter", false},
-        {{1, 100000, 20000, 1, 2, 20000}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "another adapter", false},
-        {{1, 100000, 20000, 0, 2, 80004}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "beyond", false},
-        {{1, 100000, UINT64_MAX - 3, 0, 2, 20000}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "beyond", false},
-        {{1, 100000, 20000, 0, 2, 100}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "too small", false},
-        {{1, 100000, 20000, 0, 2, 0}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "size", false},
-        {{1, 100000, 20000, 0, 2, 20002}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "size", false},
-        {{1, 1000000, 0, 0, 2, SL_CONTROL_CHUNK_MAX + 4}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "size", true},
-        {{1, 100000, 20000, 0, 2, 20000}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "out of order", true},
-        {{1, 100000, 0, 2, 2, 20000}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "shape", true},
-        {{1, 100001, 0, 0, 2, 20000}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "shape", true},
-        {{1, 0, 0, 0, 2, 4}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "beyond", true},
-        {{1, (8 << 20) + 4, 0, 0, 2, 20000}, SLUICE__ERROR_CODE__ERROR_LIMIT, "at most 8388608", true},
-        {{1, UINT64_MAX - 3, 0, 0, 2, 20000}, SLUICE__ERROR_CODE__ERROR_LIMIT, "at most 8388608", true},
+        {{1, 100000, 24000, 0, 2, 20000, 0}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "out of order", false},
+        {{1, 100000, 0, 0, 2, 20000, 0}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "out of order", false},
+        {{1, 100000, 16000, 0, 2, 20000, 0}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "out of order", false},
+        {{2, 100000, 20000, 0, 2, 20000, 0}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "another adapter", false},
+        {{1, 100004, 20000, 0, 2, 20000, 0}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "another adapter", false},
+        {{1, 100000, 20000, 1, 2, 20000, 0}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "another adapter", false},
+        {{1, 100000, 20000, 0, 2, 80004, 0}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "beyond", false},
+        {{1, 100000, UINT64_MAX - 3, 0, 2, 20000, 0}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "beyond", false},
+        {{1, 100000, 20000, 0, 2, 100, 0}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "too small", false},
+        {{1, 100000, 20000, 0, 2, 0, 0}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "size", false},
+        {{1, 100000, 20000, 0, 2, 20002, 0}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "size", false},
+        {{1, 1000000, 0, 0, 2, SL_CONTROL_CHUNK_MAX + 4, 0}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "size",
+            true},
+        {{1, 100000, 20000, 0, 2, 20000, 0}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "out of order", true},
+        {{1, 100000, 0, 2, 2, 20000, 0}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "shape", true},
+        {{1, 100001, 0, 0, 2, 20000, 0}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "shape", true},
+        {{1, 100000, 20000, 0, 2, 20000, SLUICE__ADAPTER_KIND__ADAPTER_GRADIENTS},
+            SLUICE__ERROR_CODE__ERROR_PROTOCOL, "another adapter", false},
+        {{1, 100000, 0, 0, 2, 20000, SLUICE__ADAPTER_KIND__ADAPTER_MOMENTS},
+            SLUICE__ERROR_CODE__ERROR_PROTOCOL, "more than one block", true},
+        {{1, 100000, 0, 0, 2, 20000, (Sluice__AdapterKind)7}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "of a kind",
+            true},
+        {{1, 0, 0, 0, 2, 4, 0}, SLUICE__ERROR_CODE__ERROR_PROTOCOL, "beyond", true},
+        {{1, (8 << 20) + 4, 0, 0, 2, 20000, 0}, SLUICE__ERROR_CODE__ERROR_LIMIT, "at most 8388608", true},
+        {{1, UINT64_MAX - 3, 0, 0, 2, 20000, 0}, SLUICE__ERROR_CODE__ERROR_LIMIT, "at most 8388608", true},
     };
 
     for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -374,6 +383,32 @@ static void chunk__others_may_come_between(void **state)
     write_chunk(&b, good); /* and another adapter may follow */
     assert_false(sl_control_wants_close(b.seen.control));
     bare_free(&b);
+}
+
+static void chunk__kinds_and_their_directions(void **state)
+{
+    struct chunk c = good;
+    struct bare b;
+
+    c.total = c.len;
+    c.last = 1;
+    for (int kind = SLUICE__ADAPTER_KIND__ADAPTER_WEIGHTS; kind <= SLUICE__ADAPTER_KIND__ADAPTER_MOMENTS;
+         kind++) {
+        for (int edge = 0; edge < 2; edge++) {
+            bool taken = edge || kind != SLUICE__ADAPTER_KIND__ADAPTER_GRADIENTS;
+            bare_init(&b, edge);
+            if (edge)
+                HELLO(&b);
+            else
+                WELCOME(&b);
+            c.kind = (Sluice__AdapterKind)kind;
+            write_chunk(&b, c);
+            assert_int_equal(b.seen.adapters, taken);
+            if (taken)
+                assert_int_equal(b.seen.transfer.kind, kind);
+            bare_free(&b);
+        }
+    }
 }
 
 static void error__of_the_peer_ends_it(void **state)
@@ -421,6 +456,7 @@ int main(void)
         cmocka_unit_test(input__too_many_messages),
         cmocka_unit_test(chunk__bad_ones),
         cmocka_unit_test(chunk__others_may_come_between),
+        cmocka_unit_test(chunk__kinds_and_their_directions),
         cmocka_unit_test(error__of_the_peer_ends_it),
         cmocka_unit_test(closed__by_the_peer_without_bye),
     };

@@ -16,6 +16,9 @@ static const struct vector {
         {.type = SL_FRAME_REQUEST,
             .request =
                 {.step = 41, .kind = SL_REQUEST_EVAL, .ready_in_ms = 250, .n_seqs = 3, .len = {127, 63, 1}}}},
+    {"0300050100000fa0000000000000002a001f",
+        {.type = SL_FRAME_REQUEST,
+            .request = {.step = 42, .cut = 5, .ready_in_ms = 4000, .n_seqs = 1, .len = {31}}}},
     {"040000000000000900000000000000290000000900000bb8",
         {.type = SL_FRAME_GRANT, .grant = {.index = 9, .step = 41, .cumulative = 9, .expiry_ms = 3000}}},
     {"05000100000000090000000000000029000000000000004d000000bf4089640000000000",
@@ -82,7 +85,11 @@ static void sl_frame_decode__fields_of_each(void **state)
     assert_int_equal(f.request.ready_in_ms, 250);
     assert_int_equal(f.request.n_seqs, 3);
     assert_int_equal(f.request.len[1], 63);
-    from_hex(vectors[5].hex, p);
+    assert_int_equal(f.request.cut, 0);
+    from_hex(vectors[4].hex, p);
+    assert_true(sl_frame_decode(p, sizeof(p), &f) > 0);
+    assert_int_equal(f.request.cut, 5);
+    from_hex(vectors[6].hex, p);
     assert_true(sl_frame_decode(p, sizeof(p), &f) > 0);
     assert_int_equal(f.result.grant, 9);
     assert_int_equal(f.result.global_step, 77);
