@@ -1,12 +1,12 @@
 /* Matrix products in f32, through OpenBLAS. All matrices are row-major with a leading dimension (floats per
  * row). Results depend on the kernel that OpenBLAS chose and on the shapes, not on time or thread timing
- * (rules L7). Any thread may call; the thread count is the process's. */
+ * (rules L7). Any thread may call; threads are parallel.h's. */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Sets the number of threads of every product in this process; 1 until called (rules L14). */
+/* Threads of every kernel in this process, as sl_parallel_set_threads; 1 until called (rules L14). */
 void sl_gemm_threads(int n);
 /* The kernel in use ("SkylakeX", "Haswell", ...): manifests and benches record it (rules L7, L14). */
 const char *sl_gemm_kernel_name(void);
