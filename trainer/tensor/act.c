@@ -1,54 +1,35 @@
 #include "trainer/tensor/act.h"
-#include "trainer/tensor/simd.h"
+#include "trainer/tensor/isa/isa.h"
 
-#include <stddef.h>
-
-SL_CLONES void sl_swiglu_forward(const float *gate_up, uint32_t rows, uint32_t ff, float *act)
+void sl_act_forward(enum sl_act kind, struct sl_src x, uint32_t rows, uint32_t ff, struct sl_dst act)
 {
-    for (uint32_t i = 0; i < rows; i++, gate_up += 2 * (size_t)ff, act += ff) {
-        const float *gate = gate_up, *up = gate_up + ff;
-#pragma omp simd
-        for (uint32_t j = 0; j < ff; j++)
-            act[j] = gate[j] / (1.0f + sl_expf(-gate[j])) * up[j];
-    }
+    const struct sl_row_kernels *k = sl_row_kernels();
+    (kind == SL_ACT_GELU ? k->gelu_forward : k->swiglu_forward)(x, rows, ff, act);
 }
 
-SL_CLONES void sl_swiglu_backward(
-    const float *gate_up, const float *dact, uint32_t rows, uint32_t ff, float *dgate_up)
+void sl_act_backward(
+    enum sl_act kind, struct sl_src x, struct sl_src dact, uint32_t rows, uint32_t ff, struct sl_dst dx)
 {
-    for (uint32_t i = 0; i < rows; i++, gate_up += 2 * (size_t)ff, dgate_up += 2 * (size_t)ff, dact += ff) {
-        const float *gate = gate_up, *up = gate_up + ff;
-        float *dgate = dgate_up, *dup = dgate_up + ff;
-#pragma omp simd
-        for (uint32_t j = 0; j < ff; j++) {
-            float g = gate[j], sig = 1.0f / (1.0f + sl_expf(-g)), silu = g * sig;
-            dgate[j] = dact[j] * up[j] * (sig + silu * (1.0f - sig));
-            dup[j] = dact[j] * silu;
-        }
-    }
+    const struct sl_row_kernels *k = sl_row_kernels();
+    (kind == SL_ACT_GELU ? k->gelu_backward : k->swiglu_backward)(x, dact, rows, ff, dx);
 }
 
-/* (1 + tanh z)/2 is the logistic function of 2z. */
-static const float gelu_a = 2 * 0.7978845608028654f, gelu_b = 0.044715f;
-
-SL_CLONES void sl_gelu_forward(const float *x, uint32_t rows, uint32_t ff, float *act)
+void sl_swiglu_forward(const float *gate_up, uint32_t rows, uint32_t ff, float *act)
 {
-    size_t n = (size_t)rows * ff;
-#pragma omp simd
-    for (size_t j = 0; j < n; j++) {
-        float z = gelu_a * (x[j] + gelu_b * x[j] * x[j] * x[j]);
-        act[j] = x[j] / (1.0f + sl_expf(-z));
-    }
+    sl_act_forward(SL_ACT_SWIGLU, sl_src_f32(gate_up), rows, ff, sl_dst_f32(act));
 }
 
-SL_CLONES void sl_gelu_backward(const float *x, const float *dact, uint32_t rows, uint32_t ff, float *dx)
+void sl_swiglu_backward(const float *gate_up, const float *dact, uint32_t rows, uint32_t ff, float *dgate_up)
 {
-    size_t n = (size_t)rows * ff;
-#pragma omp simd
-    for (size_t j = 0; j < n; j++) {
-        float z = gelu_a * (x[j] + gelu_b * x[j] * x[j] * x[j]);
-        float sig = 1.0f / (1.0f + sl_expf(-z));
-        float dz = gelu_a * (1.0f + 3 * gelu_b * x[j] * x[j]);
-        dx[j] = dact[j] * (sig + x[j] * sig * (1.0f - sig) * dz);
-    }
+    sl_act_backward(SL_ACT_SWIGLU, sl_src_f32(gate_up), sl_src_f32(dact), rows, ff, sl_dst_f32(dgate_up));
+}
+
+void sl_gelu_forward(const float *x, uint32_t rows, uint32_t ff, float *act)
+{
+    sl_act_forward(SL_ACT_GELU, sl_src_f32(x), rows, ff, sl_dst_f32(act));
+}
+
+void sl_gelu_backward(const float *x, const float *dact, uint32_t rows, uint32_t ff, float *dx)
+{
+    sl_act_backward(SL_ACT_GELU, sl_src_f32(x), sl_src_f32(dact), rows, ff, sl_dst_f32(dx));
 }
