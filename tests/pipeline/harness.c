@@ -320,9 +320,11 @@ static void take_version(struct world *w, struct sl_event *e)
     for (uint32_t i = 0; i < e->version.n_devices; i++)
         phone_install(&w->phones[e->version.devices[i]], w->g, w->version);
     free(e->version.devices);
+    free(e->version.steps);
     free(last_checkpoint);
     last_checkpoint = e->version.checkpoint;
     last_checkpoint_bytes = e->version.checkpoint_bytes;
+    sl_image_sign(last_checkpoint, last_checkpoint_bytes);
 }
 
 static void take_event(struct world *w, struct sl_event *e)

@@ -2,23 +2,35 @@
 #include "trainer/pipeline/checkpoint.h"
 
 #include <errno.h>
-#include <openssl/sha.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { LAYERS = 3, FIRST = 1, BLOCK = 5, EDGE = LAYERS - FIRST };
 
-static uint8_t *image_of(bool moments, size_t *len)
+static uint8_t *finish(struct sl_image *im, size_t *len)
 {
-    float g[LAYERS * BLOCK], m[EDGE * BLOCK], v[EDGE * BLOCK];
-    uint64_t t[EDGE] = {41, 42};
+    uint8_t *bytes;
+    assert_int_equal(sl_image_finish(im, &bytes, len), 0);
+    sl_image_sign(bytes, *len);
+    return bytes;
+}
+
+/* With a part of 3 numbers, where asked for. */
+static uint8_t *image_of(bool moments, bool part, size_t *len)
+{
+    float g[LAYERS * BLOCK], m[EDGE][BLOCK], v[EDGE][BLOCK];
+    struct sl_moments edge[EDGE] = {{.t = 41}, {.t = 42}};
     struct sl_checkpoint_device devices[2] = {
-        {.id = "device-00000", .last_step = 9}, {.id = "device-00007", .last_step = UINT64_MAX}};
+        {.id = "device-00000", .last_step = 9, .cut = 2}, {.id = "device-00007", .last_step = UINT64_MAX}};
     for (unsigned i = 0; i < LAYERS * BLOCK; i++)
         g[i] = (float)i - 3.5f;
-    for (unsigned i = 0; i < EDGE * BLOCK; i++) {
-        m[i] = 0.25f * (float)i;
-        v[i] = 1e-9f * (float)i;
+    for (unsigned i = 0; i < EDGE; i++) {
+        for (unsigned k = 0; k < BLOCK; k++) {
+            m[i][k] = 0.25f * (float)(BLOCK * i + k);
+            v[i][k] = 1e-9f * (float)(BLOCK * i + k);
+        }
+        edge[i].m = moments ? m[i] : NULL;
+        edge[i].v = moments ? v[i] : NULL;
     }
     struct sl_checkpoint c = {.model_hash = {1, 2, 3},
         .run = 0x1122334455667788,
@@ -33,36 +45,63 @@ static uint8_t *image_of(bool moments, size_t *len)
         .first = FIRST,
         .block = BLOCK,
         .g = g,
-        .t = t,
-        .m = moments ? m : NULL,
-        .v = moments ? v : NULL,
+        .moments = edge,
         .devices = devices,
         .n_devices = 2};
-    uint8_t *image;
-    assert_int_equal(sl_checkpoint_encode(&c, &image, len), 0);
-    return image;
+    struct sl_image im;
+    sl_checkpoint_encode(&c, 0, &im);
+    if (part) {
+        sl_image_section(&im, SL_PART_ACCUMULATION);
+        for (uint32_t i = 0; i < 3; i++)
+            sl_image_u32(&im, 100 + i);
+    }
+    return finish(&im, len);
 }
 
 static void decode__gives_back_what_was_encoded(void **state)
 {
-    for (unsigned moments = 0; moments < 2; moments++) {
+    for (unsigned k = 0; k < 4; k++) {
+        bool moments = k & 1, part = k & 2;
         struct sl_checkpoint c;
+        struct sl_image im;
         char err[200];
         size_t len, len2;
-        uint8_t *image = image_of(moments, &len), *again;
+        uint8_t *image = image_of(moments, part, &len), *again;
         assert_int_equal(sl_checkpoint_decode(image, len, &c, err, sizeof err), 0);
         assert_true(c.run == 0x1122334455667788 && c.version == 4 && c.global_step == 32 && c.lora.freeze_a);
-        assert_true(c.lora.alpha == 16 && c.t[1] == 42 && c.g[14] == 10.5f && c.n_devices == 2);
+        assert_true(c.lora.alpha == 16 && c.moments[1].t == 42 && c.g[14] == 10.5f && c.n_devices == 2);
         assert_string_equal(c.devices[1].id, "device-00007");
-        assert_true(c.devices[1].last_step == UINT64_MAX);
-        assert_int_equal(c.m != NULL, moments);
-        assert_int_equal(sl_checkpoint_encode(&c, &again, &len2), 0);
+        assert_true(c.devices[1].last_step == UINT64_MAX && c.devices[0].cut == 2);
+        assert_int_equal(c.moments[0].m != NULL, moments);
+        assert_true(!moments || (c.moments[1].m[4] == 2.25f && c.moments[1].v[4] == 9e-9f));
+        sl_checkpoint_encode(&c, 0, &im);
+        again = finish(&im, &len2);
         assert_int_equal(len, len2);
         assert_memory_equal(image, again, len);
         sl_checkpoint_clear(&c);
         free(image);
         free(again);
     }
+}
+
+static void part__is_kept_for_its_owner(void **state)
+{
+    struct sl_checkpoint c;
+    char err[200];
+    size_t len;
+    uint8_t *image = image_of(true, true, &len);
+    assert_int_equal(sl_checkpoint_decode(image, len, &c, err, sizeof err), 0);
+    free(image);
+    assert_null(sl_checkpoint_part(&c, SL_PART_SERVER));
+    const struct sl_section *part = sl_checkpoint_part(&c, SL_PART_ACCUMULATION);
+    assert_non_null(part);
+    struct sl_section s = *part;
+    for (uint32_t i = 0; i < 3; i++)
+        assert_int_equal(sl_section_u32(&s), 100 + i);
+    assert_true(sl_section_ended(&s));
+    assert_int_equal(sl_section_u32(&s), 0); /* nothing is left: noticed, and not read */
+    assert_true(s.bad && !sl_section_ended(&s));
+    sl_checkpoint_clear(&c);
 }
 
 static void refused(const uint8_t *image, size_t len, const char *what)
@@ -78,7 +117,7 @@ static void refused(const uint8_t *image, size_t len, const char *what)
 static void decode__any_flipped_bit_is_noticed(void **state)
 {
     size_t len;
-    uint8_t *image = image_of(true, &len);
+    uint8_t *image = image_of(true, true, &len);
     for (size_t i = 0; i < len; i++) {
         image[i] ^= 0x10;
         refused(image, len, i < 8 ? "not one of Sluice's" : i < 12 ? "format" : "damaged");
@@ -90,30 +129,78 @@ static void decode__any_flipped_bit_is_noticed(void **state)
 static void decode__truncated_is_refused(void **state)
 {
     size_t len;
-    uint8_t *image = image_of(true, &len);
+    uint8_t *image = image_of(true, true, &len);
     for (size_t n = 0; n < len; n++)
-        refused(image, n, n < 144 + 32 ? "cut short" : "damaged");
+        refused(image, n, n < 16 + 32 ? "cut short" : "damaged");
     free(image);
 }
 
-static void sign(uint8_t *image, size_t len)
+/* Format 1 had no sections. */
+static void decode__of_the_older_format_is_refused(void **state)
 {
-    SHA256(image, len - SHA256_DIGEST_LENGTH, image + len - SHA256_DIGEST_LENGTH);
+    size_t len;
+    uint8_t *image = image_of(true, false, &len);
+    image[8] = 1;
+    sl_image_sign(image, len);
+    refused(image, len, "of another format version, written by another release; move it away");
+    free(image);
 }
 
-/* With a digest that is right, so that the parser itself has to see it. */
+/* Every byte of the frame changed, with a digest that is right, so that the parser itself has to see it:
+ * refused, or taken for what it says, never read beyond. */
+static void decode__no_size_makes_it_read_what_is_not_there(void **state)
+{
+    static const uint8_t values[] = {0, 1, 3, 0x7f, 0xff};
+    size_t len;
+    uint8_t *image = image_of(true, true, &len);
+    uint32_t taken = 0;
+    for (size_t i = 12; i < len - SL_IMAGE_DIGEST; i++) {
+        for (unsigned k = 0; k < sizeof values; k++) {
+            struct sl_checkpoint c;
+            char err[200];
+            uint8_t before = image[i];
+            image[i] = values[k];
+            sl_image_sign(image, len);
+            if (!sl_checkpoint_decode(image, len, &c, err, sizeof err)) {
+                struct sl_image im;
+                size_t len2;
+                sl_checkpoint_encode(&c, 0, &im);
+                uint8_t *again = finish(&im, &len2);
+                assert_int_equal(len2, len);
+                assert_memory_equal(again, image, len); /* what it takes, it understood */
+                free(again);
+                sl_checkpoint_clear(&c);
+                taken++;
+            }
+            image[i] = before;
+        }
+    }
+    assert_true(taken > 0);
+    free(image);
+}
+
+static size_t find(const uint8_t *image, size_t len, const char *tag)
+{
+    uint8_t *at = memmem(image, len, tag, 4);
+    assert_non_null(at);
+    return (size_t)(at - image);
+}
+
 static void decode__sizes_that_the_bytes_do_not_have_are_refused(void **state)
 {
     static const struct {
+        const char *tag;
         size_t at;
         uint8_t value;
-    } fields[] = {{120, 4}, {120, 0}, {123, 255}, {124, 3}, {124, 0}, {128, 3}, {131, 255}, {132, 0},
-        {132, 2}, {136, 4}, {136, 0}, {143, 255}};
+    } fields[] = {{"RUN ", 8, 79}, {"RUN ", 8, 88}, {"RUN ", 15, 255}, {"GLOB", 8, 56}, {"LORA", 16 + 20, 4},
+        {"LORA", 16 + 20, 0}, {"LORA", 16 + 24, 3}, {"LORA", 16 + 24, 0}, {"LORA", 16 + 40, 4},
+        {"LORA", 16 + 40, 0}, {"LORA", 16 + 47, 255}, {"EDGE", 16, 0}, {"EDGE", 16, 2}, {"DEVS", 16, 3},
+        {"DEVS", 19, 255}};
     for (unsigned i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         size_t len;
-        uint8_t *image = image_of(true, &len);
-        image[fields[i].at] = fields[i].value;
-        sign(image, len);
+        uint8_t *image = image_of(true, false, &len);
+        image[find(image, len, fields[i].tag) + fields[i].at] = fields[i].value;
+        sl_image_sign(image, len);
         refused(image, len, "length");
         free(image);
     }
@@ -121,16 +208,30 @@ static void decode__sizes_that_the_bytes_do_not_have_are_refused(void **state)
 
 static void decode__contents_that_cannot_be_are_refused(void **state)
 {
+    static const uint8_t nan[] = {0, 0, 0xc0, 0x7f};
     size_t len;
-    uint8_t *image = image_of(true, &len);
-    memcpy(image + 144 + 8, (const uint8_t[]){0, 0, 0xc0, 0x7f}, 4); /* a NaN */
-    sign(image, len);
+    uint8_t *image = image_of(true, false, &len);
+    memcpy(image + find(image, len, "GLOB") + 16 + 8, nan, 4);
+    sl_image_sign(image, len);
     refused(image, len, "not finite");
     free(image);
-    image = image_of(true, &len);
-    memset(image + len - 32 - 73, 'x', 65);
-    sign(image, len);
-    refused(image, len, "without an end");
+    image = image_of(true, false, &len);
+    memcpy(image + find(image, len, "EDGE") + 16 + 8 + 8, nan, 4);
+    sl_image_sign(image, len);
+    refused(image, len, "not finite");
+    free(image);
+    image = image_of(true, false, &len);
+    memset(image + find(image, len, "DEVS") + 16 + 8, 'x', 65);
+    sl_image_sign(image, len);
+    refused(image, len, "device that cannot be");
+    free(image);
+    image = image_of(true, true, &len);
+    memcpy(image + find(image, len, "ACCU"), "NEWS", 4);
+    sl_image_sign(image, len);
+    refused(image, len, "does not know");
+    memcpy(image + find(image, len, "NEWS"), "RUN ", 4);
+    sl_image_sign(image, len);
+    refused(image, len, "twice");
     free(image);
 }
 
@@ -138,8 +239,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decode__gives_back_what_was_encoded),
+        cmocka_unit_test(part__is_kept_for_its_owner),
         cmocka_unit_test(decode__any_flipped_bit_is_noticed),
         cmocka_unit_test(decode__truncated_is_refused),
+        cmocka_unit_test(decode__of_the_older_format_is_refused),
+        cmocka_unit_test(decode__no_size_makes_it_read_what_is_not_there),
         cmocka_unit_test(decode__sizes_that_the_bytes_do_not_have_are_refused),
         cmocka_unit_test(decode__contents_that_cannot_be_are_refused),
     };

@@ -87,6 +87,7 @@ static void write_checkpoint(struct edge *e, uint8_t *image, size_t bytes)
     }
     snprintf(path, sizeof path, "%s/checkpoint.bin", e->options.run);
     e->checkpoint_busy = true;
+    sl_image_sign(image, bytes);
     int status = sl_loop_write_file(e->loop, path, image, bytes, checkpoint_written, e);
     if (status)
         checkpoint_written(e, image, status);
@@ -147,17 +148,11 @@ int edge_read_checkpoint(struct edge *e, struct sl_checkpoint *c, bool *found)
 /* ---------------------------------------------------------------------------------------------------
  * versions */
 
-static void remember_steps(struct edge *e, const uint8_t *image, size_t bytes)
+static void remember_steps(struct edge *e, const uint64_t *steps)
 {
-    struct sl_checkpoint c;
-    char why[128];
-    if (!image || sl_checkpoint_decode(image, bytes, &c, why, sizeof why))
-        return;
-    for (uint32_t i = 0; i < c.n_devices; i++)
-        for (uint32_t d = 0; d < e->max_devices; d++)
-            if (!strcmp(e->devices[d].id, c.devices[i].id))
-                e->devices[d].last_step = c.devices[i].last_step;
-    sl_checkpoint_clear(&c);
+    for (uint32_t d = 0; steps && d < e->max_devices; d++)
+        if (steps[d])
+            e->devices[d].last_step = steps[d];
 }
 
 void edge_new_version(struct edge *e, struct sl_event *event)
@@ -165,6 +160,7 @@ void edge_new_version(struct edge *e, struct sl_event *event)
     if (!event->version.g || !event->version.devices) {
         free(event->version.g);
         free(event->version.devices);
+        free(event->version.steps);
         free(event->version.checkpoint);
         edge_end(e, EXIT_FAILURE, "out of memory");
         return;
@@ -173,7 +169,8 @@ void edge_new_version(struct edge *e, struct sl_event *event)
     e->g = event->version.g;
     e->version = event->version.version;
     e->global_step = event->version.global_step;
-    remember_steps(e, event->version.checkpoint, event->version.checkpoint_bytes);
+    remember_steps(e, event->version.steps);
+    free(event->version.steps);
     for (uint32_t i = 0; i < event->version.n_devices; i++)
         edge_send_g(e, &e->devices[event->version.devices[i]]);
     free(event->version.devices);
@@ -186,6 +183,7 @@ void edge_new_version(struct edge *e, struct sl_event *event)
     cJSON_AddNumberToObject(o, "copies", event->version.copies);
     sl_metrics_number(o, "factor_error", event->version.factor_error);
     cJSON_AddNumberToObject(o, "ms", (double)event->version.ns * 1e-6);
+    cJSON_AddNumberToObject(o, "checkpoint_ms", (double)event->version.checkpoint_ns * 1e-6);
     edge_event(e, "aggregate", o);
 }
 

@@ -17,43 +17,6 @@ static int fail(char *err, size_t err_cap, int status, const char *what)
     return status;
 }
 
-static bool same_experiment(const struct sl_trainer *t, const struct sl_checkpoint *c)
-{
-    const struct sl_trainer_config *g = &t->config;
-    return !memcmp(c->model_hash, g->model_hash, sizeof g->model_hash) && c->lora.rank == g->lora.rank &&
-           c->lora.alpha == g->lora.alpha && c->lora.targets == g->lora.targets &&
-           c->lora.freeze_a == g->lora.freeze_a && c->lora.seed == g->lora.seed &&
-           c->optim == g->optim.kind && c->n_layers == t->n_layers && c->first == g->min_cut &&
-           c->block == t->block && (c->m != NULL) == (g->optim.kind == SL_ADAMW);
-}
-
-static int restore(struct sl_trainer *t, const struct sl_checkpoint *c, char *err, size_t err_cap)
-{
-    if (!same_experiment(t, c))
-        return fail(err, err_cap, -EINVAL,
-            "the checkpoint in the run directory belongs to another model or experiment; use another --run "
-            "directory");
-    t->version = t->oldest = c->version;
-    t->global_step = c->global_step;
-    t->tokens = c->tokens;
-    t->train_ns = c->train_ns;
-    memcpy(sl_trainer_g(t, t->version), c->g, t->n_layers * t->block * sizeof(float));
-    for (uint32_t l = c->first; l < t->n_layers; l++) {
-        size_t at = (l - c->first) * t->block;
-        t->moments[l].t = c->t[l - c->first];
-        if (c->m) {
-            memcpy(t->moments[l].m, c->m + at, t->block * sizeof(float));
-            memcpy(t->moments[l].v, c->v + at, t->block * sizeof(float));
-        }
-    }
-    t->resumed = calloc(c->n_devices + 1u, sizeof *t->resumed);
-    if (!t->resumed)
-        return -ENOMEM;
-    memcpy(t->resumed, c->devices, c->n_devices * sizeof *t->resumed);
-    t->n_resumed = c->n_devices;
-    return 0;
-}
-
 static int begin_anew(struct sl_trainer *t)
 {
     struct sl_adapter *g;
@@ -144,7 +107,7 @@ int sl_trainer_create(
                               : "the cut, aggregate_every or LoRA targets do not fit the model");
     }
     err[0] = '\0';
-    status = config->resume ? restore(t, config->resume, err, err_cap) : begin_anew(t);
+    status = config->resume ? sl_trainer_restore(t, config->resume, err, err_cap) : begin_anew(t);
     if (status) {
         sl_trainer_free(t);
         return err[0] ? status : fail(err, err_cap, status, "not enough memory for the adapter");
@@ -162,6 +125,7 @@ static void free_event(struct sl_event *e)
         return;
     free(e->version.g);
     free(e->version.devices);
+    free(e->version.steps);
     free(e->version.checkpoint);
 }
 

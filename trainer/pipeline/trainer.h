@@ -115,8 +115,10 @@ struct sl_event {
             float *g;          /* [n_layers, block]; malloc'ed, passes to the receiver */
             uint32_t *devices; /* to whom it is to be sent; malloc'ed, passes to the receiver */
             uint32_t n_devices;
-            uint8_t *checkpoint; /* malloc'ed, passes to the receiver */
+            uint64_t *steps;     /* [max_devices] newest step in it, 0: none; malloc'ed, passes likewise */
+            uint8_t *checkpoint; /* an image without its digest (sl_image_sign); malloc'ed, passes likewise */
             size_t checkpoint_bytes;
+            uint64_t checkpoint_ns; /* that the trainer thread spent on it */
         } version;
         bool stale;
     };

@@ -73,6 +73,10 @@ void sl_trainer_return(struct sl_trainer *, struct sl_slot *, uint8_t status, ui
 void sl_trainer_run_gang(struct sl_trainer *, uint64_t now_ns);
 void sl_trainer_run_eval(struct sl_trainer *);
 
+/* trainer_checkpoint.c */
+uint8_t *sl_trainer_checkpoint(struct sl_trainer *, size_t *len); /* NULL: no memory */
+int sl_trainer_restore(struct sl_trainer *, const struct sl_checkpoint *, char *err, size_t err_cap);
+
 /* trainer_round.c */
 void sl_trainer_begin_aggregation(struct sl_trainer *, uint64_t now_ns);
 void sl_trainer_unpark(struct sl_trainer *, struct device *);

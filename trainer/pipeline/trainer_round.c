@@ -130,55 +130,6 @@ void sl_trainer_install_g(struct sl_trainer *t)
 /* ------------------------------------------------------------------------------------- announcing a version
  */
 
-static uint8_t *make_checkpoint(struct sl_trainer *t, size_t *len)
-{
-    uint32_t edge = t->n_layers - t->config.min_cut, max_devices = t->config.gang.max_devices;
-    bool moments = t->config.optim.kind == SL_ADAMW;
-    struct sl_checkpoint c = {.run = t->config.run,
-        .incarnation = t->config.incarnation,
-        .version = t->version,
-        .global_step = t->global_step,
-        .tokens = t->tokens,
-        .train_ns = t->train_ns + (t->train_from_ns ? t->config.now_ns() - t->train_from_ns : 0),
-        .lora = t->config.lora,
-        .optim = t->config.optim.kind,
-        .n_layers = t->n_layers,
-        .first = t->config.min_cut,
-        .block = t->block,
-        .g = sl_trainer_g(t, t->version)};
-    memcpy(c.model_hash, t->config.model_hash, sizeof c.model_hash);
-    uint8_t *image = NULL;
-    c.t = calloc(edge, sizeof *c.t);
-    c.devices = calloc(max_devices + t->n_resumed + 1u, sizeof *c.devices);
-    if (moments) {
-        c.m = malloc(edge * t->block * sizeof *c.m);
-        c.v = malloc(edge * t->block * sizeof *c.v);
-    }
-    if (c.t && c.devices && (!moments || (c.m && c.v))) {
-        for (uint32_t i = 0; i < edge; i++) {
-            const struct sl_moments *m = &t->moments[t->config.min_cut + i];
-            c.t[i] = m->t;
-            if (moments) {
-                memcpy(c.m + i * t->block, m->m, t->block * sizeof *c.m);
-                memcpy(c.v + i * t->block, m->v, t->block * sizeof *c.v);
-            }
-        }
-        for (uint32_t i = 0; i < max_devices; i++) {
-            if (!t->devices[i].id[0])
-                continue;
-            memcpy(c.devices[c.n_devices].id, t->devices[i].id, sizeof t->devices[i].id);
-            c.devices[c.n_devices++].last_step = t->devices[i].applied;
-        }
-        for (uint32_t i = 0; i < t->n_resumed; i++)
-            c.devices[c.n_devices++] = t->resumed[i];
-        if (sl_checkpoint_encode(&c, &image, len))
-            image = NULL;
-    }
-    c.g = NULL; /* the trainer's own */
-    sl_checkpoint_clear(&c);
-    return image;
-}
-
 void sl_trainer_announce(struct sl_trainer *t, uint32_t n, uint32_t copies, double factor_error, uint64_t ns)
 {
     size_t bytes = t->n_layers * t->block * sizeof(float);
@@ -193,13 +144,18 @@ void sl_trainer_announce(struct sl_trainer *t, uint32_t n, uint32_t copies, doub
     e->version.ns = ns;
     e->version.g = malloc(bytes);
     e->version.devices = malloc((n + 1u) * sizeof *e->version.devices);
+    e->version.steps = malloc(t->config.gang.max_devices * sizeof *e->version.steps);
     if (e->version.g)
         memcpy(e->version.g, sl_trainer_g(t, t->version), bytes);
     if (e->version.devices) {
         memcpy(e->version.devices, t->order, n * sizeof *e->version.devices);
         e->version.n_devices = n;
     }
-    e->version.checkpoint = make_checkpoint(t, &e->version.checkpoint_bytes);
+    for (uint32_t i = 0; e->version.steps && i < t->config.gang.max_devices; i++)
+        e->version.steps[i] = t->devices[i].applied;
+    uint64_t from = t->config.now_ns();
+    e->version.checkpoint = sl_trainer_checkpoint(t, &e->version.checkpoint_bytes);
+    e->version.checkpoint_ns = t->config.now_ns() - from;
     sl_mailbox_post(t->events, e);
 }
 
