@@ -27,6 +27,7 @@ static const char *const precisions[] = {"f32", NULL};
 static const char *shape_name = "gpt2-small", *cuts_text = "", *adapters = "shared", *precision = "f32";
 static uint64_t layers, batch, seq = 128, threads = 1, devices = 1, rank = 8, steps;
 static double seconds = 8;
+static bool stepwise;
 
 static const struct bench_option options[] = {
     {"shape", BENCH_TEXT, &shape_name, "NAME", "the model's shape", 0, 0, shape_names},
@@ -44,6 +45,8 @@ static const struct bench_option options[] = {
     {"adapters", BENCH_TEXT, &adapters, "KIND", "personal is compared with shared", 0, 0, adapter_kinds},
     {"seconds", BENCH_REAL, &seconds, "S", "how long", 0.01, 3600, NULL},
     {"steps", BENCH_NUMBER, &steps, "N", "end after N steps; 0: by time", 0, STEPS_MAX, NULL},
+    {"stepwise", BENCH_FLAG, &stepwise, NULL,
+        "a step for each line on stdin, answered by a line of JSON; the result at its end", 0, 0, NULL},
     {0},
 };
 
@@ -219,13 +222,31 @@ static int warm_up(struct train *t, char *err, size_t cap)
     t->peak_memory = peak_memory_bytes(); /* before the products that it is compared with take theirs */
     for (uint32_t s = 0; s < t->sides; s++)
         memset(bench_trainee_profile(t->side[s].trainee), 0, sizeof(struct sl_profile));
+    return 0;
+}
+
+static int prepare_peak(struct train *t, char *err, size_t cap)
+{
     int failed = bench_peak_create(t->bf16, (int)threads, &t->peak);
     if (failed)
         snprintf(err, cap, "large products for comparison: %s", strerror(-failed));
     else
-        bench_peak_round(
-            t->peak); /* the first one makes the libraries' buffers; it is in no figure that matters */
+        bench_peak_round(t->peak);
     return failed;
+}
+
+/* Waits for whoever alternates us with something else (scripts/compare-torch); false at the end of input. */
+static bool asked(void)
+{
+    char line[16];
+    return fgets(line, sizeof line, stdin) != NULL;
+}
+
+static void answer(const struct measured *m, double ms)
+{
+    printf("{\"ms\": %.6f, \"loss\": %.6f, \"peak_memory_bytes\": %llu}\n", ms, m->loss_last,
+        (unsigned long long)peak_memory_bytes());
+    fflush(stdout);
 }
 
 static int measure(struct train *t, char *err, size_t cap)
@@ -233,7 +254,7 @@ static int measure(struct train *t, char *err, size_t cap)
     uint64_t began = bench_now_ns(), last_peak = 0;
     for (uint64_t round = 0; round < STEPS_MAX && !bench_stopping(); round++) {
         double s_passed = 1e-9 * (double)(bench_now_ns() - began), ms[SIDES];
-        if (steps ? round >= steps : round >= LEAST_ROUNDS && s_passed >= seconds)
+        if (stepwise ? !asked() : steps ? round >= steps : round >= LEAST_ROUNDS && s_passed >= seconds)
             break;
         bench_progress("train: step %llu, %.0f of %.0f s", (unsigned long long)round + 1, s_passed, seconds);
         for (uint32_t k = 0; k < t->sides; k++) {
@@ -244,6 +265,10 @@ static int measure(struct train *t, char *err, size_t cap)
                 return -EINVAL;
             }
             bench_sample_add(&t->side[s].ms, ms[s]);
+        }
+        if (stepwise) {
+            answer(&t->side[MEASURED], ms[MEASURED]);
+            continue;
         }
         if (t->sides == SIDES)
             bench_sample_add(&t->ratio,
@@ -370,7 +395,9 @@ static int run(cJSON *result, char *err, size_t cap)
     if (!failed)
         failed = warm_up(&t, err, cap);
     if (!failed)
-        failed = measure(&t, err, cap);
+        failed = stepwise ? measure(&t, err, cap) : prepare_peak(&t, err, cap);
+    if (!failed)
+        failed = stepwise ? prepare_peak(&t, err, cap) : measure(&t, err, cap);
     if (!failed)
         describe(result, &t, shape);
     release(&t);
