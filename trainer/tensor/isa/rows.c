@@ -2,6 +2,7 @@
 #include "trainer/tensor/isa/isa.h"
 
 #include "trainer/tensor/isa/act_rows.h"
+#include "trainer/tensor/isa/loss_rows.h"
 #include "trainer/tensor/isa/norm_rows.h"
 
 extern const struct sl_row_kernels SL_ISA_NAME(sl_row_kernels);
@@ -12,4 +13,6 @@ const struct sl_row_kernels SL_ISA_NAME(sl_row_kernels) = {
     .gelu_backward = gelu_backward,
     .swiglu_forward = swiglu_forward,
     .swiglu_backward = swiglu_backward,
+    .softmax_tile = softmax_tile,
+    .scale_row = scale_row,
 };
