@@ -193,7 +193,7 @@ def summarise(run_dir, experiment, calibration, central, wall_s):
     tokens = sum(s["tokens"] for s in steps.values())
     return {
         "name": experiment.get("name"), "devices": len(phones), "steps": len(steps), "tokens": tokens,
-        "tokens_per_s": end.get("tokens_per_s"),
+        "tokens_per_s": end.get("tokens_per_s"), "stall": end.get("stall"), "busy": end.get("busy"),
         "nll_before": _mean([before[k] for k in both]), "nll_after": _mean([after[k] for k in both]),
         "nll_ci95": _fall_interval([(before[k][0], after[k][0], before[k][1]) for k in both], experiment.get("seed", 1)),
         "held_out_windows": len(both), "nll_after_central": central["nll"] if central else None,
@@ -235,6 +235,8 @@ def text(s, run_dir):
         lines.append(f"central         {s['nll_after_central']:.4f} nats/token with the same windows in one process: "
                      f"the split run reached {100 * fall / central:.0f} % of its fall" if central > 0 else "central         no fall")
     lines.append(f"trained         {s['steps']} steps, {s['tokens']} tokens, {_number(s['tokens_per_s'], 0)} tokens/s")
+    if s.get("stall") is not None:
+        lines.append(f"trainer         {100 * s['busy']:.1f} % busy, {100 * s['stall']:.1f} % stalled: idle while a message or a request waited")
     lines.append(f"traffic         {s['bytes_up'] / 1e6:.2f} MB up, {s['bytes_down'] / 1e6:.2f} MB down, {s['retransmits']} retransmissions, "
                  f"message latency p99 {_number(s['latency_p99_ms'], 1)} ms")
     clock = s.get("edge_clock")

@@ -184,10 +184,12 @@ static void returned(struct sl_ingest *in, struct sl_slot_entry *e)
         sl_ingest_owe(in, s, grant, SL_OWES_RESULT | SL_OWES_SEND);
         return;
     case SL_RESULT_REFUSED:
+    case SL_OUTCOME_STALE:
         SL_COUNT(in->stats.returned_refused, 1);
         sl_grant_set(s, grant, SL_GRANT_DONE);
         sl_ingest_release_slot(in, s, grant);
-        sl_ingest_tell_lost(in, s, grant, SL_LOST_CONTENT);
+        sl_ingest_tell_lost(
+            in, s, grant, slot->outcome.status == SL_OUTCOME_STALE ? SL_LOST_STALE : SL_LOST_CONTENT);
         return;
     case SL_RESULT_EVAL:
         SL_COUNT(in->stats.returned_eval, 1);

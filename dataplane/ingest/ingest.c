@@ -257,6 +257,13 @@ void sl_ingest_set_park_after(struct sl_ingest *in, uint64_t ns)
     __atomic_store_n(&in->park_after_ns, ns, __ATOMIC_RELAXED);
 }
 
+uint64_t sl_ingest_waiting_for_slots(const struct sl_ingest *in)
+{
+    return __atomic_load_n(&in->stats.slots_free, __ATOMIC_RELAXED)
+               ? 0
+               : __atomic_load_n(&in->stats.requests_waiting, __ATOMIC_RELAXED);
+}
+
 void sl_ingest_stats(const struct sl_ingest *in, struct sl_ingest_stats *out)
 {
 #define LOAD(field) out->field = __atomic_load_n(&in->stats.field, __ATOMIC_RELAXED)

@@ -72,5 +72,7 @@ uint64_t sl_ingest_deadline(const struct sl_ingest *);
  * active ones need beyond that (slots, parked gradients) is not of a number of sessions. */
 size_t sl_ingest_session_bytes(const struct sl_ingest *);
 void sl_ingest_set_park_after(struct sl_ingest *, uint64_t ns); /* from any thread */
+/* From any thread: requests that wait while no slot is free. */
+uint64_t sl_ingest_waiting_for_slots(const struct sl_ingest *);
 void sl_ingest_stats(
     const struct sl_ingest *, struct sl_ingest_stats *); /* from any thread: counters may be one turn apart */

@@ -25,8 +25,9 @@ enum sl_slot_state {
 };
 
 /* What the trainer says of a slot that it gives back. */
+enum { SL_OUTCOME_STALE = 4 }; /* beside the statuses of RESULT: refused, its device has to pull (rules L8) */
 struct sl_slot_outcome {
-    uint8_t status, flags; /* enum sl_result_status, SL_RESULT_BOUNDARY */
+    uint8_t status, flags; /* enum sl_result_status or SL_OUTCOME_STALE; SL_RESULT_BOUNDARY */
     uint64_t global_step;
     double nll; /* summed over the message */
 };

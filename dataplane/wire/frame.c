@@ -188,7 +188,7 @@ static size_t result_decode(const uint8_t *p, size_t len, struct sl_result *r)
 
 static bool lost_reason_known(uint8_t reason)
 {
-    return reason >= SL_LOST_EXPIRED && reason <= SL_LOST_ROLLBACK;
+    return reason >= SL_LOST_EXPIRED && reason <= SL_LOST_STALE;
 }
 
 static size_t step_lost_encode(const struct sl_step_lost *l, uint8_t *p, size_t cap)

@@ -46,7 +46,8 @@ struct sl_result {
     uint32_t tokens;
     double nll; /* sum over the message's predicted tokens, nats */
 };
-enum sl_lost_reason { SL_LOST_EXPIRED = 1, SL_LOST_PARK_FULL = 2, SL_LOST_REFUSED_SHAPE = 3, SL_LOST_CONTENT = 4, SL_LOST_ROLLBACK = 5 };
+enum sl_lost_reason { SL_LOST_EXPIRED = 1, SL_LOST_PARK_FULL = 2, SL_LOST_REFUSED_SHAPE = 3, SL_LOST_CONTENT = 4, SL_LOST_ROLLBACK = 5,
+    SL_LOST_STALE = 6 /* its device is too many versions of the adapter behind (rules L8) */ };
 struct sl_step_lost {
     uint32_t grant; /* 0: the step never had one */
     uint64_t step;

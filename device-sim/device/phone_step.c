@@ -174,10 +174,30 @@ static void on_result(struct sl_phone *p, const struct sl_result *r, uint64_t no
         sl_phone_push(p, now_ns);
 }
 
+/* The edge takes neither this step nor a push of what the phone has trained (rules L8): it gives that up and
+ * goes on from the present G. */
+static void fall_back(struct sl_phone *p, uint64_t now_ns)
+{
+    p->totals.steps_refused++;
+    step_over(p);
+    p->abandoned = p->job != SL_JOB_NONE;
+    if (p->job == SL_JOB_NONE)
+        p->state = SL_PHONE_IDLE;
+    p->have_adapter = false;
+    p->tokens_since = 0;
+    p->wants_adapter = true;
+    p->wanted_version = p->version + 1;
+    sl_phone_pull(p, now_ns);
+}
+
 /* The message is still there: the step is asked for again, unless it was refused for what it is. */
-static void on_lost(struct sl_phone *p, uint8_t reason)
+static void on_lost(struct sl_phone *p, uint8_t reason, uint64_t now_ns)
 {
     p->granted = false;
+    if (reason == SL_LOST_STALE) {
+        fall_back(p, now_ns);
+        return;
+    }
     if (reason == SL_LOST_REFUSED_SHAPE || reason == SL_LOST_CONTENT) {
         p->totals.steps_refused++;
         step_over(p);
@@ -203,7 +223,7 @@ void sl_phone_event(struct sl_phone *p, const struct sl_store_event *e, uint64_t
     else if (e->kind == SL_STORE_RESULT)
         on_result(p, &e->result, now_ns);
     else
-        on_lost(p, e->reason);
+        on_lost(p, e->reason, now_ns);
     sl_phone_tick(p, now_ns);
 }
 

@@ -21,7 +21,7 @@ local frame_names = {
 }
 local kinds = { [0] = "train", [1] = "evaluate" }
 local statuses = { [0] = "gradient", [1] = "evaluated", [2] = "refused", [3] = "skipped" }
-local reasons = { [1] = "expired", [2] = "park full", [3] = "refused shape", [4] = "content", [5] = "rollback" }
+local reasons = { [1] = "expired", [2] = "park full", [3] = "refused shape", [4] = "content", [5] = "rollback", [6] = "stale" }
 
 local f = {
     version = ProtoField.uint8("sluice.version", "Version"),

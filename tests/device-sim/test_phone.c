@@ -489,6 +489,31 @@ static void lost__repeats_the_step_unless_refused(void **state)
     teardown(w);
 }
 
+/* Too many versions behind (rules L8): what it has trained since is given up, the present G pulled. */
+static void lost__stale_takes_the_present_adapter(void **state)
+{
+    struct world *w = training();
+    uint32_t pulls = w->pulls;
+
+    train(w, 0, 1);
+    compute(w, ms);
+    granted(w);
+    advance(w);
+    assert_true(w->phone.tokens_since > 0);
+    lost(w, SL_LOST_STALE);
+    assert_int_equal(w->pulls, pulls + 1);
+    assert_int_equal(w->phone.state, SL_PHONE_IDLE);
+    assert_int_equal(w->phone.tokens_since, 0);
+    send_g(w, 9, w->g);
+    assert_int_equal(w->phone.version, 9);
+    assert_int_equal(w->phone.state, SL_PHONE_COMPUTING);
+    assert_int_equal(w->phone.request.step, 3);
+    train(w, SL_RESULT_BOUNDARY, 2);
+    assert_int_equal(w->push.version, 9);
+    assert_int_equal(w->push.tokens, BATCH * ROWS);
+    teardown(w);
+}
+
 static void gradient__that_is_not_finite_changes_nothing(void **state)
 {
     struct world *w = training();
@@ -706,6 +731,7 @@ int main(void)
         cmocka_unit_test(boundary__pushes_and_waits_for_the_new_adapter),
         cmocka_unit_test(adapter__is_not_installed_over_a_step_in_flight),
         cmocka_unit_test(lost__repeats_the_step_unless_refused),
+        cmocka_unit_test(lost__stale_takes_the_present_adapter),
         cmocka_unit_test(gradient__that_is_not_finite_changes_nothing),
         cmocka_unit_test(plan__of_another_phase_abandons_the_step),
         cmocka_unit_test(plan__with_a_newer_adapter_pulls_it_first),

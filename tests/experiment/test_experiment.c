@@ -122,6 +122,12 @@ static void parse__refuses_and_names_the_line(void **state)
         {"run: {steps: 5}", "run: {steps: 5, seconds: 3}\ntraining: {deterministic: true}",
             "training.deterministic"},
         {"run: {steps: 5}", "run: {steps: 5}\nedge: {data: {lcores: 17}}", "out of range"},
+        {"run: {steps: 5}", "run: {steps: 5}\ntraining: {gang: {policy: async}, deterministic: true}",
+            "take training.gang.policy: sync"},
+        {"run: {steps: 5}", "run: {steps: 5}\ntraining: {gang: {staleness: 4}}",
+            "training.gang.staleness: for training.gang.policy: async alone"},
+        {"run: {steps: 5}", "run: {steps: 5}\ntraining: {gang: {policy: async, staleness: 0}}",
+            "out of range"},
         {"run: {steps: 5}", "run: {steps: 5}\nedge: {data: {lcores: 2, queues: 3}}",
             "edge.data.queues: more than edge.data.lcores"},
         {"run: {steps: 5}", "run: {steps: 5}\nedge: {data: {lcores: 2, cpus: [1]}}",
@@ -157,6 +163,25 @@ static void parse__refuses_and_names_the_line(void **state)
 
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         assert_refused(cases[i].from, cases[i].to, cases[i].expected);
+}
+
+static void parse__staleness_follows_the_fleet(void **state)
+{
+    static const struct {
+        const char *gang;
+        uint32_t bound;
+    } cases[] = {{"{policy: sync}", 0}, {"{policy: async}", 12}, {"{policy: async, staleness: auto}", 12},
+        {"{policy: async, staleness: 3}", 3}};
+    for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct sl_experiment e;
+        char err[256], text[128];
+        snprintf(text, sizeof text, "run: {steps: 5}\ntraining: {gang: %s}\n", cases[i].gang);
+        char *yaml = edited("run: {steps: 5}\n", text);
+        assert_int_equal(parse(yaml, &e, err), 0);
+        assert_int_equal(e.training.gang.staleness, cases[i].bound);
+        assert_int_equal(e.training.gang.async, i > 0);
+        free(yaml);
+    }
 }
 
 static void parse__empty_file(void **state)
@@ -205,6 +230,7 @@ int main(void)
         cmocka_unit_test(parse__small_file_gets_defaults),
         cmocka_unit_test(parse__values_reach_their_fields),
         cmocka_unit_test(parse__refuses_and_names_the_line),
+        cmocka_unit_test(parse__staleness_follows_the_fleet),
         cmocka_unit_test(parse__empty_file),
         cmocka_unit_test(load__no_file),
         cmocka_unit_test(load__bundled_demo),

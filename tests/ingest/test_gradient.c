@@ -51,6 +51,22 @@ static void returned__one_way_steps_free_their_slot(void **state)
     edge_free(&e);
 }
 
+static void returned__refused_for_its_age(void **state)
+{
+    start(1, 0);
+    struct sl_slot *slot = make_ready(&e, 1, 5);
+    slot->outcome = (struct sl_slot_outcome){.status = SL_OUTCOME_STALE};
+    slot->state = SL_SLOT_GRADIENT;
+    sl_ring_spsc_push(e.returned, &slot->handle, 1);
+    turn(&e);
+    assert_lost(&e, 1, 1, 5, SL_LOST_STALE);
+    assert_null(next_frame(&e, 1, SL_FRAME_RESULT));
+    assert_int_equal(stats_of(&e).returned_refused, 1);
+    assert_int_equal(stats_of(&e).slots_in_use, 0);
+    assert_conserved(&e);
+    edge_free(&e);
+}
+
 static void returned__refused_for_its_content(void **state)
 {
     start(1, 0);
@@ -269,6 +285,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(returned__one_way_steps_free_their_slot),
+        cmocka_unit_test(returned__refused_for_its_age),
         cmocka_unit_test(returned__refused_for_its_content),
         cmocka_unit_test(returned__handles_that_name_nothing),
         cmocka_unit_test(source__only_what_is_being_sent),

@@ -231,11 +231,13 @@ void world_open(struct world *w, const struct world_config *c)
         .n_lcores = w->n_lcores,
         .gang = {.quorum = c->quorum > 0 ? c->quorum : 0.75,
             .deterministic = c->deterministic,
+            .async = c->async,
             .n_devices = c->n_phones,
             .capacity = 8 * w->n_lcores,
             .max_devices = 8},
         .aggregate_every = c->aggregate_every,
         .steps = c->steps,
+        .staleness = c->staleness,
         .min_cut = min_cut,
         .max_rows = 8 * max_rows,
         .eval_rows = 2 * max_rows,
@@ -321,6 +323,8 @@ static void take_version(struct world *w, struct sl_event *e)
         phone_install(&w->phones[e->version.devices[i]], w->g, w->version);
     free(e->version.devices);
     free(e->version.steps);
+    if (!e->version.checkpoint)
+        return;
     free(last_checkpoint);
     last_checkpoint = e->version.checkpoint;
     last_checkpoint_bytes = e->version.checkpoint_bytes;
@@ -346,6 +350,9 @@ static void take_event(struct world *w, struct sl_event *e)
     case SL_EVENT_INSTALL:
         w->installs++;
         phone_install(&w->phones[e->device], w->g, w->version);
+        break;
+    case SL_EVENT_STALE:
+        w->stale++;
         break;
     case SL_EVENT_REFUSED:
         w->refused++;

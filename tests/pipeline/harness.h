@@ -53,7 +53,7 @@ struct world {
     struct phone phones[8];
     uint32_t n_phones;
     float *g;
-    uint64_t version, finished, refused, skipped, diverged, push_refused, installs;
+    uint64_t version, finished, refused, skipped, diverged, push_refused, installs, stale;
     double loss, factor_error;
     uint64_t global_step, step_tokens;
     uint32_t step_devices, n_evals;
@@ -67,7 +67,8 @@ struct world_config {
     uint32_t n_lcores /* 0: one */, lcore[8] /* of each phone */;
     double quorum; /* 0: 0.75 */
     uint64_t steps;
-    bool freeze_a, deterministic;
+    bool freeze_a, deterministic, async;
+    uint32_t staleness;
     const struct sl_checkpoint *resume;
     uint8_t *checkpoint;
 };

@@ -79,12 +79,19 @@ static void should_start__a_device_that_died_is_not_waited_for(void **state)
     sl_gang_free(g);
 }
 
+/* With more devices than slots it waits for half of the slots: the other half fills meanwhile. */
 static void should_start__devices_beyond_the_slots_do_not_hold_it_up(void **state)
 {
-    struct sl_gang *g = gang_of(8, 3, 0.75, 100);
-    ready(g, 4, 2);
+    struct sl_gang *g = gang_of(8, 4, 0.75, 100);
+    ready(g, 4, 1);
     assert_false(sl_gang_should_start(g, 1));
     ready(g, 6, 1);
+    assert_true(sl_gang_should_start(g, 1));
+    sl_gang_free(g);
+    g = gang_of(4, 4, 1, 100); /* a slot for each: all of them */
+    ready(g, 0, 3);
+    assert_false(sl_gang_should_start(g, 1));
+    ready(g, 3, 1);
     assert_true(sl_gang_should_start(g, 1));
     sl_gang_free(g);
 }
@@ -94,22 +101,40 @@ static void should_start__room_is_counted_lcore_by_lcore(void **state)
     struct sl_gang *g;
     struct sl_gang_config c = {
         .quorum = 1, .capacity = 8, .max_devices = 16, .n_lcores = 2, .lcore_slots = {2, 2}};
+    /* three on one lcore, one on the other: waits for half of 2, and 1 */
     assert_int_equal(sl_gang_create(&c, &g), 0);
-    for (uint32_t i = 0; i < 4; i++) { /* three on one lcore, one on the other: at most 2 + 1 can be ready */
+    for (uint32_t i = 0; i < 4; i++) {
         sl_gang_set_lcore(g, i, i < 3 ? 0 : 1);
         sl_gang_set_live(g, i, true);
     }
     sl_gang_open(g, 0);
-    ready(g, 0, 2);
+    ready(g, 0, 1);
     assert_false(sl_gang_should_start(g, 1));
     ready(g, 3, 1);
     assert_true(sl_gang_should_start(g, 1));
+    ready(g, 1, 1);
     sl_gang_set_live(g, 2, false); /* it is back on the other lcore */
     sl_gang_set_lcore(g, 2, 1);
     sl_gang_set_live(g, 2, true);
     assert_false(sl_gang_should_start(g, 1));
     ready(g, 2, 1);
     assert_true(sl_gang_should_start(g, 1));
+    sl_gang_free(g);
+}
+
+static void should_start__asynchronous_waits_for_nobody(void **state)
+{
+    struct sl_gang *g;
+    struct sl_gang_config c = {.quorum = 1, .async = true, .capacity = 8, .max_devices = 16};
+    assert_int_equal(sl_gang_create(&c, &g), 0);
+    for (uint32_t i = 0; i < 5; i++)
+        sl_gang_set_live(g, i, true);
+    sl_gang_open(g, 0);
+    assert_false(sl_gang_should_start(g, 1));
+    ready(g, 3, 1);
+    assert_true(sl_gang_should_start(g, 1));
+    sl_gang_close(g);
+    assert_false(sl_gang_should_start(g, 1));
     sl_gang_free(g);
 }
 
@@ -192,6 +217,7 @@ int main(void)
         cmocka_unit_test(should_start__a_device_that_died_is_not_waited_for),
         cmocka_unit_test(should_start__devices_beyond_the_slots_do_not_hold_it_up),
         cmocka_unit_test(should_start__room_is_counted_lcore_by_lcore),
+        cmocka_unit_test(should_start__asynchronous_waits_for_nobody),
         cmocka_unit_test(should_start__deterministic_waits_for_every_device_of_the_experiment),
         cmocka_unit_test(set_ready__counts_a_message_once),
         cmocka_unit_test(deadline__is_three_times_the_median_gang),

@@ -73,6 +73,9 @@ def test_telemetry__of_a_running_edge():
         first = client.ask("/sluice/lcores")["0"]
         assert_numbers(first, "polls_busy", "cycles_busy", "cycles_total", "busy_percent", "sleeps")
         assert 0 < first["cycles_busy"] <= first["cycles_total"]
+        trainer = client.ask("/sluice/trainer")
+        assert_numbers(trainer, "busy_ms", "stall_ms", "idle_ms", "stall_permille")
+        assert trainer["stall_permille"] <= 1000
         drops = client.ask("/sluice/drops")
         assert "bad_tag" in drops and "tx_full" in drops and sum(drops.values()) >= 0
         time.sleep(0.5)

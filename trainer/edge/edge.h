@@ -145,7 +145,8 @@ struct edge {
     struct sl_trainer *trainer;
     pthread_t trainer_thread;
     bool trainer_started;
-    bool trainer_stop; /* atomic */
+    bool trainer_stop;   /* atomic */
+    struct sl_load load; /* the trainer writes, any thread reads */
 
     struct sl_loop *loop;
     struct sl_tls_ctx *tls;

@@ -182,6 +182,16 @@ static void content_refused(struct edge *e, struct sl_event *event)
         edge_drop_device(e, d, SLUICE__ERROR_CODE__ERROR_CONTENT, event->why);
 }
 
+static void report_stale(struct edge *e, const struct sl_event *event)
+{
+    const struct device *d = &e->devices[event->device];
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddStringToObject(o, "device", d->id);
+    cJSON_AddStringToObject(o, "why", event->why);
+    edge_event_caused(e, EDGE_CAUSE_REFUSED, o);
+    edge_say(e, "refused a message of %s: %s", d->id, event->why);
+}
+
 static void push_refused(struct edge *e, struct sl_event *event)
 {
     struct device *d = &e->devices[event->device];
@@ -226,6 +236,9 @@ void edge_trainer_event(struct edge *e, struct sl_event *event)
         break;
     case SL_EVENT_INSTALL:
         edge_send_g(e, &e->devices[event->device]);
+        break;
+    case SL_EVENT_STALE:
+        report_stale(e, event);
         break;
     case SL_EVENT_REFUSED:
         content_refused(e, event);

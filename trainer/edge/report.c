@@ -208,6 +208,7 @@ void edge_report_step(struct edge *e, const struct sl_event *event)
     cJSON_AddNumberToObject(o, "tokens", (double)event->step.tokens);
     cJSON_AddNumberToObject(o, "devices", event->step.devices);
     cJSON_AddNumberToObject(o, "gang_ms", (double)gang_ns * 1e-6);
+    cJSON_AddNumberToObject(o, "stall_ms", (double)event->step.stall_ns * 1e-6);
     cJSON_AddNumberToObject(o, "compute_ms", (double)event->step.compute_ns * 1e-6);
     cJSON_AddNumberToObject(o, "tokens_per_s", per_s((double)event->step.tokens, gang_ns));
     cJSON_AddNumberToObject(o, "up_mbps",
@@ -430,6 +431,17 @@ static void add_nic_wait(struct edge *e, cJSON *end)
     cJSON_AddNumberToObject(o, "p999", (double)sl_port_wait_quantile(s.rx_wait, 0.999));
 }
 
+/* Shares of the training time: busy, idle while work was offered, idle without (pipeline/load.h). */
+static void add_load(const struct edge *e, cJSON *end)
+{
+    struct sl_load_times l;
+    sl_load_read(&e->load, &l);
+    uint64_t all = l.busy_ns + l.stall_ns + l.idle_ns;
+    cJSON_AddNumberToObject(end, "busy", all ? (double)l.busy_ns / (double)all : 0);
+    cJSON_AddNumberToObject(end, "stall", all ? (double)l.stall_ns / (double)all : 0);
+    cJSON_AddNumberToObject(end, "stall_s", (double)l.stall_ns * 1e-9);
+}
+
 void edge_report_end(struct edge *e)
 {
     say_capture(e);
@@ -443,6 +455,7 @@ void edge_report_end(struct edge *e)
     cJSON_AddNumberToObject(o, "wall_s", (double)(now - e->start_ns) * 1e-9);
     cJSON_AddNumberToObject(o, "train_s", (double)e->train_ns * 1e-9);
     cJSON_AddNumberToObject(o, "tokens_per_s", per_s((double)e->tokens, e->train_ns));
+    add_load(e, o);
     cJSON_AddNumberToObject(o, "packets_rx", (double)endpoint.packets_rx);
     cJSON_AddNumberToObject(o, "packets_tx", (double)endpoint.packets_tx);
     cJSON_AddNumberToObject(o, "bytes_rx", (double)endpoint.bytes_rx);

@@ -180,6 +180,20 @@ static int slots(void *app, const char *params, struct sl_telemetry *t)
     return 0;
 }
 
+/* Times in milliseconds; busy, stalled and idle add up to the training time so far. */
+static int trainer_load(void *app, const char *params, struct sl_telemetry *t)
+{
+    const struct edge *e = app;
+    struct sl_load_times l;
+    sl_load_read(&e->load, &l);
+    uint64_t all = l.busy_ns + l.stall_ns + l.idle_ns;
+    sl_telemetry_number(t, "busy_ms", l.busy_ns / 1000000);
+    sl_telemetry_number(t, "stall_ms", l.stall_ns / 1000000);
+    sl_telemetry_number(t, "idle_ms", l.idle_ns / 1000000);
+    sl_telemetry_number(t, "stall_permille", all ? l.stall_ns * 1000 / all : 0);
+    return 0;
+}
+
 static int drops(void *app, const char *params, struct sl_telemetry *t)
 {
     struct edge *e = app;
@@ -205,6 +219,7 @@ int edge_open_telemetry(struct edge *e)
         {"/sluice/session", "Counters of a session. Parameters: [LCORE,]HANDLE", session},
         {"/sluice/lcores", "Polls, cycles and packets of each data lcore", lcores},
         {"/sluice/slots", "Slots and grants of each data lcore", slots},
+        {"/sluice/trainer", "The trainer's time: busy, stalled (idle while work waited), idle", trainer_load},
         {"/sluice/drops", "What was received or due and dropped, by name", drops},
     };
     int status = 0;

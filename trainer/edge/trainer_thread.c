@@ -28,6 +28,22 @@ static void *run(void *arg)
     return NULL;
 }
 
+/* Requests that wait because no slot is free, not because their device has all that it may have. */
+static uint64_t waiting(void *app)
+{
+    const struct edge *e = app;
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < e->n_lcores; i++)
+        n += sl_ingest_waiting_for_slots(e->lcores[i].ingest);
+    return n;
+}
+
+static void wake(void *app, uint32_t lcore)
+{
+    struct edge *e = app;
+    sl_lcore_wake(e->lcores[lcore].lcore);
+}
+
 int edge_start_trainer(struct edge *e, const struct sl_checkpoint *resume)
 {
     const struct sl_experiment *x = e->x;
@@ -41,10 +57,12 @@ int edge_start_trainer(struct edge *e, const struct sl_checkpoint *resume)
         .gang = {.quorum = x->training.gang.quorum,
             .deadline_ns = x->training.gang.deadline_ms * UINT64_C(1000000),
             .deterministic = x->training.deterministic,
+            .async = x->training.gang.async,
             .n_devices = x->n_devices,
             .capacity = members,
             .max_devices = e->max_devices},
         .aggregate_every = x->training.aggregate_every,
+        .staleness = x->training.gang.staleness,
         .steps = x->run.steps,
         .min_cut = e->min_cut,
         .max_rows = members * e->message_rows,
@@ -52,7 +70,11 @@ int edge_start_trainer(struct edge *e, const struct sl_checkpoint *resume)
         .run = e->run,
         .incarnation = e->incarnation,
         .resume = resume,
-        .now_ns = sl_loop_now_ns};
+        .now_ns = sl_loop_now_ns,
+        .load = &e->load,
+        .app = e,
+        .waiting = waiting,
+        .wake = wake};
     for (uint32_t i = 0; i < e->n_lcores; i++)
         c.lcore[i] = (struct sl_trainer_lcore){
             .slots = e->lcores[i].slots, .ready = e->lcores[i].ready, .returned = e->lcores[i].returned};

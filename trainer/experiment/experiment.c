@@ -18,6 +18,7 @@ static int read_fleet(struct sl_reader *, yaml_node_t *, const struct sl_field *
 static int read_cut(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
 static int read_cpus(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
 static int read_deadline(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
+static int read_staleness(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
 
 /* What plan.cut said, until the fleet is known. */
 struct cuts {
@@ -28,8 +29,9 @@ struct cuts {
 struct target {
     struct sl_experiment e; /* first: the table's offsets are into it */
     struct cuts cuts;
-    char how[16];   /* of averaging LoRA's factors: becomes lora.freeze_a */
-    char fixed[16]; /* choices with one value so far */
+    char policy[16]; /* of gangs: becomes gang.async */
+    char how[16];    /* of averaging LoRA's factors: becomes lora.freeze_a */
+    char fixed[16];  /* choices with one value so far */
 };
 
 #define ONE_CHOICE                                                                                           \
@@ -97,7 +99,12 @@ static const struct sl_field fields[] = {
         FIELD(training.optimizer.weight_decay),
         .lo = 0,
         .hi = 10},
-    {.path = "training.gang.policy", ONE_CHOICE, .choices = "sync", .later = "async"},
+    {.path = "training.gang.policy",
+        .kind = SL_FIELD_CHOICE,
+        .offset = offsetof(struct target, policy),
+        .size = 16,
+        .choices = "sync|async"},
+    {.path = "training.gang.staleness", .kind = SL_FIELD_CUSTOM, .read = read_staleness},
     {.path = "training.gang.quorum",
         .kind = SL_FIELD_DOUBLE,
         FIELD(training.gang.quorum),
@@ -421,10 +428,45 @@ static int read_deadline(struct sl_reader *r, yaml_node_t *node, const struct sl
     return status;
 }
 
+static int read_staleness(struct sl_reader *r, yaml_node_t *node, const struct sl_field *f, void *base)
+{
+    double v;
+
+    if (node->type == YAML_SCALAR_NODE && strcmp((const char *)node->data.scalar.value, "auto") == 0)
+        return 0;
+    int status = sl_schema_number(r, node, f->path, 1, SL_STALENESS_MAX, true, &v);
+    if (status == 0)
+        ((struct sl_experiment *)base)->training.gang.staleness = (uint32_t)v;
+    return status;
+}
+
 static int refuse(struct sl_reader *r, size_t line, const char *text)
 {
     snprintf(r->err, r->err_cap, "%s:%zu: %s", r->file, line, text);
     return -EINVAL;
+}
+
+/* Asynchronous gangs have no common boundary, and no order that could be repeated. */
+static int check_async(struct sl_reader *r, struct target *t)
+{
+    struct sl_experiment *e = &t->e;
+
+    e->training.gang.async = strcmp(t->policy, "async") == 0;
+    if (!e->training.gang.async)
+        return e->training.gang.staleness ? refuse(r, 1,
+                                                "training.gang.staleness: for training.gang.policy: async "
+                                                "alone; remove it")
+                                          : 0;
+    if (e->training.deterministic)
+        return refuse(r, 1,
+            "training.deterministic: asynchronous gangs depend on who comes when; take training.gang.policy: "
+            "sync");
+    uint32_t usual = SL_STALENESS_PER_DEVICE * e->n_devices;
+    if (e->training.gang.staleness == 0)
+        e->training.gang.staleness = usual < SL_STALENESS_AUTO_MIN   ? SL_STALENESS_AUTO_MIN
+                                     : usual > SL_STALENESS_AUTO_MAX ? SL_STALENESS_AUTO_MAX
+                                                                     : usual;
+    return 0;
 }
 
 /* What no single key can say. */
@@ -444,6 +486,9 @@ static int check_whole(struct sl_reader *r, struct target *t)
         return refuse(r, 1, "run: give run.steps or run.seconds, or both");
     if (e->training.deterministic && (e->run.steps == 0 || e->run.seconds > 0))
         return refuse(r, 1, "training.deterministic: such a run ends by run.steps alone; remove run.seconds");
+    int status = check_async(r, t);
+    if (status)
+        return status;
     if (e->edge.data.queues > e->edge.data.lcores)
         return refuse(r, 1, "edge.data.queues: more than edge.data.lcores, which read one each; lower it");
     if (e->edge.data.queues == 0)

@@ -15,7 +15,12 @@ enum {
     SL_DATA_LCORES_MAX = 16,
     SL_NAME_MAX = 64,
     SL_PATH_BYTES = 1024,
-    SL_DEVICES_MAX = 12000
+    SL_DEVICES_MAX = 12000,
+    SL_STALENESS_MAX = 1000,
+    /* auto: devices in step are one version behind for each other that pushes between; slower ones more */
+    SL_STALENESS_PER_DEVICE = 4,
+    SL_STALENESS_AUTO_MIN = 8,
+    SL_STALENESS_AUTO_MAX = 256, /* each costs the edge a copy of the adapter */
 };
 
 #define SL_BACKEND_URING "uring_udp" /* of edge.data.backend: the kernel's UDP; all else is DPDK's */
@@ -64,6 +69,8 @@ struct sl_experiment {
             double lr, beta1, beta2, eps, weight_decay;
         } optimizer;
         struct {
+            bool async;           /* policy: async; otherwise sync (rules L8) */
+            uint32_t staleness;   /* async: versions of G between pull and push; 0: auto */
             double quorum;        /* share of live devices */
             uint32_t deadline_ms; /* 0: auto, three times the median gang time (rules L8) */
         } gang;

@@ -15,8 +15,11 @@ struct sl_batch {
     float *scratch;                  /* [max_rows, d_model]; NULL under codec f32 */
     float *sorted;                   /* [max_rows]: for medians */
     float *medians, *medians_sorted; /* [max_members] */
+    bool finite;                     /* all gradients that have left in this backward pass */
     float usual;                     /* median of the last batch that passed; 0: none yet */
 };
+
+static void leave_rows(void *app, struct sl_seq *seqs, uint32_t n);
 
 static int allocate(struct sl_batch *b)
 {
@@ -35,7 +38,9 @@ static int allocate(struct sl_batch *b)
         .last = b->n_layers,
         .max_rows = b->config.max_rows,
         .max_seqs = b->max_seqs,
-        .inference = b->config.inference};
+        .inference = b->config.inference,
+        .leave = leave_rows,
+        .app = b};
     return sl_half_create(b->config.model, b->config.adapter, &half, &b->half);
 }
 
@@ -114,8 +119,12 @@ int sl_batch_add(struct sl_batch *b, struct sl_slot *slot, uint32_t device, uint
     if (b->n_members == b->config.max_members || slot->grid.rows > b->config.max_rows - b->rows ||
         slot->request.n_seqs > b->max_seqs - b->n_seqs)
         return -ENOSPC;
-    b->members[b->n_members++] = (struct sl_batch_member){
-        .slot = slot, .device = device, .cut = cut, .n_seqs = slot->request.n_seqs, .rows = slot->grid.rows};
+    b->members[b->n_members++] = (struct sl_batch_member){.slot = slot,
+        .device = device,
+        .cut = cut,
+        .n_seqs = slot->request.n_seqs,
+        .rows = slot->grid.rows,
+        .step = slot->request.step};
     b->n_live = b->n_members;
     b->rows += slot->grid.rows;
     b->n_seqs += slot->request.n_seqs;
@@ -131,8 +140,7 @@ static int in_batch_order(const void *a, const void *b)
         return x->cut < y->cut ? -1 : 1;
     if (x->device != y->device)
         return x->device < y->device ? -1 : 1;
-    uint64_t s = x->slot->request.step, t = y->slot->request.step;
-    return s < t ? -1 : s > t;
+    return x->step < y->step ? -1 : x->step > y->step;
 }
 
 /* Sequences of a member, whose rows start at `x` (float [rows, d_model]). */
@@ -161,7 +169,8 @@ static void lay_out(struct sl_batch *b)
         float *x = (float *)(void *)m->slot->data;
         if (b->scratch) {
             x = b->scratch + (size_t)b->rows * b->d_model;
-            sl_codec_decode(sl_codec_stored(b->config.codec), m->slot->data, x, (uint64_t)m->rows * b->d_model);
+            sl_codec_decode(
+                sl_codec_stored(b->config.codec), m->slot->data, x, (uint64_t)m->rows * b->d_model);
         }
         add_sequences(b, m, x);
         b->rows += m->rows;
@@ -268,27 +277,42 @@ static bool gradients_are_finite(const struct sl_batch *b)
         if (!all_finite(block.grad, block.n))
             return false;
     }
-    for (uint32_t s = 0; s < b->n_seqs; s++)
-        if (!all_finite(b->seqs[s].dx, (size_t)b->seqs[s].len * b->d_model))
-            return false;
     return true;
+}
+
+/* Each member's gradient is checked by itself before it leaves (rules T15). A member's rows lie together. */
+static void leave_member(struct sl_batch *b, struct sl_batch_member *m)
+{
+    const float *dx = b->seqs[m->seq0].dx;
+    size_t n = (size_t)m->rows * b->d_model;
+    bool finite = all_finite(dx, n);
+    if (finite && b->scratch)
+        sl_codec_encode(b->config.codec, dx, m->slot->data, n);
+    b->finite = b->finite && finite;
+    m->left = true;
+    if (b->config.leave)
+        b->config.leave(b->config.app, m, finite);
+}
+
+static void leave_rows(void *app, struct sl_seq *seqs, uint32_t n)
+{
+    struct sl_batch *b = app;
+    uint32_t first = (uint32_t)(seqs - b->seqs);
+    for (uint32_t i = 0; i < b->n_live; i++)
+        if (b->members[i].seq0 >= first && b->members[i].seq0 < first + n)
+            leave_member(b, &b->members[i]);
 }
 
 int sl_batch_backward(struct sl_batch *b)
 {
     if (!isfinite(sl_batch_nll(b)))
         return -EDOM;
+    b->finite = true;
     sl_adapter_zero_grads(b->config.adapter);
     int err = sl_half_backward(b->half, b->seqs, b->n_seqs, NULL);
     if (err)
         return err;
-    if (!gradients_are_finite(b))
-        return -EDOM;
-    for (uint32_t i = 0; b->scratch && i < b->n_live; i++) {
-        const struct sl_batch_member *m = &b->members[i];
-        sl_codec_encode(b->config.codec, b->seqs[m->seq0].dx, m->slot->data, (uint64_t)m->rows * b->d_model);
-    }
-    return 0;
+    return b->finite && gradients_are_finite(b) ? 0 : -EDOM;
 }
 
 uint32_t sl_batch_members(const struct sl_batch *b)

@@ -10,6 +10,7 @@
 /* Rules T15: no row beyond so many times the median norm. */
 #define SL_ROW_NORM_MAX 1e4
 
+struct sl_batch_member;
 struct sl_batch_config {
     struct sl_model *model;
     struct sl_adapter *adapter; /* covers [first, L) */
@@ -17,13 +18,20 @@ struct sl_batch_config {
     uint32_t max_rows, max_members;
     enum sl_codec codec;
     bool inference; /* evaluation: no backward */
+    /* Called in sl_batch_backward for each member as soon as its gradient is in its slot, those of the
+     * highest cut first, while the layers below are yet to be computed: the slot may be given away. Not
+     * `finite`: the gradient is not, and the slot holds none. */
+    void (*leave)(void *app, const struct sl_batch_member *, bool finite);
+    void *app;
 };
 
 struct sl_batch_member {
     struct sl_slot *slot;
     uint32_t device, cut;
     uint32_t seq0, n_seqs, rows;
+    uint64_t step;       /* of its request */
     double nll;          /* sum, after the forward pass */
+    bool left;           /* its gradient has been handed out: the slot may no longer be its own */
     const char *refused; /* why it has left the batch; NULL: it is in it */
 };
 
@@ -40,7 +48,8 @@ int sl_batch_add(struct sl_batch *, struct sl_slot *, uint32_t device, uint32_t 
  * ones follow. */
 uint32_t sl_batch_forward(struct sl_batch *);
 /* Backward of those left: adapter gradients are zeroed first; the gradient of each member replaces its tensor
- * in its slot. -EDOM: a loss or a gradient is not finite; the adapter's gradients must not be used. */
+ * in its slot and leaves. -EDOM: a loss or a gradient is not finite; the adapter's gradients must not be
+ * used. No member has left then if it was the loss; else those with a finite gradient have. */
 int sl_batch_backward(struct sl_batch *);
 
 uint32_t sl_batch_members(const struct sl_batch *); /* with the refused ones */

@@ -114,12 +114,14 @@ uint64_t sl_gang_deadline_ns(const struct sl_gang *g)
     return ns < SL_GANG_DEADLINE_MIN_NS ? SL_GANG_DEADLINE_MIN_NS : ns;
 }
 
-/* Messages that can be READY at a time. */
+/* Messages that a gang waits for. */
 static uint32_t room_of(const struct sl_gang *g)
 {
     uint32_t room = 0;
-    for (uint32_t i = 0; i < g->config.n_lcores; i++)
-        room += g->lcore_live[i] < g->config.lcore_slots[i] ? g->lcore_live[i] : g->config.lcore_slots[i];
+    for (uint32_t i = 0; i < g->config.n_lcores; i++) {
+        uint32_t live = g->lcore_live[i], slots = g->config.lcore_slots[i];
+        room += live <= slots ? live : (slots + 1) / 2;
+    }
     return room < g->config.capacity ? room : g->config.capacity;
 }
 
@@ -127,6 +129,8 @@ bool sl_gang_should_start(const struct sl_gang *g, uint64_t now_ns)
 {
     if (!g->open || !g->ready)
         return false;
+    if (g->config.async)
+        return true;
     if (g->config.deterministic)
         return g->ready >= g->config.n_devices;
     uint32_t room = room_of(g);

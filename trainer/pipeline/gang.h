@@ -2,12 +2,12 @@
  *
  * Synchronous: it starts when all live devices are READY; at the deadline if the quorum is there; after it as
  * soon as the quorum is. A message that comes later joins the next gang. Deterministic: all devices of the
- * experiment, no deadline.
+ * experiment, no deadline. Asynchronous: as soon as there is anything READY; who is not is not waited for.
  *
  * What a gang waits for has to be able to come (rules T2). A device needs one slot, and of its own data
  * lcore; lcores grant without waiting for each other, so that in the end min(live devices, slots) messages of
- * every lcore are READY, and the sum of these is the most that a gang may wait for. Live devices beyond do
- * not hold it up: theirs are the slots that it gives back. */
+ * every lcore are READY, and the sum of these is the most that a gang may wait for. On a lcore with more
+ * devices than slots it waits for half of the slots only: the other half fills while the gang is computed. */
 #pragma once
 
 #include "dataplane/wire/packet.h"
@@ -27,7 +27,7 @@ enum {
 struct sl_gang_config {
     double quorum;        /* share of the live devices, in (0, 1] */
     uint64_t deadline_ns; /* 0: automatic */
-    bool deterministic;
+    bool deterministic, async;
     uint32_t n_devices;   /* of the experiment: what deterministic waits for */
     uint32_t capacity;    /* messages a gang can hold */
     uint32_t max_devices; /* device numbers are below this */

@@ -37,10 +37,13 @@ static int create_batches(struct sl_trainer *t)
         .first = c->min_cut,
         .max_rows = c->max_rows,
         .max_members = t->n_slots,
-        .codec = c->codec};
+        .codec = c->codec,
+        .leave = sl_trainer_leave,
+        .app = t};
     int err = sl_batch_create(&b, &t->batch);
     b.max_rows = c->eval_rows;
     b.inference = true;
+    b.leave = NULL;
     return err ? err : sl_batch_create(&b, &t->eval);
 }
 
@@ -50,13 +53,18 @@ static int allocate(struct sl_trainer *t)
     size_t all = t->n_layers * t->block;
     while (events < 4 * (t->n_slots + max_devices))
         events *= 2;
-    for (unsigned i = 0; i < SL_TRAINER_HISTORY; i++)
+    t->history = calloc(t->n_history, sizeof *t->history);
+    t->tokens_then = calloc(t->n_history, sizeof *t->tokens_then);
+    if (!t->history || !t->tokens_then)
+        return -ENOMEM;
+    for (unsigned i = 0; i < t->n_history; i++)
         if (!(t->history[i] = calloc(all, sizeof(float))))
             return -ENOMEM;
     t->next = malloc(all * sizeof(float));
     t->edge_weights = malloc(all * sizeof(float));
     t->sum = malloc(t->block * sizeof *t->sum);
     t->copies = calloc(max_devices + 1u, sizeof *t->copies);
+    t->of = calloc(max_devices + 1u, sizeof *t->of);
     t->devices = calloc(max_devices, sizeof *t->devices);
     t->order = calloc(max_devices, sizeof *t->order);
     t->eval_queue = calloc(t->n_slots, sizeof *t->eval_queue);
@@ -64,8 +72,8 @@ static int allocate(struct sl_trainer *t)
     t->moments = calloc(t->n_layers, sizeof *t->moments);
     t->commands = sl_mailbox_create(COMMANDS, sizeof(struct sl_command));
     t->events = sl_mailbox_create(events, sizeof(struct sl_event));
-    if (!t->next || !t->edge_weights || !t->sum || !t->copies || !t->devices || !t->order || !t->eval_queue ||
-        !t->tokens_at || !t->moments || !t->commands || !t->events)
+    if (!t->next || !t->edge_weights || !t->sum || !t->copies || !t->of || !t->devices || !t->order ||
+        !t->eval_queue || !t->tokens_at || !t->moments || !t->commands || !t->events)
         return -ENOMEM;
     for (uint32_t l = t->config.min_cut; l < t->n_layers; l++) {
         int err = sl_moments_create(&t->config.optim, t->block, &t->moments[l]);
@@ -96,6 +104,9 @@ int sl_trainer_create(
         t->n_slots += sl_slots_count(config->lcore[i].slots);
     if (!t->config.push_timeout_ns)
         t->config.push_timeout_ns = SL_PUSH_TIMEOUT_NS;
+    t->n_history = config->gang.async ? config->staleness + 1 : SL_TRAINER_HISTORY;
+    t->ready_since_ns = UINT64_MAX;
+    t->load = config->load ? config->load : &t->own_load;
     int status = -EINVAL;
     if (config->n_lcores >= 1 && config->n_lcores <= SL_LCORES_MAX && config->min_cut >= 1 &&
         config->min_cut < t->n_layers && config->aggregate_every && t->block)
@@ -157,8 +168,11 @@ void sl_trainer_free(struct sl_trainer *t)
         sl_moments_free(&t->moments[l]);
     for (uint32_t d = 0; t->devices && d < t->config.gang.max_devices; d++)
         free(t->devices[d].push.weights);
-    for (unsigned i = 0; i < SL_TRAINER_HISTORY; i++)
+    for (unsigned i = 0; t->history && i < t->n_history; i++)
         free(t->history[i]);
+    free(t->history);
+    free(t->tokens_then);
+    free(t->of);
     free(t->moments);
     free(t->tokens_at);
     free(t->next);
@@ -221,11 +235,13 @@ static void join(struct sl_trainer *t, const struct sl_command *c)
         d->tokens_since = 0;
     } else if (d->push.weights) { /* it is back with what it pushed, and will push it again */
         d->tokens_since += d->push.tokens;
+        t->n_pushes -= t->n_pushes && d->in_round;
         free(d->push.weights);
         d->push = (struct pending_push){0};
     } /* else it may go on from what it has: its tokens stay on the account */
     d->live = true;
     d->in_round = false;
+    d->steps_since = 0;
     d->lcore = c->lcore;
     d->session = c->session;
     d->cut = c->cut;
@@ -254,10 +270,12 @@ static void set_phase(struct sl_trainer *t, enum sl_trainer_phase phase, uint64_
     if (t->phase == SL_TRAINER_TRAIN && t->train_from_ns) {
         t->train_ns += now - t->train_from_ns;
         t->train_from_ns = 0;
+        sl_load_end(t->load, now);
     }
     t->phase = phase;
     if (phase == SL_TRAINER_TRAIN) {
         t->train_from_ns = now;
+        sl_load_begin(t->load, now);
         if (t->config.steps && t->global_step >= t->config.steps)
             sl_trainer_finish(t, now);
         else
@@ -284,6 +302,7 @@ static void obey(struct sl_trainer *t, const struct sl_command *c, uint64_t now)
         break;
     case SL_COMMAND_SENT:
         t->devices[c->device].version = c->version;
+        t->devices[c->device].steps_since = 0;
         break;
     case SL_COMMAND_PUSH:
         sl_trainer_take_push(t, c);
@@ -314,14 +333,47 @@ static void sort_in(struct sl_trainer *t, uint32_t lcore, uint32_t handle)
             t->eval_queue[t->n_eval++] = slot;
         else
             sl_trainer_return(t, slot, SL_RESULT_SKIPPED, 0);
-    } else if (t->phase != SL_TRAINER_TRAIN || t->finished || d->slot || slot->request.step <= d->applied) {
+    } else if (t->phase != SL_TRAINER_TRAIN || t->finished || d->slot || slot->request.step <= d->applied ||
+               (t->aggregating && t->config.gang.async)) {
         /* A step that was applied here already is over (rules T12). Where the push after it is waited for,
          * that is said again. */
         sl_trainer_return(t, slot, SL_RESULT_SKIPPED, d->awaited ? SL_RESULT_BOUNDARY : 0);
-    } else {
+    } else if (!sl_trainer_refuse_stale(t, d, slot)) {
         d->slot = slot;
+        d->tag = sl_share_tag(&t->share, d->served);
         sl_gang_set_ready(t->gang, index, true);
+        if (slot->ready_ns < t->ready_since_ns)
+            t->ready_since_ns = slot->ready_ns;
     }
+}
+
+/* Work waits for the trainer, or for slots. */
+static bool offered(const struct sl_trainer *t)
+{
+    return sl_gang_ready(t->gang) > 0 || (t->config.waiting && t->config.waiting(t->config.app) > 0);
+}
+
+static bool train(struct sl_trainer *t, uint64_t now)
+{
+    if (t->aggregating)
+        return sl_trainer_maybe_aggregate(t, now);
+    if (t->n_pushes) {
+        sl_trainer_aggregate(t);
+        return true;
+    }
+    if (sl_gang_should_start(t->gang, now)) {
+        sl_trainer_run_gang(t, now);
+        return true;
+    }
+    if (t->n_parked && sl_gang_live(t->gang) == 0) { /* everybody waits for a new G */
+        sl_trainer_begin_aggregation(t, now);
+        return true;
+    }
+    if (t->finishing && (sl_gang_live(t->gang) == 0 || now >= t->finish_deadline_ns)) {
+        sl_trainer_begin_aggregation(t, now);
+        return true;
+    }
+    return false;
 }
 
 bool sl_trainer_turn(struct sl_trainer *t)
@@ -352,23 +404,14 @@ bool sl_trainer_turn(struct sl_trainer *t)
         return true;
     }
     uint64_t now = t->config.now_ns();
+    sl_load_idle(t->load, t->ready_since_ns, offered(t), now);
+    t->ready_since_ns = UINT64_MAX;
     if (t->phase != SL_TRAINER_TRAIN || t->finished)
         return worked;
-    if (t->aggregating)
-        return sl_trainer_maybe_aggregate(t, now) || worked;
-    if (sl_gang_should_start(t->gang, now)) {
-        sl_trainer_run_gang(t, now);
-        return true;
-    }
-    if (t->n_parked && sl_gang_live(t->gang) == 0) { /* everybody waits for a new G */
-        sl_trainer_begin_aggregation(t, now);
-        return true;
-    }
-    if (t->finishing && (sl_gang_live(t->gang) == 0 || now >= t->finish_deadline_ns)) {
-        sl_trainer_begin_aggregation(t, now);
-        return true;
-    }
-    return worked;
+    if (!train(t, now))
+        return worked;
+    sl_load_busy(t->load, offered(t), t->config.now_ns());
+    return true;
 }
 
 /* ------------------------------------------------------------------------------------------ control's side

@@ -17,9 +17,10 @@
 #include "trainer/model/optim.h"
 #include "trainer/pipeline/checkpoint.h"
 #include "trainer/pipeline/gang.h"
+#include "trainer/pipeline/load.h"
 
 enum {
-    SL_TRAINER_HISTORY = 4,    /* versions of G kept for pushes that started from them */
+    SL_TRAINER_HISTORY = 4,    /* versions of G kept for pushes that started from them: synchronous gangs */
     SL_TRAINER_SKIPS_MAX = 10, /* steps in a row without a finite gradient: the training has diverged */
 };
 #define SL_PUSH_RMS_MAX 1e3                        /* rules T15: of each factor of a pushed adapter */
@@ -42,16 +43,22 @@ struct sl_trainer_config {
     struct sl_ring_spsc *latency; /* out, may be NULL: first packet of a message to READY, in units of 100 ns;
                                      drops when full */
     struct sl_gang_config gang;   /* its lcore_slots are set from `lcore` */
-    uint32_t aggregate_every;
-    uint64_t steps;           /* global steps after which training finishes; 0: until told */
-    uint32_t min_cut;         /* the edge computes [min_cut, L) */
-    uint32_t max_rows;        /* of a gang */
-    uint32_t eval_rows;       /* of an evaluation batch */
+    uint32_t aggregate_every;     /* gangs; asynchronous: steps of a device */
+    uint32_t staleness; /* asynchronous: versions of G that a message or push may be behind (rules L8); 1.. */
+    uint64_t steps;     /* global steps after which training finishes; 0: until told */
+    uint32_t min_cut;   /* the edge computes [min_cut, L) */
+    uint32_t max_rows;  /* of a gang */
+    uint32_t eval_rows; /* of an evaluation batch */
     uint64_t push_timeout_ns; /* 0: the default */
     uint8_t model_hash[32];
     uint64_t run, incarnation;
     const struct sl_checkpoint *resume; /* read during creation only; NULL: begin anew */
     uint64_t (*now_ns)(void);
+    struct sl_load
+        *load; /* how the trainer's time goes, for any thread to read; outlives the trainer; may be NULL */
+    void *app; /* of the next two, which may be NULL; they are called on the trainer's thread */
+    uint64_t (*waiting)(void *app);          /* requests that wait because no slot is free */
+    void (*wake)(void *app, uint32_t lcore); /* something is on its return ring while the trainer works on */
 };
 
 enum sl_trainer_phase { SL_TRAINER_WAIT, SL_TRAINER_EVAL, SL_TRAINER_TRAIN };
@@ -83,6 +90,7 @@ enum sl_event_kind {
     SL_EVENT_EVAL,         /* an evaluation message is */
     SL_EVENT_VERSION,      /* G changed, or (at creation) is first known */
     SL_EVENT_INSTALL,      /* send the present G to `device`: its push came between two aggregations */
+    SL_EVENT_STALE,        /* a message of `device` was refused for its age (rules L8): the device pulls */
     SL_EVENT_REFUSED,      /* a message of `device` was refused for its content (rules T15) */
     SL_EVENT_PUSH_REFUSED, /* its push; `stale`: send it the present G, otherwise it is broken */
     SL_EVENT_SKIPPED,      /* a gang's gradient was not finite */
@@ -99,7 +107,8 @@ struct sl_event {
             double nll; /* summed over sequences in batch order; the loss is nll / tokens */
             uint32_t devices;
             bool boundary;
-            uint64_t wait_ns, compute_ns; /* since the gang opened; forward to return of the gradients */
+            uint64_t wait_ns, compute_ns; /* since the gang opened; forward to the end of the backward pass */
+            uint64_t stall_ns;            /* stalled since the step before (load.h) */
         } step;
         struct {
             uint64_t step;

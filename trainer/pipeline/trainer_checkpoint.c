@@ -77,7 +77,7 @@ int sl_trainer_restore(struct sl_trainer *t, const struct sl_checkpoint *c, char
     }
     t->version = t->oldest = c->version;
     t->global_step = c->global_step;
-    t->tokens = c->tokens;
+    t->tokens = t->tokens_then[t->version % t->n_history] = c->tokens;
     t->train_ns = c->train_ns;
     memcpy(sl_trainer_g(t, t->version), c->g, t->n_layers * t->block * sizeof(float));
     for (uint32_t l = c->first; l < t->n_layers; l++) {

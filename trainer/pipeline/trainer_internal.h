@@ -1,9 +1,11 @@
 /* The inside of the trainer, for the files trainer*.c only. */
 #pragma once
 
+#include "dataplane/ingest/share.h"
 #include "trainer/pipeline/aggregate.h"
 #include "trainer/pipeline/batch.h"
 #include "trainer/pipeline/mailbox.h"
+#include "trainer/pipeline/merge.h"
 #include "trainer/pipeline/trainer.h"
 
 enum { POP_BURST = 64 }; /* messages of one lcore in a turn */
@@ -27,6 +29,8 @@ struct device {
     uint64_t tokens_since; /* predicted tokens of its gradients since that version: bounds what its push may
                               claim */
     struct sl_slot *slot;  /* of its waiting message; NULL: none */
+    uint64_t served, tag;  /* its service so far, and the tag of the waiting message (share.h) */
+    uint32_t steps_since;  /* asynchronous: gradients since that version */
     struct pending_push push;
 };
 
@@ -44,16 +48,29 @@ struct sl_trainer {
     struct sl_batch *batch, *eval;
 
     uint64_t version, global_step, tokens;
-    uint64_t train_ns, train_from_ns;   /* spent training before train_from_ns; 0: not training */
-    float *history[SL_TRAINER_HISTORY]; /* [L, block] each; version v at v % HISTORY */
-    uint64_t oldest;                    /* version in it */
-    double *sum;                        /* [block] */
-    float *next, *edge_weights;         /* [L, block] */
-    struct sl_copy *copies;             /* [max_devices + 1] */
+    uint64_t train_ns, train_from_ns; /* spent training before train_from_ns; 0: not training */
+    float **history;                  /* [n_history] of [L, block] each; version v at v % n_history */
+    uint64_t *tokens_then;            /* [n_history]: trained on when that version came */
+    uint32_t n_history;
+    uint64_t oldest;            /* version in it */
+    double *sum;                /* [block] */
+    float *next, *edge_weights; /* [L, block] */
+    struct sl_copy *copies;     /* [max_devices + 1] */
+    uint64_t *of;               /* [max_devices + 1]: what sl_merge asks for each copy */
 
     uint32_t gangs_since; /* the last aggregation */
     uint32_t skips;       /* gangs in a row without a finite gradient */
     bool aggregating, finishing, finished;
+    bool boundary;          /* of the gang that is being computed */
+    uint32_t n_left;        /* its members whose gradient has left, */
+    uint64_t rows_left;     /* and their tokens */
+    uint32_t n_pushes;      /* asynchronous: that wait to be merged */
+    uint64_t checkpoint_ns; /* when the last checkpoint was made */
+    struct sl_share share;
+    struct sl_load *load, own_load;
+    uint64_t
+        ready_since_ns; /* when the oldest message that came in this turn was READY; UINT64_MAX: none did */
+    uint64_t stall_reported_ns;
     uint32_t n_awaited, n_parked;
     uint64_t push_deadline_ns, finish_deadline_ns;
 
@@ -70,6 +87,7 @@ struct sl_trainer {
 
 /* trainer_step.c */
 void sl_trainer_return(struct sl_trainer *, struct sl_slot *, uint8_t status, uint8_t flags);
+void sl_trainer_leave(void *trainer, const struct sl_batch_member *, bool finite);
 void sl_trainer_run_gang(struct sl_trainer *, uint64_t now_ns);
 void sl_trainer_run_eval(struct sl_trainer *);
 
@@ -86,8 +104,21 @@ bool sl_trainer_maybe_aggregate(struct sl_trainer *, uint64_t now_ns);
 /* The VERSION event of the present G, to the devices in order[0 .. n). */
 void sl_trainer_announce(struct sl_trainer *, uint32_t n, uint32_t copies, double factor_error, uint64_t ns);
 void sl_trainer_finish(struct sl_trainer *, uint64_t now_ns);
+void sl_trainer_aggregate(struct sl_trainer *); /* what has been pushed so far */
 static inline float *sl_trainer_g(struct sl_trainer *t, uint64_t version)
 {
-    return t->history[version % SL_TRAINER_HISTORY];
+    return t->history[version % t->n_history];
 }
 void sl_trainer_install_g(struct sl_trainer *); /* edge's copy := G */
+
+/* trainer_async.c */
+/* Whether the device is too far behind for its message to be of use; then the message goes back (rules L8).
+ */
+bool sl_trainer_refuse_stale(struct sl_trainer *, struct device *, struct sl_slot *);
+/* Whether the device is to push after the step that is being answered. */
+bool sl_trainer_push_due(const struct sl_trainer *, const struct device *);
+/* The run ends: whoever has trained since its version pushes, and that is merged once more. */
+void sl_trainer_end_async(struct sl_trainer *, uint64_t now_ns);
+/* The copies that collect() found, into `next`. */
+void sl_trainer_merge(struct sl_trainer *, uint32_t n_copies);
+bool sl_trainer_checkpoint_due(struct sl_trainer *, uint64_t now_ns);

@@ -77,6 +77,7 @@ void sl_trainer_take_push(struct sl_trainer *t, const struct sl_command *c)
         sl_trainer_no_longer_awaited(t, d);
         d->version = t->version;
         d->tokens_since = 0;
+        d->steps_since = 0;
         tell(t, SL_EVENT_PUSH_REFUSED, c->device, stale, why);
         return;
     }
@@ -86,6 +87,12 @@ void sl_trainer_take_push(struct sl_trainer *t, const struct sl_command *c)
         .tokens = c->push.tokens < d->tokens_since ? c->push.tokens : d->tokens_since,
         .last = c->push.last};
     d->tokens_since = 0;
+    d->steps_since = 0;
+    if (t->config.gang.async && !t->aggregating) { /* merged before the next gang (trainer_async.c) */
+        d->in_round = true;
+        t->n_pushes++;
+        return;
+    }
     if (d->awaited) {
         sl_trainer_no_longer_awaited(t, d);
         d->in_round = true;
@@ -154,7 +161,8 @@ void sl_trainer_announce(struct sl_trainer *t, uint32_t n, uint32_t copies, doub
     for (uint32_t i = 0; e->version.steps && i < t->config.gang.max_devices; i++)
         e->version.steps[i] = t->devices[i].applied;
     uint64_t from = t->config.now_ns();
-    e->version.checkpoint = sl_trainer_checkpoint(t, &e->version.checkpoint_bytes);
+    e->version.checkpoint =
+        sl_trainer_checkpoint_due(t, from) ? sl_trainer_checkpoint(t, &e->version.checkpoint_bytes) : NULL;
     e->version.checkpoint_ns = t->config.now_ns() - from;
     sl_mailbox_post(t->events, e);
 }
@@ -174,6 +182,7 @@ static uint32_t collect(struct sl_trainer *t)
             .weights = p->weights,
             .base = p->version == t->version ? NULL : sl_trainer_g(t, p->version),
             .tokens = p->tokens};
+        t->of[n - 1] = t->tokens - t->tokens_then[p->version % t->n_history];
     }
     for (uint32_t l = t->config.min_cut; l < t->n_layers; l++)
         memcpy(t->edge_weights + (l - t->config.min_cut) * t->block, sl_adapter_block(t->edge, l).data,
@@ -182,6 +191,7 @@ static uint32_t collect(struct sl_trainer *t)
         .last = t->n_layers,
         .weights = t->edge_weights,
         .tokens_at = t->tokens_at};
+    t->of[n - 1] = t->tokens - t->tokens_then[t->version % t->n_history];
     return n;
 }
 
@@ -202,7 +212,7 @@ static uint32_t close_round(struct sl_trainer *t)
         sl_trainer_unpark(t, d);
     }
     memset(t->tokens_at, 0, t->n_layers * sizeof *t->tokens_at);
-    t->gangs_since = t->n_awaited = 0;
+    t->gangs_since = t->n_awaited = t->n_pushes = 0;
     t->aggregating = false;
     return n;
 }
@@ -210,6 +220,7 @@ static uint32_t close_round(struct sl_trainer *t)
 static void end_training(struct sl_trainer *t, uint64_t now_ns)
 {
     t->finished = true;
+    sl_load_end(t->load, now_ns);
     t->train_ns += t->train_from_ns ? now_ns - t->train_from_ns : 0;
     t->train_from_ns = 0;
     sl_gang_close(t->gang);
@@ -235,24 +246,30 @@ static void diverge(struct sl_trainer *t)
         "the training has diverged: the adapter is no longer finite; lower training.optimizer.lr");
 }
 
-static void aggregate(struct sl_trainer *t)
+void sl_trainer_aggregate(struct sl_trainer *t)
 {
     uint64_t from = t->config.now_ns();
     size_t bytes = t->n_layers * t->block * sizeof(float);
     const float *g = sl_trainer_g(t, t->version);
     uint32_t n = collect(t);
     memcpy(t->next, g, bytes);
-    sl_aggregate(t->next, t->n_layers, t->block, t->copies, n, t->sum);
+    if (t->config.gang.async)
+        sl_trainer_merge(t, n);
+    else
+        sl_aggregate(t->next, t->n_layers, t->block, t->copies, n, t->sum);
     if (!all_finite(t->next, t->n_layers * t->block)) {
         diverge(t);
         return;
     }
-    double error = sl_aggregate_factor_error(t->model, &t->config.lora, g, t->next, t->copies, n);
+    double error = t->config.gang.async
+                       ? 0
+                       : sl_aggregate_factor_error(t->model, &t->config.lora, g, t->next, t->copies, n);
     t->version++; /* its place in the history is that of the oldest version, which a copy may have started
                      from */
     memcpy(sl_trainer_g(t, t->version), t->next, bytes);
-    if (t->version - t->oldest >= SL_TRAINER_HISTORY)
-        t->oldest = t->version - SL_TRAINER_HISTORY + 1;
+    t->tokens_then[t->version % t->n_history] = t->tokens;
+    if (t->version - t->oldest >= t->n_history)
+        t->oldest = t->version - t->n_history + 1;
     sl_trainer_install_g(t);
     uint32_t devices = close_round(t);
     uint64_t now = t->config.now_ns();
@@ -268,7 +285,7 @@ bool sl_trainer_maybe_aggregate(struct sl_trainer *t, uint64_t now_ns)
     bool late = !t->config.gang.deterministic && now_ns >= t->push_deadline_ns;
     if (t->n_awaited && !late)
         return false;
-    aggregate(t);
+    sl_trainer_aggregate(t);
     return true;
 }
 
@@ -278,6 +295,10 @@ void sl_trainer_finish(struct sl_trainer *t, uint64_t now_ns)
         return;
     t->finishing = true;
     t->finish_deadline_ns = now_ns + SL_FINISH_TIMEOUT_NS;
+    if (t->config.gang.async) {
+        sl_trainer_end_async(t, now_ns);
+        return;
+    }
     if (t->aggregating || t->gangs_since)
         return;
     for (uint32_t i = 0; i < t->config.gang.max_devices; i++) {

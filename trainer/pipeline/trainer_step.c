@@ -2,6 +2,7 @@
 #include "trainer/pipeline/trainer_internal.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 void sl_trainer_return(struct sl_trainer *t, struct sl_slot *slot, uint8_t status, uint8_t flags)
 {
@@ -35,19 +36,35 @@ static void refuse_marked(struct sl_trainer *t, const struct sl_batch *b)
     }
 }
 
-/* Gives the batch every waiting message that it has room for, in device order. */
+static int by_tag(const void *a, const void *b, void *trainer)
+{
+    const struct sl_trainer *t = trainer;
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    uint64_t p = t->devices[x].tag, q = t->devices[y].tag;
+    if (p != q)
+        return p < q ? -1 : 1;
+    return x < y ? -1 : 1;
+}
+
+/* Gives the batch the waiting messages that it has room for, the least served devices' first (share.h). One
+ * that does not fit is not passed by a smaller one: it would wait for ever. */
 static void gather(struct sl_trainer *t)
 {
+    uint32_t n = 0;
     sl_batch_clear(t->batch);
-    for (uint32_t i = 0; i < t->config.gang.max_devices; i++) {
+    for (uint32_t i = 0; i < t->config.gang.max_devices; i++)
+        if (t->devices[i].slot)
+            t->order[n++] = i;
+    qsort_r(t->order, n, sizeof *t->order, by_tag, t);
+    for (uint32_t k = 0; k < n; k++) {
+        uint32_t i = t->order[k];
         struct device *d = &t->devices[i];
-        const char *why;
         struct sl_slot *slot = d->slot;
-        if (!slot)
-            continue;
+        const char *why;
         int err = sl_batch_add(t->batch, slot, i, d->cut, &why);
         if (err == -ENOSPC)
             return;
+        d->served = sl_share_serve(&t->share, d->tag, slot->grid.rows);
         d->slot = NULL;
         sl_gang_set_ready(t->gang, i, false);
         if (err)
@@ -73,15 +90,41 @@ static void set_applied(struct device *d, uint64_t step)
     __atomic_store_n(&d->applied, step, __ATOMIC_RELAXED); /* sl_trainer_applied reads it */
 }
 
-/* Nothing of a gang without a finite gradient is used; its devices go on to their next windows. */
-static void skip_gang(struct sl_trainer *t, uint32_t left)
+/* A gradient is ready while the gang is still being computed: the device has it before the layers below and
+ * the optimiser's step are done. A device that missed a boundary is told at its next step: it pushes then,
+ * and gets the present G (staleness stays bounded). */
+void sl_trainer_leave(void *trainer, const struct sl_batch_member *m, bool finite)
 {
-    for (uint32_t i = 0; i < left; i++) {
-        const struct sl_batch_member *m = sl_batch_member(t->batch, i);
+    struct sl_trainer *t = trainer;
+    struct device *d = &t->devices[m->device];
+    uint32_t lcore = m->slot->lcore;
+    set_applied(d, m->step);
+    if (finite) {
+        d->tokens_since += m->rows;
+        d->steps_since++;
+        bool push =
+            t->boundary || (t->config.gang.async ? sl_trainer_push_due(t, d) : d->version < t->version);
+        d->awaited = t->boundary;
+        t->n_awaited += t->boundary;
+        t->n_left++;
+        t->rows_left += m->rows;
+        m->slot->outcome.nll = m->nll;
+        sl_trainer_return(t, m->slot, SL_RESULT_GRADIENT, push ? SL_RESULT_BOUNDARY : 0);
+    } else {
         m->slot->outcome.nll = 0;
-        set_applied(&t->devices[m->device], m->slot->request.step);
         sl_trainer_return(t, m->slot, SL_RESULT_SKIPPED, 0);
     }
+    if (t->config.wake)
+        t->config.wake(t->config.app, lcore);
+}
+
+/* The gang's gradients are not all finite: the edge's copy does not step. Devices whose gradient was finite
+ * have it already; who has none goes on to its next windows. */
+static void skip_gang(struct sl_trainer *t, uint32_t left)
+{
+    for (uint32_t i = 0; i < left; i++)
+        if (!sl_batch_member(t->batch, i)->left)
+            sl_trainer_leave(t, sl_batch_member(t->batch, i), false);
     struct sl_event *e = sl_mailbox_claim(t->events);
     if (!e)
         return;
@@ -91,23 +134,6 @@ static void skip_gang(struct sl_trainer *t, uint32_t left)
                  ? "the training has diverged: no finite gradient in 10 steps; lower training.optimizer.lr"
                  : "the gradient of the step is not finite";
     sl_mailbox_post(t->events, e);
-}
-
-/* A device that missed a boundary is told at its next step: it pushes then, and gets the present G (staleness
- * stays bounded). */
-static void return_gradients(struct sl_trainer *t, uint32_t left, bool boundary)
-{
-    for (uint32_t i = 0; i < left; i++) {
-        const struct sl_batch_member *m = sl_batch_member(t->batch, i);
-        struct device *d = &t->devices[m->device];
-        bool push = boundary || d->version < t->version;
-        set_applied(d, m->slot->request.step);
-        d->tokens_since += m->rows;
-        d->awaited = boundary;
-        m->slot->outcome.nll = m->nll;
-        sl_trainer_return(t, m->slot, SL_RESULT_GRADIENT, push ? SL_RESULT_BOUNDARY : 0);
-    }
-    t->n_awaited = boundary ? left : 0;
 }
 
 static void report_step(
@@ -125,7 +151,21 @@ static void report_step(
     e->step.boundary = boundary;
     e->step.wait_ns = wait_ns;
     e->step.compute_ns = compute_ns;
+    struct sl_load_times times;
+    sl_load_read(t->load, &times);
+    e->step.stall_ns = times.stall_ns - t->stall_reported_ns;
+    t->stall_reported_ns = times.stall_ns;
     sl_mailbox_post(t->events, e);
+}
+
+/* What its members are told is settled before the first of them leaves. */
+static void number_gang(struct sl_trainer *t)
+{
+    t->global_step++;
+    bool last = t->finishing || (t->config.steps && t->global_step >= t->config.steps);
+    t->boundary = last || (!t->config.gang.async && t->gangs_since + 1 >= t->config.aggregate_every);
+    t->n_left = t->n_awaited = 0;
+    t->rows_left = 0;
 }
 
 void sl_trainer_run_gang(struct sl_trainer *t, uint64_t now_ns)
@@ -136,23 +176,29 @@ void sl_trainer_run_gang(struct sl_trainer *t, uint64_t now_ns)
     refuse_marked(t, t->batch);
     if (!left)
         return;
-    if (sl_batch_backward(t->batch)) {
+    number_gang(t);
+    int err = sl_batch_backward(t->batch);
+    uint64_t done = t->config.now_ns();
+    if (err)
         skip_gang(t, left);
-        sl_gang_done(t->gang, t->config.now_ns());
+    else
+        t->skips = 0;
+    if (!t->n_left) { /* nobody has anything of this gang: it was no step */
+        t->global_step--;
+        sl_gang_done(t->gang, done);
         return;
     }
-    t->skips = 0;
-    t->global_step++;
-    t->tokens += sl_batch_tokens(t->batch);
+    t->tokens += t->rows_left;
+    t->gangs_since++;
     if (t->config.steps && t->global_step >= t->config.steps)
         t->finishing = true;
-    bool boundary = ++t->gangs_since >= t->config.aggregate_every || t->finishing;
-    return_gradients(t, left, boundary);
-    uint64_t done = t->config.now_ns();
-    step_edge_copy(t);
-    report_step(t, left, boundary, now_ns - opened, done - now_ns);
+    if (!err)
+        step_edge_copy(t);
+    report_step(t, t->n_left, t->boundary, now_ns - opened, done - now_ns);
     sl_gang_done(t->gang, done);
-    if (boundary)
+    if (t->finishing && t->config.gang.async)
+        sl_trainer_end_async(t, done);
+    else if (t->boundary)
         sl_trainer_begin_aggregation(t, done);
 }
 
