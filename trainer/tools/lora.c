@@ -1,8 +1,8 @@
-#include "trainer/model/optim.h"
 #include "trainer/model/peft.h"
 #include "trainer/tools/commands.h"
 #include "trainer/tools/run.h"
 #include "trainer/tools/subject.h"
+#include "trainer/tools/tuning.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -12,12 +12,10 @@
 
 struct lora_options {
     struct sl_input_options in;
-    const char *dir, *adapter_in, *out, *optimizer, *targets, *rate;
-    uint32_t steps, batch, seq, rank, threads, accumulate;
-    double lr, alpha, weight_decay, clip;
-    uint64_t seed;
-    bool freeze_a, tails, json;
-    struct sl_lr_schedule schedule;
+    struct sl_tuning_options tuning;
+    const char *dir, *adapter_in, *out;
+    uint32_t steps, batch, seq, threads, accumulate;
+    bool tails, json;
 };
 
 /* The state of one training run. */
@@ -34,53 +32,16 @@ struct lora_run {
     uint32_t done;
 };
 
-/* Target bits of "q_proj,v_proj"; NULL: the family's default. */
-static int parse_targets(const char *names, enum sl_family family, uint32_t *bits, char *err, size_t err_cap)
-{
-    if (!names)
-        names = family == SL_FAMILY_LLAMA ? "q_proj,v_proj" : "c_attn";
-    *bits = 0;
-    for (const char *p = names; *p;) {
-        char name[32];
-        size_t n = strcspn(p, ",");
-        snprintf(name, sizeof name, "%.*s", (int)n, p);
-        uint32_t bit = n < sizeof name ? sl_target_bits(family, name) : 0;
-        if (!bit) {
-            snprintf(err, err_cap, "--targets: the model has no linear layer \"%.*s\" (it has %s)", (int)n, p,
-                family == SL_FAMILY_LLAMA ? "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"
-                                          : "c_attn, c_proj, c_fc");
-            return -EINVAL;
-        }
-        *bits |= bit;
-        p += n + (p[n] == ',');
-    }
-    if (*bits)
-        return 0;
-    snprintf(err, err_cap, "--targets names no linear layer");
-    return -EINVAL;
-}
-
 static int prepare(const struct lora_options *o, struct lora_run *run, char *err, size_t err_cap)
 {
     const struct sl_model_config *config = sl_model_config(run->subject.model);
     int rc = 0;
     if (!run->subject.adapter) {
-        struct sl_lora_config lora = {
-            .rank = o->rank, .alpha = (float)o->alpha, .freeze_a = o->freeze_a, .seed = o->seed};
-        rc = parse_targets(o->targets, config->family, &lora.targets, err, err_cap);
-        if (!rc)
-            rc = sl_adapter_create(config, &lora, 0, config->n_layers, &run->subject.adapter);
+        rc = sl_tuning_adapter(&o->tuning, config, &run->subject.adapter, err, err_cap);
         if (rc)
             return rc;
     }
-    run->optim = (struct sl_optim_config){.kind = strcmp(o->optimizer, "sgd") == 0 ? SL_SGD : SL_ADAMW,
-        .lr = (float)o->lr,
-        .beta1 = 0.9f,
-        .beta2 = 0.999f,
-        .eps = 1e-8f,
-        .weight_decay = (float)o->weight_decay,
-        .schedule = o->schedule,
-        .clip = o->clip};
+    run->optim = sl_tuning_optimiser(&o->tuning);
     run->seqs = calloc(o->batch, sizeof *run->seqs);
     run->losses = calloc(o->steps, sizeof *run->losses);
     run->moments = calloc(config->n_layers, sizeof *run->moments);
@@ -149,18 +110,6 @@ static int step(const struct lora_options *o, struct lora_run *run, const struct
     return rc;
 }
 
-/* All 17 digits: split and central losses are compared to the bit, and cJSON may round the last one off. */
-static cJSON *exact_array(const double *v, uint32_t n)
-{
-    cJSON *array = cJSON_CreateArray();
-    for (uint32_t i = 0; i < n; i++) {
-        char text[32];
-        snprintf(text, sizeof text, "%.17g", v[i]);
-        cJSON_AddItemToArray(array, cJSON_CreateRaw(text));
-    }
-    return array;
-}
-
 static void print_losses(const struct lora_run *run, double seconds, bool json)
 {
     double rate = run->tokens / seconds;
@@ -170,7 +119,7 @@ static void print_losses(const struct lora_run *run, double seconds, bool json)
         return;
     }
     cJSON *out = cJSON_CreateObject();
-    cJSON_AddItemToObject(out, "losses", exact_array(run->losses, run->done));
+    cJSON_AddItemToObject(out, "losses", sl_tuning_losses(run->losses, run->done));
     cJSON_AddNumberToObject(out, "steps", run->done);
     cJSON_AddNumberToObject(out, "tokens_per_s", rate);
     char *text = cJSON_Print(out);
@@ -231,9 +180,7 @@ static const char *check(struct lora_options *o, const struct sl_opt *table)
     static const char *const of_new_adapter[] = {"rank", "alpha", "targets", "freeze-a", "seed"};
     const char *wrong = sl_input_check(&o->in);
     if (!wrong)
-        wrong = sl_schedule_check(o->rate, &o->schedule);
-    if (!wrong && strcmp(o->optimizer, "adamw") && strcmp(o->optimizer, "sgd"))
-        wrong = "--optimizer is adamw or sgd";
+        wrong = sl_tuning_check(&o->tuning);
     if (!wrong && (uint64_t)o->batch * (o->seq - 1) > UINT32_MAX)
         wrong = "--batch windows of --seq tokens are more than 2^32 rows: lower one of them";
     for (size_t i = 0; i < sizeof of_new_adapter / sizeof *of_new_adapter && !wrong; i++) {
@@ -248,8 +195,7 @@ static const char *check(struct lora_options *o, const struct sl_opt *table)
 static int run(int argc, char **argv)
 {
     const struct sl_command *cmd = &sl_lora_command;
-    struct lora_options o = {
-        .optimizer = "adamw", .rank = 8, .alpha = 16, .threads = 1, .rate = "constant", .accumulate = 1};
+    struct lora_options o = {.tuning = SL_TUNING_DEFAULTS, .threads = 1, .accumulate = 1};
     struct sl_opt table[] = {
         {"model", SL_OPT_WORD, &o.dir, "DIR", "model directory (Hugging Face layout)", true, 0, 0, 0},
         SL_INPUT_TEXT_OPTS(o.in),
@@ -261,23 +207,9 @@ static int run(int argc, char **argv)
         {"batch", SL_OPT_COUNT, &o.batch, "B", "windows per step", true, 1, 1 << 16, 0},
         {"seq", SL_OPT_COUNT, &o.seq, "T", "tokens per window", true, 2, 1 << 20, 0},
         {"tails", SL_OPT_FLAG, &o.tails, NULL, "also the last, shorter window of a stream", 0, 0, 0, 0},
-        {"lr", SL_OPT_NUMBER, &o.lr, "X", "learning rate", true, 0, 1e6, 0},
-        {"rank", SL_OPT_COUNT, &o.rank, "R", "rank (default 8)", 0, 1, 4096, 0},
-        {"alpha", SL_OPT_NUMBER, &o.alpha, "X", "scale is alpha/rank (default 16)", 0, 0, 1e6, 0},
-        {"targets", SL_OPT_WORD, &o.targets, "A,B", "linear layers (default q_proj,v_proj or c_attn)", 0, 0,
-            0, 0},
-        {"freeze-a", SL_OPT_FLAG, &o.freeze_a, NULL, "train B only", 0, 0, 0, 0},
-        {"optimizer", SL_OPT_WORD, &o.optimizer, "NAME", "adamw (beta 0.9, 0.999, eps 1e-8) or sgd", 0, 0, 0,
-            0},
-        {"weight-decay", SL_OPT_NUMBER, &o.weight_decay, "X", "decoupled (default 0)", 0, 0, 1e6, 0},
-        {"schedule", SL_OPT_WORD, &o.rate, "NAME", "constant (default), linear or cosine", 0, 0, 0, 0},
-        {"warmup", SL_OPT_COUNT, &o.schedule.warmup, "N", "steps of rising rate (default 0)", 0, 0, 1e8, 0},
-        {"min-lr", SL_OPT_NUMBER, &o.schedule.floor, "X", "last rate as a share of --lr (default 0)", 0, 0, 1,
-            0},
+        SL_TUNING_OPTS(o.tuning),
         {"accumulate", SL_OPT_COUNT, &o.accumulate, "N", "steps whose gradients make one update (default 1)",
             0, 1, 1 << 16, 0},
-        {"clip", SL_OPT_NUMBER, &o.clip, "X", "gradient norm per block (default 0: none)", 0, 0, 1e6, 0},
-        {"seed", SL_OPT_SEED, &o.seed, "S", "of the adapter's first values (default 0)", 0, 0, 0, 0},
         {"threads", SL_OPT_COUNT, &o.threads, "N", "threads of the GEMM library (default 1)", 0, 1, 1024, 0},
         {"json", SL_OPT_FLAG, &o.json, NULL, "print JSON: losses, one per step", 0, 0, 0, 0},
         {0},
@@ -289,7 +221,7 @@ static int run(int argc, char **argv)
     int code = sl_cli_parse(cmd, tables, 1, argc, argv);
     if (code >= 0)
         goto out;
-    o.schedule.steps = o.steps;
+    o.tuning.schedule.steps = o.steps;
     const char *wrong = check(&o, table);
     if (wrong) {
         code = sl_cli_fail(cmd, SL_EXIT_USAGE, "%s", wrong);
