@@ -1,18 +1,12 @@
 #include "trainer/pipeline/aggregate.h"
 
+#include "trainer/pipeline/factors.h"
 #include "trainer/tensor/gemm.h"
 
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-static uint64_t tokens_at(const struct sl_copy *c, uint32_t layer)
-{
-    if (layer < c->first || layer >= c->last)
-        return 0;
-    return c->tokens_at ? c->tokens_at[layer] : c->tokens;
-}
 
 static const float *weights_at(const struct sl_copy *c, uint32_t layer, size_t block)
 {
@@ -26,10 +20,10 @@ static void aggregate_block(
     uint32_t n = 0;
     double tokens = 0;
     for (uint32_t c = 0; c < n_copies; c++) {
-        if (!tokens_at(&copies[c], layer))
+        if (!sl_copy_tokens(&copies[c], layer))
             continue;
         only = &copies[c];
-        tokens += (double)tokens_at(only, layer);
+        tokens += (double)sl_copy_tokens(only, layer);
         n++;
     }
     if (n == 0)
@@ -40,7 +34,7 @@ static void aggregate_block(
     }
     memset(sum, 0, block * sizeof *sum);
     for (uint32_t c = 0; c < n_copies; c++) {
-        double weight = (double)tokens_at(&copies[c], layer);
+        double weight = (double)sl_copy_tokens(&copies[c], layer);
         if (!(weight > 0))
             continue;
         const float *w = weights_at(&copies[c], layer, block);
@@ -59,12 +53,6 @@ void sl_aggregate(float *g, uint32_t n_layers, size_t block, const struct sl_cop
         aggregate_block(g + l * block, l, block, copies, n_copies, scratch);
 }
 
-/* Where a target's factors lie in a block's vector (lora.h), and what they measure. */
-struct factor {
-    size_t a, b; /* offsets in floats */
-    uint32_t in, out;
-};
-
 struct error_work {
     const struct sl_copy *copies;
     uint32_t n_copies, rank;
@@ -74,7 +62,7 @@ struct error_work {
 };
 
 /* Puts scale * B beside what `left` has, and A under what `right` has, as piece number i of `pieces`. */
-static void put_piece(struct error_work *w, const struct factor *f, const float *block, double scale,
+static void put_piece(struct error_work *w, const struct sl_factor *f, const float *block, double scale,
     uint32_t i, uint32_t pieces)
 {
     uint32_t r = w->rank;
@@ -86,14 +74,14 @@ static void put_piece(struct error_work *w, const struct factor *f, const float 
 
 /* Squared norm of mean(BA) - B A of `block`, the mean over the copies weighted by tokens. */
 static double distance(
-    struct error_work *w, const struct factor *f, uint32_t layer, double tokens, const float *block)
+    struct error_work *w, const struct sl_factor *f, uint32_t layer, double tokens, const float *block)
 {
     uint32_t pieces = 1, i = 0;
     for (uint32_t c = 0; c < w->n_copies; c++)
-        pieces += tokens_at(&w->copies[c], layer) > 0;
+        pieces += sl_copy_tokens(&w->copies[c], layer) > 0;
     put_piece(w, f, block, -1, i++, pieces);
     for (uint32_t c = 0; c < w->n_copies; c++) {
-        uint64_t n = tokens_at(&w->copies[c], layer);
+        uint64_t n = sl_copy_tokens(&w->copies[c], layer);
         if (n)
             put_piece(w, f, weights_at(&w->copies[c], layer, w->block), (double)n / tokens, i++, pieces);
     }
@@ -105,53 +93,41 @@ static double distance(
     return sum;
 }
 
-static uint32_t lay_out_factors(
-    const struct sl_model_config *model, const struct sl_lora_config *lora, struct factor *f, size_t *widest)
+/* The most of what any target has: out, in, out times in. */
+static void widest(const struct sl_factor *f, uint32_t n, size_t most[3])
 {
-    uint32_t n = 0;
-    size_t offset = 0;
-    widest[0] = widest[1] = widest[2] = 0;
-    for (unsigned t = 0; t < SL_TARGET_COUNT; t++) {
-        if (!(lora->targets >> t & 1))
-            continue;
-        sl_target_dims(model, (enum sl_target)t, &f[n].in, &f[n].out);
-        f[n].a = offset;
-        offset += (size_t)lora->rank * f[n].in;
-        widest[0] = f[n].out > widest[0] ? f[n].out : widest[0];
-        widest[1] = f[n].in > widest[1] ? f[n].in : widest[1];
-        size_t elements = (size_t)f[n].out * f[n].in;
-        widest[2] = elements > widest[2] ? elements : widest[2];
-        n++;
-    }
+    most[0] = most[1] = most[2] = 0;
     for (uint32_t i = 0; i < n; i++) {
-        f[i].b = offset;
-        offset += (size_t)lora->rank * f[i].out;
+        size_t elements = (size_t)f[i].out * f[i].in;
+        most[0] = f[i].out > most[0] ? f[i].out : most[0];
+        most[1] = f[i].in > most[1] ? f[i].in : most[1];
+        most[2] = elements > most[2] ? elements : most[2];
     }
-    return n;
 }
 
 double sl_aggregate_factor_error(const struct sl_model_config *model, const struct sl_lora_config *lora,
     const float *before, const float *after, const struct sl_copy *copies, uint32_t n_copies)
 {
-    struct factor factors[SL_TARGET_COUNT];
-    size_t widest[3];
+    struct sl_factor factors[SL_TARGET_COUNT];
+    size_t most[3];
     if (lora->freeze_a || n_copies < 2)
         return 0;
-    uint32_t n_factors = lay_out_factors(model, lora, factors, widest);
+    uint32_t n_factors = sl_factors(model, lora, factors);
+    widest(factors, n_factors, most);
     size_t inner = (size_t)(n_copies + 1) * lora->rank;
     struct error_work w = {.copies = copies, .n_copies = n_copies, .rank = lora->rank};
     w.block = sl_adapter_block_size(model, lora);
-    w.left = malloc(widest[0] * inner * sizeof(float));
-    w.right = malloc(widest[1] * inner * sizeof(float));
-    w.product = malloc(widest[2] * sizeof(float));
+    w.left = malloc(most[0] * inner * sizeof(float));
+    w.right = malloc(most[1] * inner * sizeof(float));
+    w.product = malloc(most[2] * sizeof(float));
     double error = 0, update = 0;
     bool memory = w.left && w.right && w.product;
     for (uint32_t l = 0; memory && l < model->n_layers; l++) {
         uint32_t n = 0;
         double tokens = 0;
         for (uint32_t c = 0; c < n_copies; c++) {
-            n += tokens_at(&copies[c], l) > 0;
-            tokens += (double)tokens_at(&copies[c], l);
+            n += sl_copy_tokens(&copies[c], l) > 0;
+            tokens += (double)sl_copy_tokens(&copies[c], l);
         }
         for (uint32_t i = 0; n > 1 && i < n_factors; i++) {
             error += distance(&w, &factors[i], l, tokens, after + l * w.block);

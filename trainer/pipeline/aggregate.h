@@ -21,7 +21,16 @@ struct sl_copy {
     const float *base;         /* [n_layers, block]: the G it started from; NULL: the present one */
     uint64_t tokens;           /* since then, for every block of it ... */
     const uint64_t *tokens_at; /* ... or, where not NULL, by block: [n_layers] */
+    uint32_t rank;             /* of its factors; 0: G's. Others are for sl_refactor alone */
 };
+
+/* Its tokens at a block; 0: it has no say there. */
+static inline uint64_t sl_copy_tokens(const struct sl_copy *c, uint32_t layer)
+{
+    if (layer < c->first || layer >= c->last)
+        return 0;
+    return c->tokens_at ? c->tokens_at[layer] : c->tokens;
+}
 
 /* Changes g [n_layers, block] in place. Copies are summed in the order given (device order: rules L7), in
  * double precision. `scratch`: [block] doubles. */
