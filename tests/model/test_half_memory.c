@@ -89,54 +89,88 @@ static size_t pad(size_t n)
     return (n + 63) / 64 * 64;
 }
 
-/* docs/architecture.md, "What a half keeps": bytes of one block's activations without its input, for `rows`
- * rows. */
-static size_t block_bytes(const struct sl_model_config *m, size_t rows, uint32_t rank)
+struct kept {
+    size_t input, rest; /* bytes of one block */
+    size_t shared;      /* of what all blocks share because no gradient needs it */
+};
+
+/* docs/architecture.md, "What a half keeps", for `rows` rows. */
+static struct kept stated(
+    const struct sl_model_config *m, enum sl_precision precision, size_t rows, uint32_t rank, bool all)
 {
     size_t q = m->n_heads * m->head_dim, qkv = q + 2 * (size_t)m->n_kv_heads * m->head_dim, d = m->d_model,
            ff = m->d_ff;
+    size_t e = sl_precision_size(precision), padded = (rows + 15) / 16 * 16;
     bool llama = m->family == SL_FAMILY_LLAMA;
-    size_t n = 3 * pad(rows * d * 4); /* norm1, x2, norm2 */
-    n += pad(rows * qkv * 4) + pad(rows * q * 4) + pad(rows * m->n_heads * 4);
-    n += pad(rows * (llama ? 2 : 1) * ff * 4) + pad(rows * ff * 4);
-    n += 4 * pad(rows * 4); /* means and deviations of both norms */
-    n += pad(rows * (llama ? 3 : 1) * rank * 4) + pad(rows * rank * 4) +
-         pad(rows * (llama ? 2 : 1) * rank * 4) + pad(rows * rank * 4);
-    return n;
+    size_t targets = !all ? 1 : llama ? 7 : 4, up = (llama ? 2 : 1) * ff;
+    size_t norm1 = pad(padded * d * e), norm2 = norm1, act = pad(padded * ff * e);
+    struct kept k = {.input = pad(padded * d * 4)};
+    k.rest = norm1 + pad(padded * qkv * e) + pad(padded * q * e) + pad(padded * d * 4) + pad(padded * up * e);
+    k.rest += pad(rows * m->n_heads * 4) + (llama ? 2 : 4) * pad(rows * 4) + padded * rank * targets * 4;
+    if (all)
+        k.rest += norm2 + act;
+    else
+        k.shared = norm2 + act;
+    return k;
 }
 
+static size_t arena(const struct sl_model_config *m, const struct sl_lora_config *lora,
+    struct sl_half_config c, uint32_t blocks, bool recompute, bool inference)
+{
+    c.first = 1;
+    c.last = 1 + blocks;
+    c.recompute = recompute;
+    c.inference = inference;
+    return sl_half_arena_bytes(m, lora, &c);
+}
+
+/* By differences between halves of 16 and of 32 blocks, which leave only what a block takes. */
 static void arena_bytes__a_block_costs_what_is_stated(void **state)
 {
-    for (unsigned f = 0; f < 2; f++) {
-        struct sl_model_config m = *families[f];
-        struct sl_lora_config lora = {.rank = 4, .alpha = 8, .targets = fixture_all_targets(m.family)};
-        struct sl_half_config one = {.last = 1, .max_rows = 131, .max_seqs = 5};
-        size_t index = sizeof(uint32_t), x = pad(131 * m.d_model * 4),
-               block = block_bytes(&m, 131, lora.rank);
-        m.n_layers = 40; /* no head, and enough blocks for the index to be a multiple of a cache line */
-        one.first = 1;
-        one.last = 17;
-        struct sl_half_config two = one, less = one, infer = one, thrift = one;
-        two.last = 33;
-        size_t layers16 = sl_half_arena_bytes(&m, &lora, &two) - sl_half_arena_bytes(&m, &lora, &one);
-        size_t pointers = layers16 - 16 * (x + block) - 16 * index;
-        assert_int_equal(pointers % 16, 0); /* the block's table of pointers alone is left */
-        assert_in_range(pointers / 16, 1, 256);
-        infer.inference = true;
-        less.recompute = thrift.recompute = true;
+    for (unsigned i = 0; i < 8; i++) {
+        bool all = i & 2;
+        struct sl_model_config m = *families[i & 1];
+        uint32_t bits = fixture_all_targets(m.family);
+        struct sl_lora_config lora = {.rank = 4, .alpha = 8, .targets = all ? bits : bits & -bits};
+        struct sl_half_config c = {
+            .max_rows = 131, .max_seqs = 5, .precision = i & 4 ? SL_PRECISION_BF16 : SL_PRECISION_F32};
+        m.n_layers = 40; /* none of the halves has the head */
+        struct kept k = stated(&m, c.precision, 131, lora.rank, all);
+        size_t infer = arena(&m, &lora, c, 32, false, true) - arena(&m, &lora, c, 16, false, true);
+        size_t index = infer / 16; /* a block's pointers, and its number of rows */
+        assert_in_range(index, 1, 512);
+        assert_int_equal(arena(&m, &lora, c, 32, false, false) - arena(&m, &lora, c, 16, false, false),
+            16 * (k.input + k.rest + index));
+        assert_int_equal(arena(&m, &lora, c, 32, true, false) - arena(&m, &lora, c, 16, true, false),
+            16 * (k.input + index));
         assert_int_equal(
-            sl_half_arena_bytes(&m, &lora, &one) - sl_half_arena_bytes(&m, &lora, &less), 15 * block);
-        thrift.last = 33;
-        assert_int_equal(sl_half_arena_bytes(&m, &lora, &thrift) - sl_half_arena_bytes(&m, &lora, &less),
-            16 * x + 16 * index + pointers);
-        assert_true(sl_half_arena_bytes(&m, &lora, &infer) < sl_half_arena_bytes(&m, &lora, &less));
+            arena(&m, &lora, c, 16, false, false) - arena(&m, &lora, c, 16, true, false), 15 * k.rest);
     }
+}
+
+/* The whole of a small half, array by array. */
+static void arena_bytes__the_rest_costs_what_is_stated(void **state)
+{
+    struct sl_model_config m = fixture_llama;
+    struct sl_lora_config lora = {.rank = 4, .alpha = 8, .targets = 1u << SL_Q_PROJ | 1u << SL_V_PROJ};
+    struct sl_half_config c = {.first = 1, .last = 2, .max_rows = 32, .max_seqs = 16, .max_adapters = 8};
+    size_t d = m.d_model, q = m.n_heads * m.head_dim, qkv = q + 2 * m.n_kv_heads * m.head_dim, ff = m.d_ff,
+           rows = 32;
+    size_t infer, train, mlp = pad(rows * 2 * ff * 4) + pad(rows * ff * 4),
+                         att = pad(rows * qkv * 4) + pad(rows * q * 4);
+    c.inference = true;
+    infer = sl_half_arena_bytes(&m, &lora, &c);
+    c.inference = false;
+    train = sl_half_arena_bytes(&m, &lora, &c);
+    /* dx, du of two targets, and the larger of the gradients within the MLP and within attention */
+    assert_int_equal(train - infer, pad(rows * d * 4) + pad(rows * 2 * 4 * 4) + (mlp > att ? mlp : att));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(half_backward__recomputing_equals_keeping),
+        cmocka_unit_test(arena_bytes__the_rest_costs_what_is_stated),
         cmocka_unit_test(arena_bytes__a_block_costs_what_is_stated),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -24,6 +24,7 @@ struct sl_seq;
 struct sl_half_config {
     uint32_t first, last;        /* blocks [first, last) */
     uint32_t max_rows, max_seqs; /* of one batch */
+    enum sl_precision precision; /* as the model was packed (sl_model_pack); F32 where it was not */
     uint32_t max_adapters;       /* segments of one batch; 0: one */
     bool full;                   /* also gradients of every base parameter (sl_model_enable_grads first) */
     bool inference;              /* forward only: activations of one layer are kept */
@@ -42,11 +43,13 @@ struct sl_half_config {
 struct sl_seq {
     uint32_t len; /* rows; 1.. */
     uint32_t
-        enter; /* the block where it enters: 0 means from `ids` through the embedding; 1.. means from `x` */
-    const uint32_t *ids; /* [len] inputs; NULL where enter > 0 */
-    const float *x;      /* [len, d_model] residual stream before block `enter`; NULL where enter == 0 */
+        enter; /* the block where it enters: 0 means from `ids` through the embedding; 1.. means from x */
+    const uint32_t *ids;   /* [len] inputs; NULL where enter > 0 */
+    const float *x;        /* [len, d_model] residual stream before block `enter`; NULL where enter == 0 */
+    const sl_bf16 *x_bf16; /* the same in bf16, instead of x; read in place, forward and backward */
     float *dx; /* [len, d_model] where backward leaves the gradient at the entry (of the embedded rows where
-                * enter == 0); may be NULL: what only it needs is not computed */
+                * enter == 0); may be NULL, and then what only it needs is not computed. May be x */
+    sl_bf16 *dx_bf16;        /* the same in bf16, instead of dx. May be x_bf16 */
     const uint32_t *targets; /* [len]; needed where the half has the head */
     struct sl_adapter
         *adapter; /* NULL: the half's own. Rank and targets as the half's; it may cover other blocks */

@@ -1,8 +1,6 @@
 /* Forward pass of a half. */
 #include "trainer/model/half_internal.h"
 #include "trainer/tensor/act.h"
-#include "trainer/tensor/gemm.h"
-#include "trainer/tensor/loss.h"
 #include "trainer/tensor/norm.h"
 #include "trainer/tensor/rope.h"
 #include "trainer/tensor/rows.h"
@@ -23,7 +21,9 @@ static bool seq_is_valid(const struct sl_half *h, const struct sl_seq *s)
     const struct sl_model_config *m = &h->model->config;
     if (!s->len || s->len > m->max_positions || s->enter < h->config.first || s->enter >= h->config.last)
         return false;
-    if (s->enter == 0 ? !s->ids || !all_below(s->ids, s->len, m->vocab) : !s->x)
+    if (s->enter == 0 ? !s->ids || !all_below(s->ids, s->len, m->vocab) : !s->x == !s->x_bf16)
+        return false;
+    if (s->dx && s->dx_bf16)
         return false;
     return !h->has_head || (s->targets && all_below(s->targets, s->len, m->vocab));
 }
@@ -71,39 +71,42 @@ static int plan_batch(struct sl_half *h, const struct sl_seq *seqs, uint32_t n_s
     return 0;
 }
 
-static void embed(const struct sl_half *h, const struct sl_seq *s, float *x)
+/* f32 rows into the residual stream. */
+static void to_stream(const float *x, size_t n, struct sl_dst y)
 {
-    uint32_t d = h->model->config.d_model;
-    const float *table = h->model->embed->data;
-    for (uint32_t i = 0; i < s->len; i++)
-        memcpy(x + (size_t)i * d, table + (size_t)s->ids[i] * d, d * sizeof *x);
-    if (h->model->positions)
-        sl_add(h->model->positions->data, (size_t)s->len * d, x);
+    if (y.precision == SL_PRECISION_BF16)
+        sl_bf16_from_f32(x, n, y.p);
+    else
+        memcpy(y.p, x, n * sizeof *x);
 }
 
-/* Puts the rows that enter at this block behind those already there. */
-static void enter_rows(struct sl_half *h, const struct sl_seq *seqs, uint32_t layer)
+static void embed(struct sl_half *h, const struct sl_seq *s, struct sl_dst x)
 {
-    uint32_t d = h->model->config.d_model;
-    for (uint32_t i = 0; i < h->n_seqs; i++) {
-        if (seqs[i].enter != layer)
-            continue;
-        float *x = sl_half_layer(h, layer)->x + (size_t)h->row0[i] * d;
-        if (layer == 0)
-            embed(h, &seqs[i], x);
-        else
-            memcpy(x, seqs[i].x, (size_t)seqs[i].len * d * sizeof *x);
+    uint32_t d = h->shape->d_model;
+    const float *table = h->model->embed->data,
+                *positions = h->model->positions ? h->model->positions->data : NULL;
+    for (uint32_t i = 0; i < s->len; i++) {
+        memcpy(h->row, table + (size_t)s->ids[i] * d, d * sizeof *h->row);
+        if (positions)
+            sl_add(positions + (size_t)i * d, d, h->row);
+        to_stream(h->row, d, sl_dst_at(x, (size_t)i * d));
     }
 }
 
-static void norm(struct sl_half *h, const struct sl_param *w, const struct sl_param *b, uint32_t rows,
-    const float *x, float *y, float *mean, float *rstd)
+/* Puts the rows that enter at this block behind those already there, but for those that are read where they
+ * are. */
+static void enter_rows(struct sl_half *h, const struct sl_seq *seqs, uint32_t layer)
 {
-    const struct sl_model_config *m = &h->model->config;
-    if (h->llama)
-        sl_rmsnorm_forward(x, w->data, m->norm_eps, rows, m->d_model, y, rstd, h->meansq);
-    else
-        sl_layernorm_forward(x, w->data, b->data, m->norm_eps, rows, m->d_model, y, mean, rstd, h->meansq);
+    uint32_t d = h->shape->d_model;
+    for (uint32_t i = 0; i < h->n_seqs; i++) {
+        struct sl_dst x = sl_dst_at(sl_half_layer(h, layer)->x, (size_t)h->row0[i] * d);
+        if (seqs[i].enter != layer || seqs[i].x_bf16)
+            continue;
+        if (layer == 0)
+            embed(h, &seqs[i], x);
+        else
+            to_stream(seqs[i].x, (size_t)seqs[i].len * d, x);
+    }
 }
 
 static void keep_entry_meansq(struct sl_half *h, const struct sl_seq *seqs, uint32_t layer)
@@ -113,126 +116,136 @@ static void keep_entry_meansq(struct sl_half *h, const struct sl_seq *seqs, uint
             memcpy(h->entry_meansq + h->row0[i], h->meansq + h->row0[i], seqs[i].len * sizeof(float));
 }
 
+/* The block's first norm. Rows that come from the block below are that block's x2 and branch, whose sum is
+ * this block's input; `sum` says whether it has yet to be made. */
+static void norm1(struct sl_half *h, const struct sl_seq *seqs, uint32_t layer, uint32_t rows, bool sum)
+{
+    struct layer_acts *a = sl_half_layer(h, layer);
+    const struct sl_block_params *p = &h->model->blocks[layer];
+    struct sl_norm norm = sl_half_norm(h, p->norm1_w, p->norm1_b);
+    struct sl_src none = {NULL, h->stream};
+    uint32_t row = 0, d = h->shape->d_model,
+             below = layer > h->config.first ? h->rows_at[layer - h->config.first - 1] : 0;
+    if (sum && below) {
+        sl_norm_forward(&norm, sl_src_of(sl_half_layer(h, layer - 1)->x2), sl_src_of(h->branch), below, a->x,
+            a->norm1, a->stats1, h->meansq);
+        row = below;
+    }
+    while (row < rows) {
+        struct piece piece = sl_half_piece(h, seqs, layer, row);
+        size_t at = (size_t)row * d;
+        sl_norm_forward(&norm, piece.x, none, piece.n, (struct sl_dst){NULL, h->stream},
+            sl_dst_at(a->norm1, at), sl_stats_at(a->stats1, row), h->meansq + row);
+        row += piece.n;
+    }
+}
+
+/* Second norm: x2 = x + what attention adds. */
+static void norm2(struct sl_half *h, const struct sl_seq *seqs, uint32_t layer, uint32_t rows)
+{
+    struct layer_acts *a = sl_half_layer(h, layer);
+    const struct sl_block_params *p = &h->model->blocks[layer];
+    struct sl_norm norm = sl_half_norm(h, p->norm2_w, p->norm2_b);
+    for (uint32_t row = 0; row < rows;) {
+        struct piece piece = sl_half_piece(h, seqs, layer, row);
+        size_t at = (size_t)row * h->shape->d_model;
+        sl_norm_forward(&norm, piece.x, sl_src_at(sl_src_of(h->branch), at), piece.n, sl_dst_at(a->x2, at),
+            sl_dst_at(a->norm2, at), sl_stats_at(a->stats2, row), NULL);
+        row += piece.n;
+    }
+}
+
 static void attend(struct sl_half *h, const struct sl_seq *seqs, uint32_t layer)
 {
     struct layer_acts *a = sl_half_layer(h, layer);
     const struct sl_attention_dims *dims = &h->attention;
     uint32_t ld = h->slots[SLOT_QKV].out, ld_out = h->slots[SLOT_O].in;
     for (uint32_t i = 0; i < h->n_seqs && seqs[i].enter <= layer; i++) {
-        float *qkv = a->qkv + (size_t)h->row0[i] * ld;
+        float *qkv = (float *)a->qkv.p + (size_t)h->row0[i] * ld;
         for (uint32_t p = 0; h->llama && p < seqs[i].len; p++)
             sl_rope(qkv + (size_t)p * ld, dims->n_heads + dims->n_kv_heads, dims->head_dim,
                 h->rope + (size_t)p * dims->head_dim, 0);
-        sl_attention_forward(dims, qkv, seqs[i].len, a->att + (size_t)h->row0[i] * ld_out,
+        sl_attention_forward(dims, qkv, seqs[i].len, (float *)a->att.p + (size_t)h->row0[i] * ld_out,
             a->lse + (size_t)h->row0[i] * dims->n_heads, h->attention_scratch);
     }
 }
 
 /* The block up to the input of its last product: all that backward needs. */
-static void block_inside(struct sl_half *h, const struct sl_seq *seqs, uint32_t layer, uint32_t rows)
+static int block_inside(struct sl_half *h, const struct sl_seq *seqs, uint32_t layer, uint32_t rows)
 {
     struct layer_acts *a = sl_half_layer(h, layer);
-    const struct sl_block_params *p = &h->model->blocks[layer];
-    uint32_t ff = h->model->config.d_ff;
-    norm(h, p->norm1_w, p->norm1_b, rows, a->x, a->norm1, a->mean1, a->rstd1);
-    keep_entry_meansq(h, seqs, layer);
-    sl_profile_mark(h->config.profile, SL_KERNEL_NORM);
-    sl_slot_forward(h, layer, SLOT_QKV, rows, a->norm1, NULL, a->qkv);
+    int err = sl_slot_forward(h, layer, SLOT_QKV, rows, sl_src_of(a->norm1), a->qkv);
+    if (err)
+        return err;
     attend(h, seqs, layer);
     sl_profile_mark(h->config.profile, SL_KERNEL_ATTENTION);
-    sl_slot_forward(h, layer, SLOT_O, rows, a->att, a->x, a->x2);
-    norm(h, p->norm2_w, p->norm2_b, rows, a->x2, a->norm2, a->mean2, a->rstd2);
+    err = sl_slot_forward(h, layer, SLOT_O, rows, sl_src_of(a->att), h->branch);
+    if (err)
+        return err;
+    norm2(h, seqs, layer, rows);
     sl_profile_mark(h->config.profile, SL_KERNEL_NORM);
-    sl_slot_forward(h, layer, SLOT_UP, rows, a->norm2, NULL, a->up);
-    if (h->llama)
-        sl_swiglu_forward(a->up, rows, ff, a->act);
-    else
-        sl_gelu_forward(a->up, rows, ff, a->act);
+    err = sl_slot_forward(h, layer, SLOT_UP, rows, sl_src_of(a->norm2), a->up);
+    if (err)
+        return err;
+    sl_act_forward(h->llama ? SL_ACT_SWIGLU : SL_ACT_GELU, sl_src_of(a->up), rows, h->shape->d_ff, a->act);
     sl_profile_mark(h->config.profile, SL_KERNEL_ACTIVATION);
+    return 0;
 }
 
-void sl_half_recompute_block(struct sl_half *h, const struct sl_seq *seqs, uint32_t layer, uint32_t rows)
+int sl_half_recompute_block(struct sl_half *h, const struct sl_seq *seqs, uint32_t layer, uint32_t rows)
 {
-    block_inside(h, seqs, layer, rows);
-    sl_slot_recompute(h, layer, SLOT_DOWN, rows, sl_half_layer(h, layer)->act);
+    norm1(h, seqs, layer, rows, false);
+    sl_profile_mark(h->config.profile, SL_KERNEL_NORM);
+    int err = block_inside(h, seqs, layer, rows);
+    return err ? err : sl_slot_recompute(h, layer, SLOT_DOWN, rows, sl_src_of(sl_half_layer(h, layer)->act));
 }
 
-static void block_forward(
-    struct sl_half *h, const struct sl_seq *seqs, uint32_t layer, uint32_t rows, float *x_next)
+static int block_forward(struct sl_half *h, const struct sl_seq *seqs, uint32_t layer, uint32_t rows)
 {
     struct layer_acts *a = sl_half_layer(h, layer);
-    block_inside(h, seqs, layer, rows);
-    sl_slot_forward(h, layer, SLOT_DOWN, rows, a->act, a->x2, x_next);
+    norm1(h, seqs, layer, rows, true);
+    keep_entry_meansq(h, seqs, layer);
+    sl_profile_mark(h->config.profile, SL_KERNEL_NORM);
+    int err = block_inside(h, seqs, layer, rows);
+    return err ? err : sl_slot_forward(h, layer, SLOT_DOWN, rows, sl_src_of(a->act), h->branch);
 }
 
-/* Final norm, and the loss by tiles of rows. The gradient of the loss with respect to the norm's output needs
- * the logits again, so it is made here while they are at hand, rather than by a second product in the
- * backward pass. */
-static void head_forward(struct sl_half *h, struct sl_seq *seqs)
+static float value(struct sl_src x, size_t i)
 {
-    struct sl_model *m = h->model;
-    uint32_t d = m->config.d_model, vocab = m->config.vocab, seq = 0;
-    norm(h, m->norm_w, m->norm_b, h->rows, h->x_end, h->norm_f, h->mean_f, h->rstd_f);
-    sl_profile_mark(h->config.profile, SL_KERNEL_NORM);
-    for (uint32_t i = 0; i < h->n_seqs; i++) {
-        memcpy(h->targets + h->row0[i], seqs[i].targets, seqs[i].len * sizeof *h->targets);
-        seqs[i].nll = 0;
+    return x.precision == SL_PRECISION_BF16 ? sl_bf16_widen(((const sl_bf16 *)x.p)[i])
+                                            : ((const float *)x.p)[i];
+}
+
+/* The residual stream after the last block, for whoever goes on from there. */
+static void add_rows(struct sl_src x, struct sl_src branch, size_t n, float *y)
+{
+    bool f32 = x.precision == SL_PRECISION_F32;
+    for (size_t i = 0; i < n; i++) {
+        float sum = value(x, i) + value(branch, i);
+        y[i] = f32 ? sum : sl_bf16_widen(sl_bf16_round(sum));
     }
-    for (uint32_t r = 0; r < h->rows; r += h->head_rows) {
-        uint32_t n = h->rows - r < h->head_rows ? h->rows - r : h->head_rows;
-        const float *x = h->norm_f + (size_t)r * d;
-        sl_gemm(true, n, vocab, d, 1, x, d, m->head->data, d, 0, h->logits, vocab);
-        sl_profile_mark(h->config.profile, SL_KERNEL_HEAD);
-        sl_cross_entropy(h->logits, h->targets + r, n, vocab, !h->config.inference, h->nll);
-        sl_profile_mark(h->config.profile, SL_KERNEL_LOSS);
-        for (uint32_t i = 0; i < n; i++) {
-            while (r + i >= h->row0[seq] + seqs[seq].len)
-                seq++;
-            seqs[seq].nll += h->nll[i];
-        }
-        if (!h->config.inference)
-            sl_gemm(
-                false, n, d, vocab, 1, h->logits, vocab, m->head->data, d, 0, h->dnorm_f + (size_t)r * d, d);
-        if (h->config.full)
-            sl_gemm_at(vocab, d, n, 1, h->logits, vocab, x, d, r ? 1 : 0, h->dhead, d);
-        sl_profile_mark(h->config.profile, SL_KERNEL_HEAD);
-    }
-    h->gemms++;
 }
 
 int sl_half_forward(struct sl_half *h, struct sl_seq *seqs, uint32_t n_seqs, float *x_out)
 {
     int err = plan_batch(h, seqs, n_seqs);
-    if (err)
-        return err;
-    if (!h->has_head && !x_out)
-        return -EINVAL;
+    if (!err && !h->has_head && !x_out)
+        err = -EINVAL;
     h->gemms = 0;
     sl_profile_start(h->config.profile);
-    for (uint32_t l = h->config.first; l < h->config.last; l++) {
+    for (uint32_t l = h->config.first; l < h->config.last && !err; l++) {
         uint32_t rows = h->rows_at[l - h->config.first];
-        bool top = l + 1 == h->config.last;
         enter_rows(h, seqs, l);
         sl_profile_mark(h->config.profile, SL_KERNEL_ROWS);
         if (rows)
-            block_forward(h, seqs, l, rows, top ? h->x_end : sl_half_layer(h, l + 1)->x);
+            err = block_forward(h, seqs, l, rows);
     }
-    if (x_out)
-        memcpy(x_out, h->x_end, (size_t)h->rows * h->model->config.d_model * sizeof *x_out);
-    if (h->has_head)
-        head_forward(h, seqs);
-    return 0;
-}
-
-int sl_half_logits(struct sl_half *h, float *logits)
-{
-    uint32_t d = h->model->config.d_model, vocab = h->model->config.vocab;
-    if (!h->has_head || !h->rows)
-        return -EINVAL;
-    for (uint32_t r = 0; r < h->rows; r += h->head_rows) {
-        uint32_t n = h->rows - r < h->head_rows ? h->rows - r : h->head_rows;
-        sl_gemm(true, n, vocab, d, 1, h->norm_f + (size_t)r * d, d, h->model->head->data, d, 0,
-            logits + (size_t)r * vocab, vocab);
-    }
-    return 0;
+    if (!err && x_out)
+        add_rows(sl_src_of(sl_half_layer(h, h->config.last - 1)->x2), sl_src_of(h->branch),
+            (size_t)h->rows * h->shape->d_model, x_out);
+    if (!err && h->has_head)
+        err = sl_head_forward(h, seqs);
+    if (err)
+        h->rows = 0; /* no backward pass follows */
+    return err;
 }

@@ -16,8 +16,9 @@ struct loader {
     struct sl_st_file *st; /* [files.n] */
     uint32_t n_open;
     struct sl_model *model;
-    bool *filled;     /* by parameter */
-    bool head_filled; /* a tied head was given under its own name */
+    uint32_t first, last; /* blocks wanted */
+    bool *filled;         /* by parameter */
+    bool head_filled;     /* a tied head was given under its own name */
     char *err;
     size_t err_cap;
 };
@@ -163,6 +164,8 @@ static int load_tensor(struct loader *l, const struct sl_st_file *st, const stru
         return sl_fail(-EINVAL, l->err, l->err_cap, "%s: duplicate tensor %.100s", st->path, t->name);
     bool other = p == m->embed && (l->head_filled || l->filled[p - m->params]);
     *filled = true;
+    if (!sl_model_needs(m, p, l->first, l->last))
+        return 0;
     return other ? check_same(l, st, t, p) : sl_st_read(st, t, p->data, l->err, l->err_cap);
 }
 
@@ -208,17 +211,30 @@ static int load(struct loader *l, const char *dir)
     code = sl_model_alloc(&config, &l->model);
     if (code)
         return sl_fail(code, l->err, l->err_cap, "%s: config.json: %s", dir, strerror(-code));
+    if (l->last > config.n_layers)
+        l->last = config.n_layers;
     l->filled = calloc(l->model->n_params, sizeof *l->filled);
     if (!l->filled)
         return sl_fail(-ENOMEM, l->err, l->err_cap, "out of memory");
     for (uint32_t f = 0; f < l->n_open && !code; f++)
         code = load_file(l, f);
-    return code ? code : check_complete(l);
+    if (!code)
+        code = check_complete(l);
+    for (uint32_t i = 0; i < l->model->n_params && !code; i++)
+        if (!sl_model_needs(l->model, &l->model->params[i], l->first, l->last))
+            sl_model_release(l->model, &l->model->params[i], 1);
+    return code;
 }
 
 int sl_model_load(const char *dir, struct sl_model **out, char *err, size_t err_cap)
 {
-    struct loader l = {.err = err, .err_cap = err_cap};
+    return sl_model_load_blocks(dir, 0, UINT32_MAX, out, err, err_cap);
+}
+
+int sl_model_load_blocks(
+    const char *dir, uint32_t first, uint32_t last, struct sl_model **out, char *err, size_t err_cap)
+{
+    struct loader l = {.first = first, .last = last, .err = err, .err_cap = err_cap};
     *out = NULL;
     int code = load(&l, dir);
     for (uint32_t f = 0; f < l.n_open; f++)

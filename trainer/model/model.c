@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 enum {
     NAME_CAP = 64, /* the longest is "model.layers.4294967295.post_attention_layernorm.weight" */
@@ -22,6 +23,16 @@ static float *alloc_floats(size_t n)
     if (p)
         memset(p, 0, bytes);
     return p;
+}
+
+/* Zeroed pages that cost memory only once they are written: what is not loaded takes none, and what is packed
+ * can be given back. */
+static float *map_floats(size_t n)
+{
+    if (n > SIZE_MAX / sizeof(float))
+        return NULL;
+    void *p = mmap(NULL, n * sizeof(float), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
 }
 
 static bool config_is_sane(const struct sl_model_config *c)
@@ -132,7 +143,7 @@ int sl_model_alloc(const struct sl_model_config *config, struct sl_model **out)
     m->head = m->embed;
     if (!config->tied_embeddings)
         m->head = add(m, 2, config->vocab, config->d_model, "", -1, "lm_head", ".weight");
-    m->data = alloc_floats(m->n_floats);
+    m->data = map_floats(m->n_floats);
     if (!m->data) {
         sl_model_free(m);
         return -ENOMEM;
@@ -184,10 +195,12 @@ void sl_model_free(struct sl_model *m)
 {
     if (!m)
         return;
+    sl_model_unpack(m);
+    if (m->data)
+        munmap(m->data, m->n_floats * sizeof(float));
     free(m->params);
     free(m->blocks);
     free(m->names);
-    free(m->data);
     free(m->grads);
     free(m);
 }
@@ -219,11 +232,14 @@ int sl_model_enable_grads(struct sl_model *m)
 {
     if (m->grads)
         return 0;
+    if (m->packed)
+        return -EINVAL;
     m->grads = alloc_floats(m->n_floats);
     if (!m->grads)
         return -ENOMEM;
-    for (uint32_t i = 0; i < m->n_params; i++)
-        m->params[i].grad = m->grads + (m->params[i].data - m->data);
+    size_t at = 0;
+    for (uint32_t i = 0; i < m->n_params; at += m->params[i++].n)
+        m->params[i].grad = m->grads + at;
     return 0;
 }
 

@@ -81,6 +81,11 @@ static int write_config(const struct sl_model *m, struct sl_replace *file, enum 
 int sl_model_save(const struct sl_model *m, const char *dir, enum sl_dtype dtype, char *err, size_t err_cap)
 {
     struct sl_replace config = {.fd = -1}, tensors = {.fd = -1};
+    for (uint32_t i = 0; i < m->n_params; i++)
+        if (!m->params[i].data)
+            return sl_fail(-EINVAL, err, err_cap,
+                "%s is not in memory in f32: load the whole model, and save it before packing it",
+                m->params[i].name);
     if (mkdir(dir, 0777) && errno != EEXIST)
         return sl_fail(-errno, err, err_cap, "%s: %s", dir, strerror(errno));
     if (err && err_cap)

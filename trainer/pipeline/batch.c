@@ -12,8 +12,8 @@ struct sl_batch {
     uint32_t n_members, n_live, n_seqs, rows;
     struct sl_batch_member *members; /* [max_members] */
     struct sl_seq *seqs;             /* [max_seqs] */
-    float *scratch;                  /* [max_rows, d_model]; NULL under codec f32 */
-    float *sorted;                   /* [max_rows]: for medians */
+    float *scratch; /* [max_rows, d_model]: gradients to be coded; NULL where there are none */
+    float *sorted;  /* [max_rows]: for medians */
     float *medians, *medians_sorted; /* [max_members] */
     bool finite;                     /* all gradients that have left in this backward pass */
     float usual;                     /* median of the last batch that passed; 0: none yet */
@@ -21,24 +21,35 @@ struct sl_batch {
 
 static void leave_rows(void *app, struct sl_seq *seqs, uint32_t n);
 
+/* Does a gradient of this codec differ from what the half writes? */
+static bool is_coded(enum sl_codec codec)
+{
+    return codec != SL_CODEC_F32 && codec != SL_CODEC_BF16;
+}
+
 static int allocate(struct sl_batch *b)
 {
+    bool coded = is_coded(b->config.codec) && !b->config.inference;
     size_t rows = b->config.max_rows, members = b->config.max_members;
     b->members = calloc(members, sizeof *b->members);
     b->seqs = calloc(b->max_seqs, sizeof *b->seqs);
     b->sorted = malloc(rows * sizeof *b->sorted);
     b->medians = malloc(2 * members * sizeof *b->medians);
-    if (b->config.codec != SL_CODEC_F32)
+    if (coded)
         b->scratch = malloc(rows * b->d_model * sizeof *b->scratch);
-    if (!b->members || !b->seqs || !b->sorted || !b->medians ||
-        (b->config.codec != SL_CODEC_F32 && !b->scratch))
+    if (!b->members || !b->seqs || !b->sorted || !b->medians || (coded && !b->scratch))
         return -ENOMEM;
     b->medians_sorted = b->medians + members;
     struct sl_half_config half = {.first = b->config.first,
         .last = b->n_layers,
         .max_rows = b->config.max_rows,
         .max_seqs = b->max_seqs,
+        .max_adapters = b->config.max_members,
+        .precision = sl_model_precision(b->config.model),
         .inference = b->config.inference,
+        .recompute = b->config.recompute,
+        .profile = b->config.profile,
+        .lora = b->config.lora,
         .leave = leave_rows,
         .app = b};
     return sl_half_create(b->config.model, b->config.adapter, &half, &b->half);
@@ -113,6 +124,12 @@ static const char *check_message(const struct sl_batch *b, const struct sl_slot 
 
 int sl_batch_add(struct sl_batch *b, struct sl_slot *slot, uint32_t device, uint32_t cut, const char **why)
 {
+    return sl_batch_add_personal(b, slot, device, cut, NULL, why);
+}
+
+int sl_batch_add_personal(struct sl_batch *b, struct sl_slot *slot, uint32_t device, uint32_t cut,
+    struct sl_adapter *adapter, const char **why)
+{
     *why = check_message(b, slot, cut);
     if (*why)
         return -EINVAL;
@@ -120,6 +137,7 @@ int sl_batch_add(struct sl_batch *b, struct sl_slot *slot, uint32_t device, uint
         slot->request.n_seqs > b->max_seqs - b->n_seqs)
         return -ENOSPC;
     b->members[b->n_members++] = (struct sl_batch_member){.slot = slot,
+        .adapter = adapter,
         .device = device,
         .cut = cut,
         .n_seqs = slot->request.n_seqs,
@@ -143,19 +161,32 @@ static int in_batch_order(const void *a, const void *b)
     return x->step < y->step ? -1 : x->step > y->step;
 }
 
-/* Sequences of a member, whose rows start at `x` (float [rows, d_model]). */
-static void add_sequences(struct sl_batch *b, struct sl_batch_member *m, float *x)
+/* Sequences of a member, whose rows are in its slot. Their gradient goes where they are, which the half has
+ * read by then; one that has to be coded goes to the scratch, at the member's rows of the batch. */
+static void add_sequences(struct sl_batch *b, struct sl_batch_member *m)
 {
+    bool f32 = b->config.codec == SL_CODEC_F32, train = !b->config.inference;
     const uint32_t *targets = sl_slot_targets(m->slot);
+    float *x = (float *)(void *)m->slot->data;
+    sl_bf16 *half_x = (sl_bf16 *)(void *)m->slot->data;
+    float *coded = b->scratch ? b->scratch + (size_t)b->rows * b->d_model : NULL;
+    size_t at = 0;
     m->seq0 = b->n_seqs;
     for (uint32_t i = 0; i < m->n_seqs; i++) {
         uint32_t len = m->slot->request.len[i];
-        b->seqs[b->n_seqs++] = (struct sl_seq){.len = len,
-            .enter = m->cut,
-            .x = x,
-            .dx = b->config.inference ? NULL : x, /* the forward pass has copied x by then */
-            .targets = targets};
-        x += (size_t)len * b->d_model;
+        struct sl_seq *s = &b->seqs[b->n_seqs++];
+        *s = (struct sl_seq){.len = len, .enter = m->cut, .targets = targets, .adapter = m->adapter};
+        if (f32)
+            s->x = x + at;
+        else
+            s->x_bf16 = half_x + at;
+        if (train && f32)
+            s->dx = x + at;
+        else if (train && coded)
+            s->dx = coded + at;
+        else if (train)
+            s->dx_bf16 = half_x + at;
+        at += (size_t)len * b->d_model;
         targets += len;
     }
 }
@@ -166,13 +197,7 @@ static void lay_out(struct sl_batch *b)
     b->n_live = b->n_seqs = b->rows = 0;
     for (uint32_t i = 0; i < b->n_members && !b->members[i].refused; i++) {
         struct sl_batch_member *m = &b->members[i];
-        float *x = (float *)(void *)m->slot->data;
-        if (b->scratch) {
-            x = b->scratch + (size_t)b->rows * b->d_model;
-            sl_codec_decode(
-                sl_codec_stored(b->config.codec), m->slot->data, x, (uint64_t)m->rows * b->d_model);
-        }
-        add_sequences(b, m, x);
+        add_sequences(b, m);
         b->rows += m->rows;
         b->n_live++;
     }
@@ -270,24 +295,45 @@ static bool all_finite(const float *x, size_t n)
     return sum == 0;
 }
 
-static bool gradients_are_finite(const struct sl_batch *b)
+/* A bf16 is infinite or NaN where all bits of its exponent are set. */
+static bool all_finite_bf16(const sl_bf16 *x, size_t n)
 {
-    for (uint32_t l = b->config.first; l < b->n_layers; l++) {
-        struct sl_block block = sl_adapter_block(b->config.adapter, l);
+    const sl_bf16 exponent = 0x7F80;
+    uint16_t found = 0;
+    for (size_t i = 0; i < n; i++)
+        found |= (x[i] & exponent) == exponent;
+    return !found;
+}
+
+static bool adapter_is_finite(struct sl_adapter *a, uint32_t first)
+{
+    for (uint32_t l = sl_adapter_first(a) > first ? sl_adapter_first(a) : first; l < sl_adapter_last(a);
+         l++) {
+        struct sl_block block = sl_adapter_block(a, l);
         if (!all_finite(block.grad, block.n))
             return false;
     }
     return true;
 }
 
+static bool gradients_are_finite(const struct sl_batch *b)
+{
+    if (b->config.adapter && !adapter_is_finite(b->config.adapter, b->config.first))
+        return false;
+    for (uint32_t i = 0; i < b->n_live; i++)
+        if (b->members[i].adapter && !adapter_is_finite(b->members[i].adapter, b->members[i].cut))
+            return false;
+    return true;
+}
+
 /* Each member's gradient is checked by itself before it leaves (rules T15). A member's rows lie together. */
 static void leave_member(struct sl_batch *b, struct sl_batch_member *m)
 {
-    const float *dx = b->seqs[m->seq0].dx;
+    const struct sl_seq *seq = &b->seqs[m->seq0];
     size_t n = (size_t)m->rows * b->d_model;
-    bool finite = all_finite(dx, n);
+    bool finite = seq->dx ? all_finite(seq->dx, n) : all_finite_bf16(seq->dx_bf16, n);
     if (finite && b->scratch)
-        sl_codec_encode(b->config.codec, dx, m->slot->data, n);
+        sl_codec_encode(b->config.codec, seq->dx, m->slot->data, n);
     b->finite = b->finite && finite;
     m->left = true;
     if (b->config.leave)
@@ -308,7 +354,11 @@ int sl_batch_backward(struct sl_batch *b)
     if (!isfinite(sl_batch_nll(b)))
         return -EDOM;
     b->finite = true;
-    sl_adapter_zero_grads(b->config.adapter);
+    if (b->config.adapter)
+        sl_adapter_zero_grads(b->config.adapter);
+    for (uint32_t i = 0; i < b->n_live; i++)
+        if (b->members[i].adapter)
+            sl_adapter_zero_grads(b->members[i].adapter);
     int err = sl_half_backward(b->half, b->seqs, b->n_seqs, NULL);
     if (err)
         return err;

@@ -1,7 +1,8 @@
 /* One ragged batch made of slots: a gang's messages, in the order (cut, device), through one back half
- * [first, L) with one GEMM per layer and matrix. Under codec f32 the half reads and writes the slots' memory
- * itself; bf16 is decoded to and encoded from one scratch tensor. What does not pass the checks of rules T15
- * leaves the batch alone. One thread; no allocation in a batch. */
+ * [first, L) with one GEMM per layer and matrix. The slot is the first operand: the half reads f32 or bf16
+ * rows in the slots' memory and writes their gradient there. Only a gradient in a coded codec (int8) comes by
+ * way of a scratch tensor. What does not pass the checks of rules T15 leaves the batch alone. One thread; no
+ * allocation in a batch. */
 #pragma once
 
 #include "dataplane/ingest/slot.h"
@@ -12,12 +13,15 @@
 
 struct sl_batch_member;
 struct sl_batch_config {
-    struct sl_model *model;
-    struct sl_adapter *adapter; /* covers [first, L) */
+    struct sl_model *model;            /* its precision is the batch's */
+    struct sl_adapter *adapter;        /* covers [first, L); NULL: every member brings its own */
+    const struct sl_lora_config *lora; /* shape of the members' own adapters where there is no `adapter` */
     uint32_t first;
     uint32_t max_rows, max_members;
     enum sl_codec codec;
-    bool inference; /* evaluation: no backward */
+    bool inference;             /* evaluation: no backward */
+    bool recompute;             /* see struct sl_half_config */
+    struct sl_profile *profile; /* NULL: not asked */
     /* Called in sl_batch_backward for each member as soon as its gradient is in its slot, those of the
      * highest cut first, while the layers below are yet to be computed: the slot may be given away. Not
      * `finite`: the gradient is not, and the slot holds none. */
@@ -27,6 +31,7 @@ struct sl_batch_config {
 
 struct sl_batch_member {
     struct sl_slot *slot;
+    struct sl_adapter *adapter; /* its own; NULL: the batch's */
     uint32_t device, cut;
     uint32_t seq0, n_seqs, rows;
     uint64_t step;       /* of its request */
@@ -43,13 +48,17 @@ void sl_batch_clear(struct sl_batch *);
 /* 0; -ENOSPC: the batch is full, try the next one; -EINVAL: the message cannot be computed (*why says what of
  * it). */
 int sl_batch_add(struct sl_batch *, struct sl_slot *, uint32_t device, uint32_t cut, const char **why);
+/* The same with an adapter of the member's own, NULL for the batch's. Its blocks from `cut` on are trained;
+ * it stays until the batch is cleared. */
+int sl_batch_add_personal(struct sl_batch *, struct sl_slot *, uint32_t device, uint32_t cut,
+    struct sl_adapter *, const char **why);
 /* Computes the losses. Members whose content is refused are marked, and the rest is computed again without
  * them. Returns the number of members left. They come first in the order (cut, device, step); the refused
  * ones follow. */
 uint32_t sl_batch_forward(struct sl_batch *);
-/* Backward of those left: adapter gradients are zeroed first; the gradient of each member replaces its tensor
- * in its slot and leaves. -EDOM: a loss or a gradient is not finite; the adapter's gradients must not be
- * used. No member has left then if it was the loss; else those with a finite gradient have. */
+/* Backward of those left: gradients of their adapters are zeroed first; the gradient of each member replaces
+ * its tensor in its slot and leaves. -EDOM: a loss or a gradient is not finite; the adapters' gradients must
+ * not be used. No member has left then if it was the loss; else those with a finite gradient have. */
 int sl_batch_backward(struct sl_batch *);
 
 uint32_t sl_batch_members(const struct sl_batch *); /* with the refused ones */
