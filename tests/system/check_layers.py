@@ -24,7 +24,7 @@ MAY_INCLUDE = {
     "trainer/plan": [],
     "trainer/experiment": [],
     "trainer/edge": ["dataplane/io/dpdk", "dataplane/io/uring", "trainer/pipeline", "trainer/data", "trainer/plan", "trainer/experiment"],
-    "trainer/tools": ["trainer/model", "trainer/data", "trainer/plan", "trainer/experiment"],
+    "trainer/tools": ["trainer/pipeline", "trainer/model", "trainer/data", "trainer/plan", "trainer/experiment"],
     "device-sim/link": ["dataplane/transport", "dataplane/ring", "trainer/tensor"],
     "device-sim/device": ["dataplane/transport", "dataplane/control", "trainer/model", "trainer/data", "trainer/plan"],
     "device-sim/fleet": ["device-sim/device", "device-sim/link", "dataplane/io/dpdk", "dataplane/io/uring", "trainer/plan",
