@@ -1,6 +1,7 @@
 /* Attention against plain loops in double. */
 #include "tests/tensor/twin.h"
 #include "trainer/tensor/attention.h"
+#include "trainer/tensor/rope.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -92,10 +93,143 @@ static void attention__agrees_with_plain_loops(void **state)
     check(2, 1, 128, 200);
 }
 
+/* A batch of sequences in one storage, turned by their positions or not. */
+struct batch {
+    struct sl_attention a;
+    uint32_t n_seqs, lens[4], rows, longest, ld, ld_out;
+    float *rope;
+    enum sl_precision precision;
+};
+
+static struct batch make_batch(uint32_t heads, uint32_t kv, uint32_t hd, uint32_t n, const uint32_t *lens,
+    bool rope, enum sl_precision precision)
+{
+    struct batch b = {.a = {heads, kv, hd, NULL},
+        .n_seqs = n,
+        .ld = (heads + 2 * kv) * hd,
+        .ld_out = heads * hd,
+        .precision = precision};
+    for (uint32_t i = 0; i < n; i++) {
+        b.lens[i] = lens[i];
+        b.rows += lens[i];
+        b.longest = lens[i] > b.longest ? lens[i] : b.longest;
+    }
+    if (rope) {
+        b.rope = malloc((size_t)b.longest * hd * sizeof *b.rope);
+        sl_rope_table(100, b.longest, hd, b.rope);
+        b.a.rope = b.rope;
+    }
+    return b;
+}
+
+/* Turns query and key heads of all rows. */
+static void turn_rows(const struct batch *b, float *qkv, double *gradient)
+{
+    uint32_t hd = b->a.head_dim, row = 0;
+    for (uint32_t s = 0; b->rope && s < b->n_seqs; s++) {
+        for (uint32_t p = 0; p < b->lens[s]; p++, row++) {
+            if (qkv)
+                sl_rope(qkv + (size_t)row * b->ld, b->a.n_heads + b->a.n_kv_heads, hd,
+                    b->rope + (size_t)p * hd, 0);
+            for (uint32_t h = 0; gradient && h < b->a.n_heads + b->a.n_kv_heads; h++) {
+                double *at = gradient + (size_t)row * b->ld + h * hd;
+                for (uint32_t j = 0; j < hd / 2; j++) {
+                    double c = b->rope[p * hd + j], s_ = b->rope[p * hd + hd / 2 + j];
+                    double u = at[j], v = at[j + hd / 2];
+                    at[j] = u * c + v * s_;
+                    at[j + hd / 2] = v * c - u * s_;
+                }
+            }
+        }
+    }
+}
+
+static void check_batch(uint32_t heads, uint32_t kv, uint32_t hd, uint32_t n, const uint32_t *lens, bool rope,
+    enum sl_precision precision)
+{
+    struct batch b = make_batch(heads, kv, hd, n, lens, rope, precision);
+    size_t n_in = (size_t)b.rows * b.ld, n_out = (size_t)b.rows * b.ld_out;
+    struct twin_matrix qkv = twin_matrix("qkv", n_in, 2, precision),
+                       dout = twin_matrix("dout", n_out, 1, precision), out = twin_empty(n_out, precision),
+                       dqkv = twin_empty(n_in, precision);
+    float *lse = malloc((size_t)b.rows * heads * sizeof *lse);
+    void *scratch = aligned_alloc(64, (sl_attend_scratch(&b.a, b.longest) + 63) / 64 * 64);
+    struct twin t = {
+        calloc(n_out, sizeof(double)), calloc(n_in, sizeof(double)), calloc(2 * b.longest, sizeof(double))};
+    struct sl_attention_dims dims = {heads, kv, hd};
+    struct twin at = t;
+    turn_rows(&b, qkv.value, NULL);
+    const float *in = qkv.value, *g = dout.value;
+    for (uint32_t s = 0; s < n; s++) {
+        for (uint32_t h = 0; h < heads; h++)
+            twin_head(&dims, in, g, lens[s], h, &at);
+        in += (size_t)lens[s] * b.ld;
+        g += (size_t)lens[s] * b.ld_out;
+        at.out += (size_t)lens[s] * b.ld_out;
+        at.dqkv += (size_t)lens[s] * b.ld;
+    }
+    turn_rows(&b, NULL, t.dqkv);
+    sl_attend_forward(&b.a, lens, n, twin_src(&qkv), twin_dst(&out), lse, scratch);
+    sl_attend_backward(
+        &b.a, lens, n, twin_src(&qkv), twin_src(&out), lse, twin_src(&dout), twin_dst(&dqkv), scratch);
+    /* In bf16 turned queries, probabilities and their gradients are rounded for the products, too. */
+    bool bf16 = precision == SL_PRECISION_BF16;
+    twin_matrix_close(&out, t.out, bf16 ? 4e-3 : 2e-6, "out");
+    twin_matrix_close(&dqkv, t.dqkv, bf16 ? 8e-3 : 5e-6, "gradient");
+    void *all[] = {lse, scratch, t.out, t.dqkv, t.p, b.rope};
+    for (unsigned i = 0; i < 6; i++)
+        free(all[i]);
+    twin_free(&qkv);
+    twin_free(&dout);
+    twin_free(&out);
+    twin_free(&dqkv);
+}
+
+static void check_batches(void)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        bool rope = i & 1;
+        enum sl_precision p = i & 2 ? SL_PRECISION_BF16 : SL_PRECISION_F32;
+        check_batch(1, 1, 16, 1, (uint32_t[]){1}, rope, p);
+        check_batch(8, 4, 14, 3, (uint32_t[]){7, 1, 9}, rope, p);
+        check_batch(6, 2, 32, 2, (uint32_t[]){61, 64}, rope, p);
+        check_batch(2, 2, 40, 2, (uint32_t[]){12, 129}, rope, p);
+        check_batch(4, 1, 80, 1, (uint32_t[]){67}, rope, p);
+        check_batch(2, 1, 96, 1, (uint32_t[]){130}, rope, p);
+        check_batch(1, 1, 64, 1, (uint32_t[]){1100}, rope, p);
+        check_batch(2, 1, 128, 4, (uint32_t[]){200, 1, 65, 7}, rope, p);
+    }
+}
+
+static void attend__agrees_with_plain_loops_in_every_storage_and_instruction_set(void **state)
+{
+    twin_every_isa(check_batches);
+}
+
+/* Scores far beyond the range of the exponential: one key takes all. */
+static void attend__does_not_overflow(void **state)
+{
+    enum { LEN = 20, HD = 16 };
+    float qkv[LEN * 3 * HD] = {0}, out[LEN * HD], lse[LEN];
+    for (int i = 0; i < LEN; i++) {
+        qkv[i * 3 * HD] = 1000;
+        qkv[i * 3 * HD + HD] = (float)i * 10;
+        qkv[i * 3 * HD + 2 * HD] = (float)i;
+    }
+    struct sl_attention a = {1, 1, HD, NULL};
+    void *scratch = aligned_alloc(64, (sl_attend_scratch(&a, LEN) + 63) / 64 * 64);
+    sl_attend_forward(&a, &(uint32_t){LEN}, 1, sl_src_f32(qkv), sl_dst_f32(out), lse, scratch);
+    for (int i = 0; i < LEN; i++)
+        assert_true(out[i * HD] == (float)i && fabsf(lse[i] - 2500.0f * (float)i) <= 1e-2f);
+    free(scratch);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attention__agrees_with_plain_loops),
+        cmocka_unit_test(attend__agrees_with_plain_loops_in_every_storage_and_instruction_set),
+        cmocka_unit_test(attend__does_not_overflow),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

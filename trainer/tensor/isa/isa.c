@@ -6,12 +6,23 @@
 extern const struct sl_row_kernels sl_row_kernels_base, sl_row_kernels_v3, sl_row_kernels_v4,
     sl_row_kernels_v4_bf16;
 
+extern const struct sl_attention_kernels sl_attention_kernels_base, sl_attention_kernels_v3,
+    sl_attention_kernels_v4, sl_attention_kernels_v4_bf16;
+
 static const struct sl_row_kernels *const rows[SL_ISA_COUNT] = {
     &sl_row_kernels_base,
 #ifdef SL_X86_LEVELS
     &sl_row_kernels_v3,
     &sl_row_kernels_v4,
     &sl_row_kernels_v4_bf16,
+#endif
+};
+static const struct sl_attention_kernels *const attention[SL_ISA_COUNT] = {
+    &sl_attention_kernels_base,
+#ifdef SL_X86_LEVELS
+    &sl_attention_kernels_v3,
+    &sl_attention_kernels_v4,
+    &sl_attention_kernels_v4_bf16,
 #endif
 };
 static enum sl_isa current = SL_ISA_BASE;
@@ -72,4 +83,9 @@ int sl_isa_use(enum sl_isa isa)
 const struct sl_row_kernels *sl_row_kernels(void)
 {
     return rows[current];
+}
+
+const struct sl_attention_kernels *sl_attention_kernels(void)
+{
+    return attention[current];
 }

@@ -18,6 +18,7 @@ int sl_isa_use(enum sl_isa);
 
 struct sl_norm;
 struct sl_norm_stats;
+struct sl_attention;
 
 /* Over rows [0, rows) of what they are given; see norm.h and act.h. */
 struct sl_row_kernels {
@@ -40,6 +41,16 @@ struct sl_row_kernels {
     void (*scale_row)(float *y, uint32_t d, float scale, struct sl_src t);
 };
 const struct sl_row_kernels *sl_row_kernels(void);
+
+/* One key/value head of one sequence with its query heads; see attention.h. All pointers are at the
+ * sequence's first row, and lse and out at its first head. */
+struct sl_attention_kernels {
+    void (*forward)(const struct sl_attention *, struct sl_src qkv, uint32_t len, uint32_t kv_head,
+        struct sl_dst out, float *lse, float *scratch);
+    void (*backward)(const struct sl_attention *, struct sl_src qkv, struct sl_src out, const float *lse,
+        struct sl_src dout, uint32_t len, uint32_t kv_head, struct sl_dst dqkv, float *scratch);
+};
+const struct sl_attention_kernels *sl_attention_kernels(void);
 
 /* In a file that is compiled per instruction set: NAME_v4 and so on. */
 #define SL_ISA_PASTE(name, isa) name##_##isa
