@@ -35,6 +35,7 @@ static size_t lay_out(uint8_t *base, const struct sl_ingest_config *c, uint32_t 
     size_t before = used;
     struct sl_ingest_session *sessions = piece(base, &used, c->max_sessions * sizeof(*sessions));
     struct sl_waiting *waiting = piece(base, &used, waiting_of(c) * sizeof(*waiting));
+    struct sl_waiting **queue = piece(base, &used, waiting_of(c) * sizeof(struct sl_waiting *));
     size_t for_sessions = used - before;
     const bool coded = sl_codec_is_coded(c->codec);
     uint8_t *overlap = piece(base, &used, SL_DATAGRAM_MAX_BYTES);
@@ -46,6 +47,7 @@ static size_t lay_out(uint8_t *base, const struct sl_ingest_config *c, uint32_t 
     if (base == NULL)
         return used;
     in->sessions = sessions;
+    in->queue = queue;
     in->session_bytes = for_sessions / c->max_sessions;
     in->coded = coded;
     in->overlap = overlap;
@@ -93,7 +95,6 @@ int sl_ingest_create(const struct sl_ingest_config *c, struct sl_ingest **out)
     in->n_park = in->n_park_free = n_park;
     for (uint32_t i = 0; i < n_park; i++)
         in->park_free[n_park - 1 - i] = (uint16_t)i;
-    TAILQ_INIT(&in->queue);
     TAILQ_INIT(&in->expiring);
     TAILQ_INIT(&in->sending);
     TAILQ_INIT(&in->parked);
@@ -185,6 +186,7 @@ void sl_ingest_session_opened(struct sl_ingest *in, uint32_t session, uint64_t d
     s->device = device;
     s->last_grant = 0;
     s->n_slots = 0;
+    s->served = 0; /* its tags begin with the present one */
     s->fragment_units = in->config.fragment_units;
     s->divisor = sl_grid_divisor(s->fragment_units);
     memset(s->state, SL_GRANT_NONE, sizeof(s->state));
@@ -241,7 +243,7 @@ uint64_t sl_ingest_deadline(const struct sl_ingest *in)
 {
     uint64_t at = UINT64_MAX;
     const uint64_t park_after = __atomic_load_n(&in->park_after_ns, __ATOMIC_RELAXED);
-    if (!TAILQ_EMPTY(&in->queue) && sl_slots_free_count(in->slots) != 0)
+    if (in->n_queue != 0 && sl_slots_free_count(in->slots) != 0)
         return in->now_ns;
     if (in->backlog_n != 0 || !TAILQ_EMPTY(&in->owing))
         at = in->now_ns + RETRY_NS;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "dataplane/ingest/ingest.h"
+#include "dataplane/ingest/share.h"
 #include "dataplane/ingest/slot_table.h"
 
 enum {
@@ -43,10 +44,12 @@ struct sl_grant_record {
 
 /* A request that cannot be granted yet: one of a pool that all sessions share. */
 struct sl_waiting {
-    TAILQ_ENTRY(sl_waiting) link; /* in the queue, or free */
+    TAILQ_ENTRY(sl_waiting) link; /* free */
     TAILQ_ENTRY(sl_waiting) own;  /* among its session's */
-    uint32_t session;
-    bool held; /* out of the queue: its session has all the grants it may have */
+    uint64_t tag, arrival;        /* what it waits by (queue.c) */
+    uint32_t session, rows;
+    uint32_t at; /* its place in the queue's memory */
+    bool held;   /* out of the queue: its session has all the grants it may have */
     struct sl_request request;
 };
 TAILQ_HEAD(sl_waiting_list, sl_waiting);
@@ -67,6 +70,7 @@ struct sl_ingest_session {
     /* what a message needs a few times */
     TAILQ_ENTRY(sl_ingest_session) owing_link __attribute__((aligned(64)));
     struct sl_waiting_list waiting;
+    uint64_t served; /* rows granted, as a tag (share.h) */
     struct sl_grant_record ring[SL_GRANT_RING];
 } __attribute__((aligned(64)));
 _Static_assert(offsetof(struct sl_ingest_session, owing_link) == 64, "what every packet needs is one line");
@@ -90,8 +94,12 @@ struct sl_ingest {
     uint8_t *scratch;  /* with a coded codec: SL_SCRATCH_STRIDE for each packet of a burst */
     uint8_t *expanded; /* one packet's units */
     struct sl_ingest_config config;
-    uint64_t park_after_ns; /* written by any thread */
-    struct sl_waiting_list queue, waiting_free;
+    uint64_t park_after_ns;    /* written by any thread */
+    struct sl_waiting **queue; /* a heap (queue.c) */
+    uint32_t n_queue;
+    uint64_t arrivals;
+    struct sl_share share; /* of slots, in rows */
+    struct sl_waiting_list waiting_free;
     uint32_t n_waiting_free, n_open, n_open_waiting; /* sessions; those of them with a request that waits */
     struct sl_slot_list expiring;                    /* GRANTED and FILLING by timer_ns */
     struct sl_slot_list sending;                     /* GRADIENT and SENDING by progress_ns */
@@ -142,6 +150,9 @@ static inline void sl_grant_set(struct sl_ingest_session *s, uint32_t grant, enu
     s->state[grant & SL_GRANT_RING_MASK] = (uint8_t)state;
 }
 
+/* queue.c: q->queue[0] is next */
+void sl_ingest_queue_add(struct sl_ingest *, struct sl_waiting *);
+void sl_ingest_queue_remove(struct sl_ingest *, struct sl_waiting *);
 /* request.c */
 void sl_ingest_on_request(struct sl_ingest *, struct sl_ingest_session *, const struct sl_request *);
 void sl_ingest_grant_waiting(struct sl_ingest *);

@@ -1,5 +1,5 @@
-/* REQUEST to GRANT: shapes are checked, who cannot have a slot yet waits first in, first out, and what is not
- * used expires (rules T1, T2). */
+/* REQUEST to GRANT: shapes are checked, who cannot have a slot yet waits for its share, and what is not used
+ * expires (rules T1, T2). */
 #include "dataplane/ingest/ingest_internal.h"
 
 #include <string.h>
@@ -100,11 +100,19 @@ static struct sl_waiting *take_place(struct sl_ingest *in, struct sl_ingest_sess
     return w;
 }
 
+/* Up to where the session will have been served with what it has asked for already: its requests wait one
+ * behind another. */
+static uint64_t spoken_for(const struct sl_ingest_session *s)
+{
+    const struct sl_waiting *last = TAILQ_LAST(&s->waiting, sl_waiting_list);
+    return last == NULL ? s->served : last->tag + last->rows;
+}
+
 static void stop_waiting(struct sl_ingest *in, struct sl_waiting *w)
 {
     struct sl_ingest_session *s = &in->sessions[w->session];
     if (!w->held)
-        TAILQ_REMOVE(&in->queue, w, link);
+        sl_ingest_queue_remove(in, w);
     TAILQ_REMOVE(&s->waiting, w, own);
     TAILQ_INSERT_HEAD(&in->waiting_free, w, link); /* what was used last is in cache */
     in->n_waiting_free++;
@@ -148,7 +156,7 @@ void sl_ingest_on_request(struct sl_ingest *in, struct sl_ingest_session *s, con
     if (w != NULL || repeats(in, s, r)) {
         SL_COUNT(in->stats.requests_repeated, 1);
         if (w != NULL)
-            w->request = *r;
+            w->request = *r, w->rows = grid.rows;
         return;
     }
     end_given_up(in, s, r);
@@ -158,11 +166,13 @@ void sl_ingest_on_request(struct sl_ingest *in, struct sl_ingest_session *s, con
         refuse(in, session, r->step, SL_LOST_EXPIRED);
         return;
     }
-    w->held = false;
     w->session = session;
     w->request = *r;
-    TAILQ_INSERT_TAIL(&in->queue, w, link);
+    w->rows = grid.rows;
+    w->tag = sl_share_tag(&in->share, spoken_for(s));
+    w->arrival = in->arrivals++;
     TAILQ_INSERT_TAIL(&s->waiting, w, own);
+    sl_ingest_queue_add(in, w);
     SL_COUNT(in->stats.requests_waiting, 1);
     sl_ingest_grant_waiting(in);
 }
@@ -182,10 +192,8 @@ void sl_ingest_unhold(struct sl_ingest *in, struct sl_ingest_session *s)
     struct sl_waiting *w;
     TAILQ_FOREACH(w, &s->waiting, own)
     {
-        if (!w->held)
-            continue;
-        w->held = false;
-        TAILQ_INSERT_TAIL(&in->queue, w, link);
+        if (w->held)
+            sl_ingest_queue_add(in, w);
     }
 }
 
@@ -257,13 +265,15 @@ static void grant_slot(struct sl_ingest *in, struct sl_ingest_session *s, const 
 void sl_ingest_grant_waiting(struct sl_ingest *in)
 {
     struct sl_waiting *w;
-    while (sl_slots_free_count(in->slots) != 0 && (w = TAILQ_FIRST(&in->queue)) != NULL) {
+    while (sl_slots_free_count(in->slots) != 0 && in->n_queue != 0) {
+        w = in->queue[0];
         struct sl_ingest_session *s = &in->sessions[w->session];
         if (may_have_another(in, s)) {
+            s->served = sl_share_serve(&in->share, w->tag, w->rows);
             stop_waiting(in, w);
             grant_slot(in, s, &w->request);
         } else {
-            TAILQ_REMOVE(&in->queue, w, link);
+            sl_ingest_queue_remove(in, w);
             w->held = true;
         }
     }
