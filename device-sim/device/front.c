@@ -1,4 +1,4 @@
-#include "device-sim/device/front.h"
+#include "device-sim/device/front_internal.h"
 
 #include "dataplane/wire/frame.h"
 #include "dataplane/wire/packet.h"
@@ -13,32 +13,12 @@ _Static_assert(
 
 static const float absurd_factor = 1e6f;
 
-struct snapshot {
-    bool used;
-    struct sl_front_mark mark;
-    float *adapter;
-    float *m, *v; /* of all blocks, one after another; NULL for SGD */
-    uint64_t *t;  /* [cut] */
-};
-
-struct sl_front {
-    struct sl_front_config cfg;
-    struct sl_adapter *adapter;
-    struct sl_half *train, *eval;
-    struct sl_moments *moments; /* [cut] */
-    size_t block_floats;
-    uint32_t d_model;
-    struct sl_seq seq[SL_SEQS_MAX]; /* of the last forward */
-    uint32_t n_seqs;
-    struct snapshot snapshot[SL_FRONT_SNAPSHOTS];
-};
-
 static int make_moments(struct sl_front *f)
 {
     f->moments = calloc(f->cfg.cut, sizeof(*f->moments));
     if (!f->moments)
         return -ENOMEM;
-    for (uint32_t l = 0; l < f->cfg.cut; l++) {
+    for (uint32_t l = 0; l < f->cfg.cut && !f->cfg.gradients; l++) {
         int rc = sl_moments_create(&f->cfg.optim, f->block_floats, &f->moments[l]);
         if (rc)
             return rc;
@@ -99,6 +79,8 @@ int sl_front_create(const struct sl_front_config *cfg, struct sl_front **out)
     if (!rc)
         rc = make_snapshots(f);
     if (!rc)
+        rc = sl_front_create_sums(f);
+    if (!rc)
         rc = make_halves(f);
     if (rc) {
         sl_front_free(f);
@@ -117,6 +99,7 @@ void sl_front_free(struct sl_front *f)
     for (uint32_t l = 0; f->moments && l < f->cfg.cut; l++)
         sl_moments_free(&f->moments[l]);
     free(f->moments);
+    free(f->sum);
     for (int i = 0; i < SL_FRONT_SNAPSHOTS; i++) {
         free(f->snapshot[i].adapter);
         free(f->snapshot[i].m);
@@ -177,7 +160,7 @@ int sl_front_forward(struct sl_front *f, const struct sl_front_batch *b, enum sl
     return 0;
 }
 
-static bool all_finite(const float *x, size_t n)
+bool sl_front_all_finite(const float *x, size_t n)
 {
     /* 0 * finite = 0; 0 * inf and 0 * NaN are NaN, and stay. */
     float sum = 0;
@@ -187,7 +170,8 @@ static bool all_finite(const float *x, size_t n)
     return sum == 0;
 }
 
-int sl_front_backward(struct sl_front *f, enum sl_codec codec, const uint8_t *gradient, float *workspace)
+int sl_front_backward(struct sl_front *f, enum sl_codec codec, const uint8_t *gradient,
+    const struct sl_front_step *step, float *workspace)
 {
     uint32_t rows = f->n_seqs * (f->cfg.seq - 1);
     size_t n = (size_t)rows * f->d_model;
@@ -195,7 +179,7 @@ int sl_front_backward(struct sl_front *f, enum sl_codec codec, const uint8_t *gr
     if (rows == 0)
         return -EINVAL;
     sl_codec_decode(codec, gradient, workspace, n);
-    if (!all_finite(workspace, n))
+    if (!sl_front_all_finite(workspace, n))
         return -EDOM;
     sl_adapter_zero_grads(f->adapter);
     int rc = sl_half_backward(f->train, f->seq, f->n_seqs, workspace);
@@ -203,13 +187,10 @@ int sl_front_backward(struct sl_front *f, enum sl_codec codec, const uint8_t *gr
         return rc;
     for (uint32_t l = 0; l < f->cfg.cut; l++) {
         struct sl_block b = sl_adapter_block(f->adapter, l);
-        if (!all_finite(b.grad, b.n))
+        if (!sl_front_all_finite(b.grad, b.n))
             return -EDOM;
     }
-    for (uint32_t l = 0; l < f->cfg.cut; l++) {
-        struct sl_block b = sl_adapter_block(f->adapter, l);
-        sl_optim_step(&f->cfg.optim, &f->moments[l], b.data, b.grad, b.n, rows, f->cfg.optim.lr);
-    }
+    sl_front_learn(f, rows, step);
     return 0;
 }
 

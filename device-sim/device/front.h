@@ -25,6 +25,8 @@ struct sl_front_config {
     uint32_t cut;
     uint32_t seq;                         /* tokens of a window: seq - 1 rows */
     uint32_t train_windows, eval_windows; /* at most, in one message */
+    bool gradients;      /* the edge steps: sums are pushed, no moments are kept (rules L4) */
+    uint32_t accumulate; /* gangs whose gradients make one step; 0: one */
 };
 
 /* What a step trains on: windows of seq tokens each; the ids outlive the step. */
@@ -53,10 +55,22 @@ size_t sl_front_workspace_floats(
  * zeroed). */
 int sl_front_forward(struct sl_front *, const struct sl_front_batch *, enum sl_codec, const struct sl_grid *,
     enum sl_fault, float *workspace, uint8_t *message);
-/* Backward of the last forward, from the gradient's units, then the optimiser's step: gradients are of the
- * sum of the token losses, divided here by the phone's own predicted tokens (rules L2). -EDOM: the gradient
- * is not finite; nothing was changed. */
-int sl_front_backward(struct sl_front *, enum sl_codec, const uint8_t *gradient, float *workspace);
+/* What came with a gradient. */
+struct sl_front_step {
+    uint64_t global_step; /* of its gang: the learning rate follows it (rules L2) */
+    bool boundary;        /* what is accumulated makes a step now */
+};
+
+/* Backward of the last forward, from the gradient's units. Gradients are of the sum of the token losses. They
+ * are added up over `accumulate` gangs; then the optimiser steps with them, divided by the phone's own
+ * predicted tokens (rules L2), unless the edge does that. -EDOM: the gradient is not finite; nothing was
+ * changed. */
+int sl_front_backward(struct sl_front *, enum sl_codec, const uint8_t *gradient, const struct sl_front_step *,
+    float *workspace);
+/* The gradient sums of [0, cut) since they were forgotten last, one after another. */
+void sl_front_get_gradients(const struct sl_front *, float *out);
+void sl_front_forget_gradients(struct sl_front *);
+bool sl_front_pushes_gradients(const struct sl_front *);
 
 /* The trainable vectors of [0, cut), one after another. */
 size_t sl_front_floats(const struct sl_front *);

@@ -62,6 +62,9 @@ static const char *welcome_error(const struct sl_phone *p, const Sluice__Welcome
         return "the edge wants a cut that this model does not have";
     if (p->front && w->cut != p->cut)
         return "the edge moved the cut of a running phone; that is not supported yet";
+    if (w->aggregation != SLUICE__AGGREGATION__AGGREGATION_WEIGHTS &&
+        w->aggregation != SLUICE__AGGREGATION__AGGREGATION_GRADIENTS)
+        return "the edge aggregates in a way that this phone does not know; use programs of one release";
     if (w->fragment_units == 0 || w->fragment_units > sl_fragment_units(p->cfg.mtu, false))
         return "the edge wants fragments that do not fit this phone's packets; check edge.data.mtu";
     return NULL;
@@ -80,13 +83,22 @@ static int make_front(struct sl_phone *p, const Sluice__Welcome *w)
             .beta1 = w->optimizer->beta1,
             .beta2 = w->optimizer->beta2,
             .eps = w->optimizer->eps,
-            .weight_decay = w->optimizer->weight_decay},
+            .weight_decay = w->optimizer->weight_decay,
+            .schedule = {.steps = w->optimizer->schedule_steps,
+                .warmup = w->optimizer->warmup,
+                .floor = w->optimizer->floor},
+            .clip = w->optimizer->clip},
+        .gradients = w->aggregation == SLUICE__AGGREGATION__AGGREGATION_GRADIENTS,
+        .accumulate = w->optimizer->accumulate,
         .cut = w->cut,
         .seq = p->cfg.seq,
         .train_windows = p->cfg.batch,
         .eval_windows = SL_PHONE_EVAL_WINDOWS};
+    const char *schedule = w->optimizer->schedule;
     size_t floats;
 
+    if (schedule[0] && sl_schedule_parse(schedule, &cfg.optim.schedule.kind))
+        return -EINVAL;
     for (size_t i = 0; i < w->lora->n_targets; i++)
         cfg.lora.targets |= sl_target_bits(shape->family, w->lora->targets[i]);
     if (sl_front_create(&cfg, &p->front))
@@ -115,6 +127,7 @@ static void start_anew(struct sl_phone *p)
     p->applied_step = p->step = p->cursor = p->version = p->tokens_since = 0;
     p->have_adapter = false;
     sl_front_fresh_moments(p->front);
+    sl_front_forget_gradients(p->front);
 }
 
 /* Back to what the edge's checkpoint knows (rules T12): its version's snapshot, or G with fresh moments. */
@@ -123,6 +136,7 @@ static void roll_back(struct sl_phone *p, const Sluice__Welcome *w)
     struct sl_front_mark mark = {0};
 
     p->totals.rollbacks++;
+    sl_front_forget_gradients(p->front);
     forget_steps(p, w->last_step, &p->cursor);
     if (sl_front_restore(p->front, w->adapter_version, &mark)) {
         p->cursor = mark.cursor;
@@ -154,6 +168,7 @@ static void resume(struct sl_phone *p, const Sluice__Welcome *w)
         if (w->adapter_version != p->version) {
             p->have_adapter = false;
             p->tokens_since = 0;
+            sl_front_forget_gradients(p->front);
         }
     }
     p->pushed = p->has_incoming = false;
@@ -212,7 +227,10 @@ void sl_phone_pull(struct sl_phone *p, uint64_t now_ns)
 
 void sl_phone_push(struct sl_phone *p, uint64_t now_ns)
 {
-    struct sl_adapter_transfer t = {.version = p->version,
+    bool gradients = sl_front_pushes_gradients(p->front);
+    struct sl_adapter_transfer t = {
+        .kind = gradients ? SLUICE__ADAPTER_KIND__ADAPTER_GRADIENTS : SLUICE__ADAPTER_KIND__ADAPTER_WEIGHTS,
+        .version = p->version,
         .tokens = p->tokens_since,
         .step = p->applied_step,
         .first = 0,
@@ -220,7 +238,10 @@ void sl_phone_push(struct sl_phone *p, uint64_t now_ns)
         .data = p->outgoing,
         .n = sl_front_floats(p->front)};
 
-    sl_front_get(p->front, p->outgoing);
+    if (gradients)
+        sl_front_get_gradients(p->front, p->outgoing);
+    else
+        sl_front_get(p->front, p->outgoing);
     p->ops->push(p->app, p, &t);
     p->boundary = false;
     p->pushed = true;
@@ -248,6 +269,7 @@ bool sl_phone_install_incoming(struct sl_phone *p, uint64_t now_ns)
         return false;
     p->has_incoming = false;
     sl_front_set(p->front, p->incoming);
+    sl_front_forget_gradients(p->front);
     p->version = p->incoming_version;
     p->tokens_since = 0;
     p->have_adapter = true;

@@ -28,6 +28,7 @@ static void fill_request(struct sl_phone *p, uint32_t n, bool eval)
     memset(r, 0, sizeof(*r));
     r->step = ++p->step; /* one counter for both kinds: a session's steps only ever go up */
     r->kind = eval ? SL_REQUEST_EVAL : SL_REQUEST_TRAIN;
+    r->cut = p->cut <= UINT8_MAX ? (uint8_t)p->cut : 0;
     r->n_seqs = (uint16_t)n;
     for (uint32_t i = 0; i < n; i++)
         r->len[i] = (uint16_t)(p->cfg.seq - 1);
@@ -233,7 +234,8 @@ void sl_phone_compute(struct sl_phone *p, float *workspace)
         p->job_status = sl_front_forward(p->front, &p->batch, p->cfg.codec, &p->grid, p->fault, workspace,
             p->cfg.messages + p->request.step % 2 * p->cfg.message_bytes);
     else
-        p->job_status = sl_front_backward(p->front, p->cfg.codec, p->cfg.gradient, workspace);
+        p->job_status = sl_front_backward(p->front, p->cfg.codec, p->cfg.gradient,
+            &(struct sl_front_step){.global_step = p->global_step, .boundary = p->boundary}, workspace);
 }
 
 static int remember(struct sl_phone *p)

@@ -34,7 +34,7 @@ static double time_steps(struct sl_front *front, const struct sl_material *m, co
     for (int i = -WARM_UP; i < REPEATS; i++) {
         double t = now_s();
         if (sl_front_forward(front, b, m->codec, g, SL_FAULT_NONE, workspace, message) ||
-            sl_front_backward(front, m->codec, message, workspace))
+            sl_front_backward(front, m->codec, message, &(struct sl_front_step){.global_step = 1}, workspace))
             return -1;
         if (i >= 0)
             took[i] = now_s() - t;

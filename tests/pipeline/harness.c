@@ -121,6 +121,8 @@ void phone_init(struct phone *p, struct sl_model *model, const struct sl_lora_co
     assert_int_equal(sl_half_create(model, p->adapter, &half, &p->half), 0);
     for (uint32_t l = 0; l < cut; l++)
         assert_int_equal(sl_moments_create(optim, sl_adapter_block(p->adapter, l).n, &p->moments[l]), 0);
+    p->accumulate = 1;
+    p->sum = calloc(LAYERS * sl_adapter_block(p->adapter, 0).n, sizeof *p->sum);
     p->x = malloc((size_t)max_rows * WIDTH * sizeof(float));
     p->dx = malloc((size_t)max_rows * WIDTH * sizeof(float));
 }
@@ -131,6 +133,7 @@ void phone_free(struct phone *p)
     for (uint32_t l = 0; l < p->cut; l++)
         sl_moments_free(&p->moments[l]);
     sl_adapter_free(p->adapter);
+    free(p->sum);
     free(p->x);
     free(p->dx);
 }
@@ -174,11 +177,22 @@ void phone_receive(struct phone *p)
         sl_codec_decode(p->codec, s->data, p->dx, (uint64_t)p->rows * WIDTH);
         sl_adapter_zero_grads(p->adapter);
         assert_int_equal(sl_half_backward(p->half, p->seqs, p->n_seqs, p->dx), 0);
+        p->tokens_since += p->rows;
+        p->sum_tokens += p->rows;
+        bool steps = !p->gradients &&
+                     (s->outcome.global_step % p->accumulate == 0 || s->outcome.flags & SL_RESULT_BOUNDARY);
         for (uint32_t l = 0; l < p->cut; l++) {
             struct sl_block b = sl_adapter_block(p->adapter, l);
-            sl_optim_step(&p->optim, &p->moments[l], b.data, b.grad, b.n, p->rows, p->optim.lr);
+            float *sum = p->sum + l * b.n;
+            for (size_t i = 0; i < b.n; i++)
+                sum[i] += b.grad[i];
+            if (!steps)
+                continue;
+            sl_optim_apply(
+                &p->optim, &p->moments[l], b.data, sum, b.n, (double)p->sum_tokens, s->outcome.global_step);
+            memset(sum, 0, b.n * sizeof *sum);
         }
-        p->tokens_since += p->rows;
+        p->sum_tokens = steps ? 0 : p->sum_tokens;
     }
     s->state = SL_SLOT_FREE;
     p->slot = NULL;
@@ -188,7 +202,9 @@ size_t phone_weights(struct phone *p, float **weights)
 {
     size_t block = sl_adapter_block(p->adapter, 0).n;
     *weights = malloc(p->cut * block * sizeof **weights);
-    for (uint32_t l = 0; l < p->cut; l++)
+    if (p->gradients)
+        memcpy(*weights, p->sum, p->cut * block * sizeof **weights);
+    for (uint32_t l = 0; l < p->cut && !p->gradients; l++)
         memcpy(*weights + l * block, sl_adapter_block(p->adapter, l).data, block * sizeof **weights);
     return p->cut * block;
 }
@@ -199,7 +215,8 @@ void phone_install(struct phone *p, const float *g, uint64_t version)
     for (uint32_t l = 0; l < p->cut; l++)
         memcpy(sl_adapter_block(p->adapter, l).data, g + l * block, block * sizeof *g);
     p->version = version;
-    p->tokens_since = 0;
+    p->tokens_since = p->sum_tokens = 0;
+    memset(p->sum, 0, LAYERS * block * sizeof *p->sum);
 }
 
 /* -------------------------------------------------------------------------------------------------------
@@ -235,7 +252,9 @@ void world_open(struct world *w, const struct world_config *c)
             .n_devices = c->n_phones,
             .capacity = 8 * w->n_lcores,
             .max_devices = 8},
+        .aggregation = c->gradients ? SL_AGGREGATE_GRADIENTS : SL_AGGREGATE_WEIGHTS,
         .aggregate_every = c->aggregate_every,
+        .accumulate = c->accumulate,
         .steps = c->steps,
         .staleness = c->staleness,
         .min_cut = min_cut,
@@ -252,6 +271,8 @@ void world_open(struct world *w, const struct world_config *c)
     for (uint32_t i = 0; i < c->n_phones; i++) {
         phone_init(&w->phones[i], w->model, &lora, &c->optim, c->codec, i, c->cut[i], max_rows);
         w->phones[i].lcore = c->lcore[i];
+        w->phones[i].gradients = c->gradients;
+        w->phones[i].accumulate = c->accumulate ? c->accumulate : 1;
         world_join(w, i);
     }
     world_run(w);
@@ -305,6 +326,7 @@ void world_push(struct world *w, struct phone *p)
 {
     struct sl_command *c = command(w, SL_COMMAND_PUSH);
     c->device = p->index;
+    c->push.kind = p->gradients ? SL_PUSH_GRADIENTS : SL_PUSH_WEIGHTS;
     c->push.version = p->version;
     c->push.tokens = p->tokens_since;
     c->push.step = p->step;
@@ -319,6 +341,7 @@ static void take_version(struct world *w, struct sl_event *e)
     w->g = e->version.g;
     w->version = e->version.version;
     w->factor_error = e->version.factor_error;
+    w->left_out += e->version.left_out;
     for (uint32_t i = 0; i < e->version.n_devices; i++)
         phone_install(&w->phones[e->version.devices[i]], w->g, w->version);
     free(e->version.devices);
@@ -424,6 +447,7 @@ void central_init(struct central *c, struct sl_model *model, const struct sl_lor
     memset(c, 0, sizeof *c);
     c->optim = *optim;
     assert_int_equal(sl_adapter_create(sl_model_config(model), lora, 0, LAYERS, &c->adapter), 0);
+    c->sum = calloc(LAYERS * sl_adapter_block(c->adapter, 0).n, sizeof *c->sum);
     struct sl_half_config half = {.first = 0, .last = LAYERS, .max_rows = max_rows, .max_seqs = 16};
     assert_int_equal(sl_half_create(model, c->adapter, &half, &c->half), 0);
     for (uint32_t l = 0; l < LAYERS; l++)
@@ -444,15 +468,25 @@ double central_step(struct central *c, const uint32_t *const *windows, const uin
         nll += seqs[i].nll;
     sl_adapter_zero_grads(c->adapter);
     assert_int_equal(sl_half_backward(c->half, seqs, n, NULL), 0);
+    c->sum_tokens += tokens;
+    bool steps = ++c->steps % (c->accumulate ? c->accumulate : 1) == 0;
     for (uint32_t l = 0; l < LAYERS; l++) {
         struct sl_block b = sl_adapter_block(c->adapter, l);
-        sl_optim_step(&c->optim, &c->moments[l], b.data, b.grad, b.n, (double)tokens, c->optim.lr);
+        float *sum = c->sum + l * b.n;
+        for (size_t i = 0; i < b.n; i++)
+            sum[i] += b.grad[i];
+        if (!steps)
+            continue;
+        sl_optim_apply(&c->optim, &c->moments[l], b.data, sum, b.n, (double)c->sum_tokens, c->steps);
+        memset(sum, 0, b.n * sizeof *sum);
     }
+    c->sum_tokens = steps ? 0 : c->sum_tokens;
     return nll / (double)tokens;
 }
 
 void central_free(struct central *c)
 {
+    free(c->sum);
     sl_half_free(c->half);
     for (uint32_t l = 0; l < LAYERS; l++)
         sl_moments_free(&c->moments[l]);

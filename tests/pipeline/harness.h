@@ -24,6 +24,10 @@ struct phone {
     struct sl_half *half;
     struct sl_optim_config optim;
     enum sl_codec codec;
+    bool gradients;      /* pushes their sums instead of stepping */
+    uint32_t accumulate; /* gangs in a step */
+    float *sum;          /* [LAYERS, block] */
+    uint64_t sum_tokens;
     uint32_t index, lcore, cut, max_rows;
     uint64_t step, version, tokens_since;
     struct sl_slot *slot; /* of the message under way */
@@ -55,6 +59,7 @@ struct world {
     float *g;
     uint64_t version, finished, refused, skipped, diverged, push_refused, installs, stale;
     double loss, factor_error;
+    uint32_t left_out; /* of all aggregations */
     uint64_t global_step, step_tokens;
     uint32_t step_devices, n_evals;
     double eval_nll[64];
@@ -63,6 +68,8 @@ struct world_config {
     enum sl_family family;
     enum sl_codec codec;
     struct sl_optim_config optim;
+    bool gradients;
+    uint32_t accumulate; /* 0: one */
     uint32_t n_phones, cut[8], aggregate_every, slots /* of each lcore */, max_rows;
     uint32_t n_lcores /* 0: one */, lcore[8] /* of each phone */;
     double quorum; /* 0: 0.75 */
@@ -89,6 +96,9 @@ struct central {
     struct sl_adapter *adapter;
     struct sl_moments moments[LAYERS];
     struct sl_optim_config optim;
+    uint32_t accumulate; /* steps in an update; 0: one */
+    float *sum;
+    uint64_t steps, sum_tokens;
 };
 void central_init(struct central *, struct sl_model *, const struct sl_lora_config *,
     const struct sl_optim_config *, uint32_t max_rows);

@@ -26,6 +26,11 @@ void edge_send_g(struct edge *e, struct device *d)
     sl_loop_flush(e->loop, d->control);
 }
 
+_Static_assert((int)SLUICE__ADAPTER_KIND__ADAPTER_WEIGHTS == (int)SL_PUSH_WEIGHTS &&
+                   (int)SLUICE__ADAPTER_KIND__ADAPTER_GRADIENTS == (int)SL_PUSH_GRADIENTS &&
+                   (int)SLUICE__ADAPTER_KIND__ADAPTER_MOMENTS == (int)SL_PUSH_MOMENTS,
+    "control.proto and trainer.h number the kinds alike");
+
 enum { OWED_PER_DEVICE = 4 };
 
 void edge_take_push(struct edge *e, struct device *d, const struct sl_adapter_transfer *t)
@@ -37,6 +42,7 @@ void edge_take_push(struct edge *e, struct device *d, const struct sl_adapter_tr
             e, d, SLUICE__ERROR_CODE__ERROR_LIMIT, "adapters are pushed faster than they are merged");
         return;
     }
+    c.push.kind = (enum sl_push_kind)t->kind; /* the same numbers */
     c.push.version = t->version;
     c.push.tokens = t->tokens;
     c.push.step = t->step;
@@ -181,6 +187,7 @@ void edge_new_version(struct edge *e, struct sl_event *event)
     cJSON_AddNumberToObject(o, "version", (double)e->version);
     cJSON_AddNumberToObject(o, "step", (double)e->global_step);
     cJSON_AddNumberToObject(o, "copies", event->version.copies);
+    cJSON_AddNumberToObject(o, "left_out", event->version.left_out);
     sl_metrics_number(o, "factor_error", event->version.factor_error);
     cJSON_AddNumberToObject(o, "ms", (double)event->version.ns * 1e-6);
     cJSON_AddNumberToObject(o, "checkpoint_ms", (double)event->version.checkpoint_ns * 1e-6);

@@ -274,6 +274,12 @@ static void send_welcome(struct edge *e, struct device *d)
     optimizer.beta2 = e->optim.beta2;
     optimizer.eps = e->optim.eps;
     optimizer.weight_decay = e->optim.weight_decay;
+    optimizer.schedule = (char *)(uintptr_t)sl_schedule_name(e->optim.schedule.kind);
+    optimizer.schedule_steps = e->optim.schedule.steps;
+    optimizer.warmup = e->optim.schedule.warmup;
+    optimizer.floor = e->optim.schedule.floor;
+    optimizer.clip = e->optim.clip;
+    optimizer.accumulate = x->training.accumulate;
     Sluice__Welcome w = SLUICE__WELCOME__INIT;
     w.run = e->run;
     w.incarnation = e->incarnation;
@@ -300,6 +306,8 @@ static void send_welcome(struct edge *e, struct device *d)
     w.global_step = e->global_step;
     w.notice = (char *)notice;
     w.device_index = d->index;
+    w.aggregation = strcmp(x->training.aggregation, "gradients") ? SLUICE__AGGREGATION__AGGREGATION_WEIGHTS
+                                                                 : SLUICE__AGGREGATION__AGGREGATION_GRADIENTS;
     Sluice__Envelope envelope = SLUICE__ENVELOPE__INIT;
     envelope.body_case = SLUICE__ENVELOPE__BODY_WELCOME;
     envelope.welcome = &w;

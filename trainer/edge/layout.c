@@ -34,7 +34,12 @@ static int lay_out_lora(struct edge *e)
         .beta1 = (float)x->training.optimizer.beta1,
         .beta2 = (float)x->training.optimizer.beta2,
         .eps = (float)x->training.optimizer.eps,
-        .weight_decay = (float)x->training.optimizer.weight_decay};
+        .weight_decay = (float)x->training.optimizer.weight_decay,
+        .schedule = {.steps = x->run.steps,
+            .warmup = x->training.optimizer.warmup,
+            .floor = x->training.optimizer.floor},
+        .clip = x->training.optimizer.clip};
+    sl_schedule_parse(x->training.optimizer.schedule, &e->optim.schedule.kind);
     return 0;
 }
 

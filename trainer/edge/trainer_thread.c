@@ -61,8 +61,11 @@ int edge_start_trainer(struct edge *e, const struct sl_checkpoint *resume)
             .n_devices = x->n_devices,
             .capacity = members,
             .max_devices = e->max_devices},
+        .aggregation =
+            strcmp(x->training.aggregation, "gradients") ? SL_AGGREGATE_WEIGHTS : SL_AGGREGATE_GRADIENTS,
         .aggregate_every = x->training.aggregate_every,
         .staleness = x->training.gang.staleness,
+        .accumulate = x->training.accumulate,
         .steps = x->run.steps,
         .min_cut = e->min_cut,
         .max_rows = members * e->message_rows,

@@ -99,6 +99,25 @@ static const struct sl_field fields[] = {
         FIELD(training.optimizer.weight_decay),
         .lo = 0,
         .hi = 10},
+    {.path = "training.optimizer.schedule",
+        .kind = SL_FIELD_CHOICE,
+        FIELD(training.optimizer.schedule),
+        .choices = "constant|linear|cosine"},
+    {.path = "training.optimizer.warmup",
+        .kind = SL_FIELD_U32,
+        FIELD(training.optimizer.warmup),
+        .lo = 0,
+        .hi = 100000000},
+    {.path = "training.optimizer.floor",
+        .kind = SL_FIELD_DOUBLE,
+        FIELD(training.optimizer.floor),
+        .lo = 0,
+        .hi = 1},
+    {.path = "training.optimizer.clip",
+        .kind = SL_FIELD_DOUBLE,
+        FIELD(training.optimizer.clip),
+        .lo = 0,
+        .hi = 1e6},
     {.path = "training.gang.policy",
         .kind = SL_FIELD_CHOICE,
         .offset = offsetof(struct target, policy),
@@ -111,7 +130,11 @@ static const struct sl_field fields[] = {
         .lo = 0.01,
         .hi = 1},
     {.path = "training.gang.deadline", .kind = SL_FIELD_CUSTOM, .read = read_deadline},
-    {.path = "training.aggregation", ONE_CHOICE, .choices = "weights", .later = "gradients"},
+    {.path = "training.aggregation",
+        .kind = SL_FIELD_CHOICE,
+        FIELD(training.aggregation),
+        .choices = "weights|gradients"},
+    {.path = "training.accumulate", .kind = SL_FIELD_U32, FIELD(training.accumulate), .lo = 1, .hi = 100000},
     {.path = "training.adapters", ONE_CHOICE, .choices = "shared", .later = "personal"},
     {.path = "training.aggregate_every",
         .kind = SL_FIELD_U32,
@@ -306,7 +329,10 @@ static void set_defaults(struct sl_experiment *e)
     e->training.optimizer.beta2 = 0.999;
     e->training.optimizer.eps = 1e-8;
     e->training.gang.quorum = 0.75;
+    strcpy(e->training.optimizer.schedule, "constant");
+    strcpy(e->training.aggregation, "weights");
     e->training.aggregate_every = 8;
+    e->training.accumulate = 1;
     e->training.batch = 1;
     strcpy(e->edge.control, "127.0.0.1:7443");
     strcpy(e->edge.data.backend, "memif");
@@ -461,6 +487,10 @@ static int check_async(struct sl_reader *r, struct target *t)
         return refuse(r, 1,
             "training.deterministic: asynchronous gangs depend on who comes when; take training.gang.policy: "
             "sync");
+    if (strcmp(e->training.aggregation, "gradients") == 0 || e->training.accumulate > 1)
+        return refuse(r, 1,
+            "training.gang.policy: asynchronous gangs make a step of each message; they need "
+            "training.aggregation: weights and training.accumulate: 1");
     uint32_t usual = SL_STALENESS_PER_DEVICE * e->n_devices;
     if (e->training.gang.staleness == 0)
         e->training.gang.staleness = usual < SL_STALENESS_AUTO_MIN   ? SL_STALENESS_AUTO_MIN
@@ -489,6 +519,16 @@ static int check_whole(struct sl_reader *r, struct target *t)
     int status = check_async(r, t);
     if (status)
         return status;
+    if (strcmp(e->training.optimizer.schedule, "constant") && e->run.steps == 0)
+        return refuse(r, 1,
+            "training.optimizer.schedule: a rate that falls needs to know the last step; give run.steps");
+    if (e->run.steps && e->training.optimizer.warmup > e->run.steps)
+        return refuse(r, 1, "training.optimizer.warmup: more than run.steps; lower it");
+    if (strcmp(e->training.aggregation, "weights") == 0 &&
+        e->training.aggregate_every % e->training.accumulate)
+        return refuse(r, 1,
+            "training.aggregate_every: not a multiple of training.accumulate; an aggregation would cut an "
+            "optimiser step in two");
     if (e->edge.data.queues > e->edge.data.lcores)
         return refuse(r, 1, "edge.data.queues: more than edge.data.lcores, which read one each; lower it");
     if (e->edge.data.queues == 0)

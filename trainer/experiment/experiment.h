@@ -67,6 +67,10 @@ struct sl_experiment {
         struct {
             char kind[8]; /* adamw, sgd */
             double lr, beta1, beta2, eps, weight_decay;
+            char schedule[12]; /* constant, linear, cosine: of lr over run.steps */
+            uint32_t warmup;   /* steps */
+            double floor;      /* last rate as a share of lr */
+            double clip;       /* norm of a block's mean gradient; 0: none */
         } optimizer;
         struct {
             bool async;           /* policy: async; otherwise sync (rules L8) */
@@ -74,8 +78,10 @@ struct sl_experiment {
             double quorum;        /* share of live devices */
             uint32_t deadline_ms; /* 0: auto, three times the median gang time (rules L8) */
         } gang;
-        uint32_t aggregate_every;
-        uint32_t batch; /* windows in one message of one device */
+        char aggregation[12];     /* weights, gradients (rules L4) */
+        uint32_t aggregate_every; /* gangs; with gradients: steps between two checkpoints */
+        uint32_t accumulate;      /* gangs whose gradients make one optimiser step */
+        uint32_t batch;           /* windows in one message of one device */
         bool deterministic;
     } training;
     struct {

@@ -40,18 +40,13 @@ static void shape_slot(struct sl_half *h, enum slot slot)
     for (unsigned t = first; t <= last; t++) {
         uint32_t out;
         sl_target_dims(h->shape, t, &s->in, &out);
-        if (h->lora.targets >> t & 1) {
+        if (h->lora_targets >> t & 1) {
             s->lora[s->n_lora] = t;
-            s->shape.col[s->n_lora] = s->out;
-            s->shape.width[s->n_lora++] = out;
+            s->col[s->n_lora] = s->out;
+            s->width[s->n_lora++] = out;
         }
         s->out += out;
     }
-    s->shape.precision = h->config.precision;
-    s->shape.in = s->in;
-    s->shape.n = s->n_lora;
-    s->shape.rank = h->lora.rank;
-    s->shape.scale = s->n_lora ? h->lora.alpha / (float)h->lora.rank : 0;
 }
 
 /* [rows, width], with room for what products write beyond the rows. */
@@ -100,13 +95,8 @@ static void carve_layer(struct sl_half *h, struct carve *c, struct layer_acts *a
     a->lse = floats(c, h->config.max_rows, m->n_heads);
     a->stats1 = stats(h, c);
     a->stats2 = stats(h, c);
-    for (unsigned s = 0; s < SLOT_COUNT; s++) {
-        const struct slot_shape *slot = &h->slots[s];
-        if (!slot->n_lora)
-            continue;
-        a->u[s] = tensor(h, c, SL_PRECISION_F32, (size_t)slot->n_lora * h->lora.rank);
-        a->lora[s] = take(c, h->config.max_adapters, sl_lora_packed_size(&slot->shape));
-    }
+    for (unsigned s = 0; s < SLOT_COUNT; s++)
+        a->u[s] = tensor(h, c, SL_PRECISION_F32, (size_t)h->slots[s].n_lora * h->rank);
 }
 
 static void carve_layers(struct sl_half *h, struct carve *c, uint32_t n_layers)
@@ -150,7 +140,7 @@ static void carve_backward(struct sl_half *h, struct carve *c)
     h->dx = tensor(h, c, h->stream, m->d_model);
     if (h->stream != t)
         h->dx_bf16 = tensor(h, c, SL_PRECISION_BF16, m->d_model).p;
-    h->du = tensor(h, c, SL_PRECISION_F32, widest * h->lora.rank);
+    h->du = tensor(h, c, SL_PRECISION_F32, widest * h->rank);
     h->dnorm = h->branch;
     struct carve attention = *c;
     h->dup = tensor(h, c, t, h->slots[SLOT_UP].out);
@@ -169,7 +159,6 @@ static void carve_all(struct sl_half *h, struct carve *c)
     h->layers = take(c, n_layers, sizeof *h->layers);
     h->rows_at = take(c, n_layers, sizeof *h->rows_at);
     h->row0 = take(c, h->config.max_seqs, sizeof *h->row0);
-    h->lora_segments = take(c, h->config.max_adapters, sizeof *h->lora_segments);
     h->segments = take(c, h->config.max_adapters, sizeof *h->segments);
     carve_layers(h, c, n_layers);
     h->x_end = tensor(h, c, h->stream, m->d_model);
@@ -201,8 +190,8 @@ static void shape_half(struct sl_half *h, const struct sl_model_config *m, const
     h->attention = (struct sl_attention_dims){m->n_heads, m->n_kv_heads, m->head_dim};
     h->stream = STREAM_PRECISION(config->precision);
     h->room = (config->max_rows + SL_PACKED_ROWS - 1) / SL_PACKED_ROWS * SL_PACKED_ROWS;
-    if (lora)
-        h->lora = *lora;
+    h->rank = lora ? lora->rank : 0;
+    h->lora_targets = lora ? lora->targets : 0;
     for (unsigned slot = 0; slot < SLOT_COUNT; slot++)
         shape_slot(h, slot);
     h->head_rows = HEAD_FLOATS / m->vocab;
@@ -274,12 +263,12 @@ int sl_half_create(struct sl_model *model, struct sl_adapter *adapter, const str
     struct sl_half **out)
 {
     *out = NULL;
-    const struct sl_lora_config *lora = adapter ? sl_adapter_lora(adapter) : config->lora;
-    if (!config_fits(model, config) || (lora && lora->rank > SL_LORA_MAX_RANK))
+    if (!config_fits(model, config))
         return -EINVAL;
     struct sl_half *h = calloc(1, sizeof *h);
     if (!h)
         return -ENOMEM;
+    const struct sl_lora_config *lora = adapter ? sl_adapter_lora(adapter) : config->lora;
     h->model = model;
     h->adapter = adapter;
     shape_half(h, &model->config, lora, config);

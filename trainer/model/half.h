@@ -52,7 +52,7 @@ struct sl_seq {
     sl_bf16 *dx_bf16;        /* the same in bf16, instead of dx. May be x_bf16 */
     const uint32_t *targets; /* [len]; needed where the half has the head */
     struct sl_adapter
-        *adapter; /* NULL: the half's own. Rank, alpha and targets as the half's; it may cover other blocks */
+        *adapter; /* NULL: the half's own. Rank and targets as the half's; it may cover other blocks */
     double nll;   /* out: sum over its rows, in nats (head only) */
 };
 

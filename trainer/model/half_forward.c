@@ -38,7 +38,7 @@ static int plan_segment(struct sl_half *h, struct sl_adapter *adapter, uint32_t 
     }
     if (adapter) {
         const struct sl_lora_config *lora = sl_adapter_lora(adapter);
-        if (lora->rank != h->lora.rank || lora->targets != h->lora.targets || lora->alpha != h->lora.alpha)
+        if (lora->rank != h->rank || lora->targets != h->lora_targets)
             return -EINVAL;
     }
     if (h->n_segments == h->config.max_adapters)
@@ -197,9 +197,7 @@ int sl_half_recompute_block(struct sl_half *h, const struct sl_seq *seqs, uint32
     norm1(h, seqs, layer, rows, false);
     sl_profile_mark(h->config.profile, SL_KERNEL_NORM);
     int err = block_inside(h, seqs, layer, rows);
-    if (!err)
-        sl_slot_recompute(h, layer, SLOT_DOWN, rows, sl_src_of(sl_half_layer(h, layer)->act), h->branch);
-    return err;
+    return err ? err : sl_slot_recompute(h, layer, SLOT_DOWN, rows, sl_src_of(sl_half_layer(h, layer)->act));
 }
 
 static int block_forward(struct sl_half *h, const struct sl_seq *seqs, uint32_t layer, uint32_t rows)

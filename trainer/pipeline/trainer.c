@@ -75,12 +75,11 @@ static int allocate(struct sl_trainer *t)
     if (!t->next || !t->edge_weights || !t->sum || !t->copies || !t->of || !t->devices || !t->order ||
         !t->eval_queue || !t->tokens_at || !t->moments || !t->commands || !t->events)
         return -ENOMEM;
-    for (uint32_t l = t->config.min_cut; l < t->n_layers; l++) {
-        int err = sl_moments_create(&t->config.optim, t->block, &t->moments[l]);
-        if (err)
-            return err;
-    }
-    int err = sl_adapter_create(t->model, &t->config.lora, t->config.min_cut, t->n_layers, &t->edge);
+    int err = sl_trainer_create_sums(t);
+    for (uint32_t l = t->owned; !err && l < t->n_layers; l++)
+        err = sl_moments_create(&t->config.optim, t->block, &t->moments[l]);
+    if (!err)
+        err = sl_adapter_create(t->model, &t->config.lora, t->config.min_cut, t->n_layers, &t->edge);
     if (!err)
         err = create_batches(t);
     t->config.gang.n_lcores = t->config.n_lcores;
@@ -175,6 +174,7 @@ void sl_trainer_free(struct sl_trainer *t)
     free(t->of);
     free(t->moments);
     free(t->tokens_at);
+    sl_trainer_free_sums(t);
     free(t->next);
     free(t->edge_weights);
     free(t->sum);

@@ -33,6 +33,9 @@ struct sl_trainer_lcore {
     struct sl_ring_spsc *ready, *returned;
 };
 
+/* Rules L4: every copy steps by itself and G is their mean; or G steps by the sum of all gradients. */
+enum sl_aggregation { SL_AGGREGATE_WEIGHTS, SL_AGGREGATE_GRADIENTS };
+
 struct sl_trainer_config {
     struct sl_model *model;
     struct sl_lora_config lora;
@@ -43,7 +46,10 @@ struct sl_trainer_config {
     struct sl_ring_spsc *latency; /* out, may be NULL: first packet of a message to READY, in units of 100 ns;
                                      drops when full */
     struct sl_gang_config gang;   /* its lcore_slots are set from `lcore` */
-    uint32_t aggregate_every;     /* gangs; asynchronous: steps of a device */
+    enum sl_aggregation aggregation;
+    uint32_t aggregate_every; /* gangs; asynchronous: steps of a device; where gradients are aggregated:
+                                 versions of G between two checkpoints */
+    uint32_t accumulate;      /* gangs whose gradients make one optimiser step; 0: one */
     uint32_t staleness; /* asynchronous: versions of G that a message or push may be behind (rules L8); 1.. */
     uint64_t steps;     /* global steps after which training finishes; 0: until told */
     uint32_t min_cut;   /* the edge computes [min_cut, L) */
@@ -63,6 +69,8 @@ struct sl_trainer_config {
 
 enum sl_trainer_phase { SL_TRAINER_WAIT, SL_TRAINER_EVAL, SL_TRAINER_TRAIN };
 
+enum sl_push_kind { SL_PUSH_WEIGHTS, SL_PUSH_GRADIENTS, SL_PUSH_MOMENTS };
+
 enum sl_command_kind {
     SL_COMMAND_JOIN,   /* device, lcore, session, cut, id: before its Welcome is sent */
     SL_COMMAND_LEAVE,  /* device */
@@ -78,6 +86,7 @@ struct sl_command {
     enum sl_trainer_phase phase;
     uint64_t version;
     struct {
+        enum sl_push_kind kind;
         uint64_t version, tokens, step;
         uint32_t first, last;
         size_t n;
@@ -119,6 +128,7 @@ struct sl_event {
         struct {
             uint64_t version, global_step;
             uint32_t copies;     /* that went into it, the edge's own included */
+            uint32_t left_out;   /* devices whose push was waited for in vain */
             double factor_error; /* rules L5 */
             uint64_t ns;
             float *g;          /* [n_layers, block]; malloc'ed, passes to the receiver */

@@ -60,6 +60,9 @@ bool sl_trainer_checkpoint_due(struct sl_trainer *t, uint64_t now_ns)
     if (t->config.gang.async && t->checkpoint_ns && !t->finishing &&
         now_ns - t->checkpoint_ns < CHECKPOINT_EVERY_NS)
         return false;
+    if (t->config.aggregation == SL_AGGREGATE_GRADIENTS && !t->finishing &&
+        t->version % t->config.aggregate_every)
+        return false;
     t->checkpoint_ns = now_ns;
     return true;
 }

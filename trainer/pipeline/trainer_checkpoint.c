@@ -37,10 +37,10 @@ uint8_t *sl_trainer_checkpoint(struct sl_trainer *t, size_t *len)
         .lora = t->config.lora,
         .optim = t->config.optim.kind,
         .n_layers = t->n_layers,
-        .first = t->config.min_cut,
+        .first = t->owned,
         .block = t->block,
         .g = sl_trainer_g(t, t->version),
-        .moments = t->moments + t->config.min_cut};
+        .moments = t->moments + t->owned};
     struct sl_image image;
     uint8_t *bytes;
     memcpy(c.model_hash, t->config.model_hash, sizeof c.model_hash);
@@ -63,7 +63,7 @@ static bool same_experiment(const struct sl_trainer *t, const struct sl_checkpoi
     return !memcmp(c->model_hash, g->model_hash, sizeof g->model_hash) && c->lora.rank == g->lora.rank &&
            c->lora.alpha == g->lora.alpha && c->lora.targets == g->lora.targets &&
            c->lora.freeze_a == g->lora.freeze_a && c->lora.seed == g->lora.seed &&
-           c->optim == g->optim.kind && c->n_layers == t->n_layers && c->first == g->min_cut &&
+           c->optim == g->optim.kind && c->n_layers == t->n_layers && c->first == t->owned &&
            c->block == t->block && (c->moments->m != NULL) == (g->optim.kind == SL_ADAMW);
 }
 

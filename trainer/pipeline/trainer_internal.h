@@ -42,8 +42,12 @@ struct sl_trainer {
     size_t block; /* trainable floats of one */
 
     struct sl_adapter *edge;    /* the edge's copy, blocks [min_cut, L) */
-    struct sl_moments *moments; /* [L], those below min_cut unused */
-    uint64_t *tokens_at;        /* [L]: the edge's own since the last aggregation */
+    struct sl_moments *moments; /* [L], those below `owned` unused */
+    uint32_t owned;             /* blocks [owned, L) have their moments here: rules L4 */
+    float *grad_sum;       /* [L - min_cut, block]: the edge's gradients since the last optimiser step, */
+    uint64_t *grad_tokens; /* [L]: and the tokens that they sum over */
+    float *grad;           /* [block]: scratch */
+    uint64_t *tokens_at;   /* [L]: the edge's own since the last aggregation */
     struct sl_gang *gang;
     struct sl_batch *batch, *eval;
 
@@ -71,7 +75,7 @@ struct sl_trainer {
     uint64_t
         ready_since_ns; /* when the oldest message that came in this turn was READY; UINT64_MAX: none did */
     uint64_t stall_reported_ns;
-    uint32_t n_awaited, n_parked;
+    uint32_t n_awaited, n_parked, left_out; /* left_out: of the last aggregation, waited for in vain */
     uint64_t push_deadline_ns, finish_deadline_ns;
 
     struct device *devices;      /* [max_devices] */
@@ -94,6 +98,18 @@ void sl_trainer_run_eval(struct sl_trainer *);
 /* trainer_checkpoint.c */
 uint8_t *sl_trainer_checkpoint(struct sl_trainer *, size_t *len); /* NULL: no memory */
 int sl_trainer_restore(struct sl_trainer *, const struct sl_checkpoint *, char *err, size_t err_cap);
+
+/* gradient_round.c */
+uint32_t sl_trainer_owned(const struct sl_trainer_config *);
+int sl_trainer_create_sums(struct sl_trainer *);
+void sl_trainer_free_sums(struct sl_trainer *);
+bool sl_trainer_ends_round(const struct sl_trainer *); /* the gang that makes the present global step */
+/* From the batch's gradients, where they are finite, and those before it. */
+void sl_trainer_learn(struct sl_trainer *, bool finite);
+/* One optimiser step on t->next, which holds G; returns how many gradients of a block could meet. */
+uint32_t sl_trainer_step_master(struct sl_trainer *);
+enum sl_push_kind sl_trainer_push_kind(const struct sl_trainer *);
+const char *sl_trainer_check_gradients(const struct sl_trainer *, const struct sl_command *push);
 
 /* trainer_round.c */
 void sl_trainer_begin_aggregation(struct sl_trainer *, uint64_t now_ns);

@@ -70,6 +70,10 @@ void sl_trainer_take_push(struct sl_trainer *t, const struct sl_command *c)
         why = "the push started from a version that is no longer kept";
     else if (c->push.first != 0 || c->push.last != d->cut || c->push.n != d->cut * t->block)
         why = "the pushed adapter has the wrong shape";
+    else if (c->push.kind != sl_trainer_push_kind(t))
+        why = "the device pushed weights where gradients are aggregated, or the other way round";
+    else if (c->push.kind == SL_PUSH_GRADIENTS)
+        why = sl_trainer_check_gradients(t, c);
     else
         why = check_weights(t, weights, d->cut);
     if (why) {
@@ -147,6 +151,7 @@ void sl_trainer_announce(struct sl_trainer *t, uint32_t n, uint32_t copies, doub
     e->version.version = t->version;
     e->version.global_step = t->global_step;
     e->version.copies = copies;
+    e->version.left_out = t->left_out;
     e->version.factor_error = factor_error;
     e->version.ns = ns;
     e->version.g = malloc(bytes);
@@ -251,9 +256,13 @@ void sl_trainer_aggregate(struct sl_trainer *t)
     uint64_t from = t->config.now_ns();
     size_t bytes = t->n_layers * t->block * sizeof(float);
     const float *g = sl_trainer_g(t, t->version);
-    uint32_t n = collect(t);
+    bool gradients = t->config.aggregation == SL_AGGREGATE_GRADIENTS;
+    uint32_t n = gradients ? 0 : collect(t);
+    t->left_out = t->n_awaited;
     memcpy(t->next, g, bytes);
-    if (t->config.gang.async)
+    if (gradients)
+        n = sl_trainer_step_master(t);
+    else if (t->config.gang.async)
         sl_trainer_merge(t, n);
     else
         sl_aggregate(t->next, t->n_layers, t->block, t->copies, n, t->sum);
@@ -261,9 +270,8 @@ void sl_trainer_aggregate(struct sl_trainer *t)
         diverge(t);
         return;
     }
-    double error = t->config.gang.async
-                       ? 0
-                       : sl_aggregate_factor_error(t->model, &t->config.lora, g, t->next, t->copies, n);
+    bool exact = gradients || t->config.gang.async; /* means of neither factor */
+    double error = exact ? 0 : sl_aggregate_factor_error(t->model, &t->config.lora, g, t->next, t->copies, n);
     t->version++; /* its place in the history is that of the oldest version, which a copy may have started
                      from */
     memcpy(sl_trainer_g(t, t->version), t->next, bytes);

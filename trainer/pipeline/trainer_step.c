@@ -72,19 +72,6 @@ static void gather(struct sl_trainer *t)
     }
 }
 
-static void step_edge_copy(struct sl_trainer *t)
-{
-    for (uint32_t l = t->config.min_cut; l < t->n_layers; l++) {
-        uint64_t tokens = sl_batch_tokens_at(t->batch, l);
-        if (!tokens)
-            continue;
-        struct sl_block block = sl_adapter_block(t->edge, l);
-        sl_optim_step(&t->config.optim, &t->moments[l], block.data, block.grad, block.n, (double)tokens,
-            t->config.optim.lr);
-        t->tokens_at[l] += tokens;
-    }
-}
-
 static void set_applied(struct device *d, uint64_t step)
 {
     __atomic_store_n(&d->applied, step, __ATOMIC_RELAXED); /* sl_trainer_applied reads it */
@@ -163,7 +150,7 @@ static void number_gang(struct sl_trainer *t)
 {
     t->global_step++;
     bool last = t->finishing || (t->config.steps && t->global_step >= t->config.steps);
-    t->boundary = last || (!t->config.gang.async && t->gangs_since + 1 >= t->config.aggregate_every);
+    t->boundary = last || sl_trainer_ends_round(t);
     t->n_left = t->n_awaited = 0;
     t->rows_left = 0;
 }
@@ -192,8 +179,7 @@ void sl_trainer_run_gang(struct sl_trainer *t, uint64_t now_ns)
     t->gangs_since++;
     if (t->config.steps && t->global_step >= t->config.steps)
         t->finishing = true;
-    if (!err)
-        step_edge_copy(t);
+    sl_trainer_learn(t, !err);
     report_step(t, t->n_left, t->boundary, now_ns - opened, done - now_ns);
     sl_gang_done(t->gang, done);
     if (t->finishing && t->config.gang.async)
