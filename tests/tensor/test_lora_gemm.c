@@ -238,11 +238,9 @@ static void lora_backward__leaves_out_what_is_not_asked_for(void **state)
 
 static void lora_segments__are_right_with_more_threads_too(void **state)
 {
-#if !defined(__SANITIZE_THREAD__)
     sl_parallel_set_threads(3);
     both(grouped);
     sl_parallel_set_threads(1);
-#endif
 }
 
 int main(void)

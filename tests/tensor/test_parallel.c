@@ -22,11 +22,7 @@ static void mark(void *ctx, uint32_t thread, uint32_t first, uint32_t n)
 
 static void parallel__does_everything_once_in_whole_grains(void **state)
 {
-#if defined(__SANITIZE_THREAD__)
-    static const uint32_t threads[] = {1}; /* it does not know OpenMP's barriers */
-#else
     static const uint32_t threads[] = {1, 2, 3, 7};
-#endif
     static const uint32_t totals[] = {1, 15, 16, 17, 508, 1000}, grains[] = {1, 16, 300};
     for (unsigned t = 0; t < sizeof threads / sizeof *threads; t++) {
         sl_parallel_set_threads(threads[t]);

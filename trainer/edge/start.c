@@ -264,7 +264,7 @@ int edge_start(struct edge *e)
     int status = sl_experiment_load(e->options.experiment, e->x, e->err, sizeof e->err);
     if (!status)
         status = make_run_dir(e);
-    sl_gemm_threads(1); /* rules L14 */
+    sl_gemm_threads((int)e->x->edge.threads); /* rules L14 */
     if (!status)
         status = load_model(e);
     if (!status)

@@ -186,6 +186,7 @@ static const struct sl_field fields[] = {
         .lo = 1,
         .hi = 86400},
     {.path = "edge.slots", .kind = SL_FIELD_U32, FIELD(edge.slots), .lo = 1, .hi = 65535},
+    {.path = "edge.threads", .kind = SL_FIELD_U32, FIELD(edge.threads), .lo = 1, .hi = 256},
     {.path = "edge.slot_kib", .kind = SL_FIELD_U32, FIELD(edge.slot_kib), .lo = 1, .hi = 1 << 20},
     {.path = "edge.max_devices",
         .kind = SL_FIELD_U32,
@@ -343,6 +344,7 @@ static void set_defaults(struct sl_experiment *e)
     e->edge.data.memory_mib = 256;
     e->edge.data.peer_timeout_s = 60;
     e->edge.slots = 64;
+    e->edge.threads = 1;
     e->edge.max_devices = 64;
     e->edge.heartbeat_ms = 1000;
     e->edge.limits.handshakes = 8;

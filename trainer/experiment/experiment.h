@@ -104,6 +104,7 @@ struct sl_experiment {
             uint32_t cpus[SL_DATA_LCORES_MAX], n_cpus; /* of the lcores in order; none: chosen */
         } data;
         uint32_t slots;
+        uint32_t threads; /* of the trainer's arithmetic */
         uint32_t slot_kib;
         uint32_t max_devices;
         uint32_t heartbeat_ms;
