@@ -224,7 +224,7 @@ static int warm_up(struct train *t, char *err, size_t cap)
         for (uint32_t s = 0; s < t->sides; s++) {
             bench_progress("train: warming up, step %u of %d", i + 1, WARM_UP);
             if (step(&t->side[s]) < 0) {
-                snprintf(err, cap, "the half refused its batch");
+                snprintf(err, cap, "the half refused its batch, or its loss is no number");
                 return -EINVAL;
             }
         }
