@@ -173,6 +173,8 @@ void phone_send(struct phone *p, const struct sl_trainer_lcore lcores[], const u
 void phone_receive(struct phone *p)
 {
     struct sl_slot *s = p->slot;
+    p->loss = s->outcome.nll / p->rows;
+    p->returned++;
     if (s->outcome.status == SL_RESULT_GRADIENT) {
         sl_codec_decode(p->codec, s->data, p->dx, (uint64_t)p->rows * WIDTH);
         sl_adapter_zero_grads(p->adapter);
@@ -225,9 +227,15 @@ void phone_install(struct phone *p, const float *g, uint64_t version)
 static uint8_t *last_checkpoint;
 static size_t last_checkpoint_bytes;
 
+static uint32_t device_index(void *app, const char *id)
+{
+    return (uint32_t)atoi(id + strlen("device-"));
+}
+
 void world_open(struct world *w, const struct world_config *c)
 {
     memset(w, 0, sizeof *w);
+    w->disk = c->disk;
     struct sl_model_config shape = tiny_config(c->family);
     struct sl_lora_config lora = tiny_lora(c->family, c->freeze_a);
     uint32_t max_rows = c->max_rows ? c->max_rows : 128, min_cut = LAYERS;
@@ -250,7 +258,7 @@ void world_open(struct world *w, const struct world_config *c)
             .deterministic = c->deterministic,
             .async = c->async,
             .n_devices = c->n_phones,
-            .capacity = 8 * w->n_lcores,
+            .capacity = c->resident && c->resident < 8 ? c->resident : 8 * w->n_lcores,
             .max_devices = 8},
         .aggregation = c->gradients ? SL_AGGREGATE_GRADIENTS : SL_AGGREGATE_WEIGHTS,
         .aggregate_every = c->aggregate_every,
@@ -260,11 +268,13 @@ void world_open(struct world *w, const struct world_config *c)
         .min_cut = min_cut,
         .max_rows = 8 * max_rows,
         .eval_rows = 2 * max_rows,
+        .personal = {.resident = c->resident, .max_cut = LAYERS - 1, .index = device_index},
         .run = 77,
         .incarnation = 1,
         .resume = c->resume,
         .now_ns = now};
     memcpy(t.lcore, w->lcore, sizeof t.lcore);
+    w->config = t;
     int status = sl_trainer_create(&t, &w->trainer, err, sizeof err);
     if (status)
         fail_msg("%s", err);
@@ -324,6 +334,7 @@ void world_phase(struct world *w, enum sl_trainer_phase phase)
 
 void world_push(struct world *w, struct phone *p)
 {
+    p->pushes++;
     struct sl_command *c = command(w, SL_COMMAND_PUSH);
     c->device = p->index;
     c->push.kind = p->gradients ? SL_PUSH_GRADIENTS : SL_PUSH_WEIGHTS;
@@ -332,6 +343,22 @@ void world_push(struct world *w, struct phone *p)
     c->push.step = p->step;
     c->push.last = p->cut;
     c->push.n = phone_weights(p, &c->push.weights);
+    sl_trainer_post(w->trainer, c);
+}
+
+static void take_checkpoint(struct world *w, uint8_t *image, size_t bytes)
+{
+    if (!image)
+        return;
+    free(last_checkpoint);
+    last_checkpoint = image;
+    last_checkpoint_bytes = bytes;
+    sl_image_sign(last_checkpoint, last_checkpoint_bytes);
+    w->checkpoints++;
+    if (!w->disk)
+        return;
+    struct sl_command *c = command(w, SL_COMMAND_CHECKPOINTED);
+    c->on_disk = true;
     sl_trainer_post(w->trainer, c);
 }
 
@@ -346,12 +373,7 @@ static void take_version(struct world *w, struct sl_event *e)
         phone_install(&w->phones[e->version.devices[i]], w->g, w->version);
     free(e->version.devices);
     free(e->version.steps);
-    if (!e->version.checkpoint)
-        return;
-    free(last_checkpoint);
-    last_checkpoint = e->version.checkpoint;
-    last_checkpoint_bytes = e->version.checkpoint_bytes;
-    sl_image_sign(last_checkpoint, last_checkpoint_bytes);
+    take_checkpoint(w, e->version.checkpoint, e->version.checkpoint_bytes);
 }
 
 static void take_event(struct world *w, struct sl_event *e)
@@ -376,6 +398,17 @@ static void take_event(struct world *w, struct sl_event *e)
         break;
     case SL_EVENT_STALE:
         w->stale++;
+        break;
+    case SL_EVENT_KEPT:
+        w->kept++;
+        if (e->kept.tell_device) {
+            w->phones[e->device].version = e->kept.version;
+            w->phones[e->device].tokens_since = 0;
+        }
+        break;
+    case SL_EVENT_CHECKPOINT:
+        w->stats = e->checkpoint.stats;
+        take_checkpoint(w, e->checkpoint.image, e->checkpoint.bytes);
         break;
     case SL_EVENT_REFUSED:
         w->refused++;
@@ -424,6 +457,7 @@ void world_run(struct world *w)
             worked = take_returned(w, &w->lcore[i]) || worked;
         while ((e = sl_trainer_event(w->trainer)))
             take_event(w, e);
+        worked = (w->disk && w->disk(w)) || worked;
     }
 }
 

@@ -31,6 +31,8 @@ struct phone {
     uint32_t index, lcore, cut, max_rows;
     uint64_t step, version, tokens_since;
     struct sl_slot *slot; /* of the message under way */
+    double loss;          /* of the message that came back last */
+    uint64_t returned, pushes;
     struct sl_seq seqs[8];
     uint32_t n_seqs, rows;
     float *x, *dx;
@@ -52,12 +54,16 @@ void phone_install(struct phone *, const float *g, uint64_t version);
 struct world {
     struct sl_model *model;
     struct sl_trainer *trainer;
+    struct sl_trainer_config config; /* as it was made */
     struct sl_trainer_lcore lcore[SL_LCORES_MAX];
     uint32_t n_lcores;
     struct phone phones[8];
     uint32_t n_phones;
     float *g;
     uint64_t version, finished, refused, skipped, diverged, push_refused, installs, stale;
+    uint64_t kept, checkpoints;
+    bool (*disk)(struct world *); /* personal: does something for the trainer's store; false: nothing to do */
+    struct sl_personal_stats stats;
     double loss, factor_error;
     uint32_t left_out; /* of all aggregations */
     uint64_t global_step, step_tokens;
@@ -76,6 +82,8 @@ struct world_config {
     uint64_t steps;
     bool freeze_a, deterministic, async;
     uint32_t staleness;
+    uint32_t resident; /* personal adapters */
+    bool (*disk)(struct world *);
     const struct sl_checkpoint *resume;
     uint8_t *checkpoint;
 };

@@ -240,6 +240,9 @@ void edge_trainer_event(struct edge *e, struct sl_event *event)
     case SL_EVENT_STALE:
         report_stale(e, event);
         break;
+    case SL_EVENT_KEPT: /* of personal adapters alone */
+    case SL_EVENT_CHECKPOINT:
+        break;
     case SL_EVENT_REFUSED:
         content_refused(e, event);
         break;

@@ -426,6 +426,7 @@ void sl_adapter_store_know(struct sl_adapter_store *s, uint32_t device, const ch
     struct entry *e = &s->entries[device];
     s->n_known += !e->known;
     e->known = true;
+    memset(e->id, 0, sizeof e->id);
     snprintf(e->id, sizeof e->id, "%s", id);
 }
 
@@ -530,6 +531,11 @@ uint64_t sl_adapter_store_push(
 uint32_t sl_adapter_store_pushes(const struct sl_adapter_store *s)
 {
     return s->n_pushes;
+}
+
+const char *sl_adapter_store_id(const struct sl_adapter_store *s, uint32_t device)
+{
+    return s->entries[device].id;
 }
 
 uint64_t sl_adapter_store_version(const struct sl_adapter_store *s, uint32_t device)

@@ -104,7 +104,8 @@ void sl_adapter_store_stepped(struct sl_adapter_store *, uint32_t device, uint64
  * freed). */
 uint64_t sl_adapter_store_push(
     struct sl_adapter_store *, uint32_t device, float *front, uint32_t cut, uint64_t step, uint64_t now_ns);
-uint32_t sl_adapter_store_pushes(const struct sl_adapter_store *); /* not yet written */
+uint32_t sl_adapter_store_pushes(const struct sl_adapter_store *);                 /* not yet written */
+const char *sl_adapter_store_id(const struct sl_adapter_store *, uint32_t device); /* [65], zeros behind it */
 uint64_t sl_adapter_store_version(const struct sl_adapter_store *, uint32_t device);
 /* Forgets what the device has trained since its last boundary. */
 void sl_adapter_store_roll_back(struct sl_adapter_store *, uint32_t device);

@@ -45,6 +45,7 @@ static int allocate(struct sl_batch *b)
         .max_rows = b->config.max_rows,
         .max_seqs = b->max_seqs,
         .max_adapters = b->config.max_members,
+        .precision = sl_model_precision(b->config.model),
         .inference = b->config.inference,
         .recompute = b->config.recompute,
         .profile = b->config.profile,
@@ -330,7 +331,7 @@ static void leave_member(struct sl_batch *b, struct sl_batch_member *m)
 {
     const struct sl_seq *seq = &b->seqs[m->seq0];
     size_t n = (size_t)m->rows * b->d_model;
-    bool finite = seq->dx ? all_finite(seq->dx, n) : all_finite_bf16(seq->dx_bf16, n);
+    bool finite = isfinite(m->nll) && (seq->dx ? all_finite(seq->dx, n) : all_finite_bf16(seq->dx_bf16, n));
     if (finite && b->scratch)
         sl_codec_encode(b->config.codec, seq->dx, m->slot->data, n);
     b->finite = b->finite && finite;
@@ -395,8 +396,13 @@ uint64_t sl_batch_tokens(const struct sl_batch *b)
 double sl_batch_nll(const struct sl_batch *b)
 {
     double nll = 0;
-    for (uint32_t s = 0; s < b->n_seqs; s++)
-        nll += b->seqs[s].nll;
+    for (uint32_t i = 0; i < b->n_live; i++) {
+        const struct sl_batch_member *m = &b->members[i];
+        if (m->adapter && !isfinite(m->nll))
+            continue; /* its own affair */
+        for (uint32_t s = m->seq0; s < m->seq0 + m->n_seqs; s++)
+            nll += b->seqs[s].nll;
+    }
     return nll;
 }
 

@@ -67,5 +67,7 @@ const struct sl_seq *sl_batch_seqs(const struct sl_batch *); /* in the order of 
 uint64_t sl_batch_tokens_at(
     const struct sl_batch *, uint32_t layer); /* predicted tokens present at a layer (rules L2) */
 uint64_t sl_batch_tokens(const struct sl_batch *);
-double sl_batch_nll(const struct sl_batch *); /* summed over sequences in order, as sluice-train does */
+/* Summed over sequences in order, as sluice-train does; a member with an adapter of its own whose loss is not
+ * finite is left out. */
+double sl_batch_nll(const struct sl_batch *);
 uint64_t sl_batch_gemms(const struct sl_batch *);

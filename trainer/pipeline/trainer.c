@@ -118,6 +118,8 @@ int sl_trainer_create(
     }
     err[0] = '\0';
     status = config->resume ? sl_trainer_restore(t, config->resume, err, err_cap) : begin_anew(t);
+    if (!status && config->personal.resident)
+        status = sl_personal_create(t, config->resume, err, err_cap);
     if (status) {
         sl_trainer_free(t);
         return err[0] ? status : fail(err, err_cap, status, "not enough memory for the adapter");
@@ -131,6 +133,8 @@ int sl_trainer_create(
 
 static void free_event(struct sl_event *e)
 {
+    if (e->kind == SL_EVENT_CHECKPOINT)
+        free(e->checkpoint.image);
     if (e->kind != SL_EVENT_VERSION)
         return;
     free(e->version.g);
@@ -161,6 +165,7 @@ void sl_trainer_free(struct sl_trainer *t)
     empty_mailboxes(t);
     sl_batch_free(t->batch);
     sl_batch_free(t->eval);
+    sl_personal_free(t);
     sl_adapter_free(t->edge);
     sl_gang_free(t->gang);
     for (uint32_t l = 0; t->moments && l < t->n_layers; l++)
@@ -196,6 +201,8 @@ static struct sl_slot *take_waiting(struct sl_trainer *t, struct device *d)
     struct sl_slot *slot = d->slot;
     d->slot = NULL;
     sl_gang_set_ready(t->gang, (uint32_t)(d - t->devices), false);
+    if (t->personal.store)
+        sl_personal_stop_waiting(t, d);
     return slot;
 }
 
@@ -246,6 +253,8 @@ static void join(struct sl_trainer *t, const struct sl_command *c)
     d->session = c->session;
     d->cut = c->cut;
     d->version = t->version;
+    if (t->personal.store)
+        sl_personal_join(t, c);
     sl_gang_set_lcore(t->gang, c->device, c->lcore);
     sl_gang_set_live(t->gang, c->device, true);
 }
@@ -304,6 +313,12 @@ static void obey(struct sl_trainer *t, const struct sl_command *c, uint64_t now)
         t->devices[c->device].version = c->version;
         t->devices[c->device].steps_since = 0;
         break;
+    case SL_COMMAND_PULL:
+        sl_personal_pull(t, c);
+        break;
+    case SL_COMMAND_CHECKPOINTED:
+        sl_personal_checkpointed(t, c->on_disk);
+        break;
     case SL_COMMAND_PUSH:
         sl_trainer_take_push(t, c);
         break;
@@ -333,15 +348,18 @@ static void sort_in(struct sl_trainer *t, uint32_t lcore, uint32_t handle)
             t->eval_queue[t->n_eval++] = slot;
         else
             sl_trainer_return(t, slot, SL_RESULT_SKIPPED, 0);
-    } else if (t->phase != SL_TRAINER_TRAIN || t->finished || d->slot || slot->request.step <= d->applied ||
-               (t->aggregating && t->config.gang.async)) {
+    } else if (t->phase != SL_TRAINER_TRAIN || t->finished || t->personal.ending || d->slot ||
+               slot->request.step <= d->applied || (t->aggregating && t->config.gang.async)) {
         /* A step that was applied here already is over (rules T12). Where the push after it is waited for,
          * that is said again. */
         sl_trainer_return(t, slot, SL_RESULT_SKIPPED, d->awaited ? SL_RESULT_BOUNDARY : 0);
     } else if (!sl_trainer_refuse_stale(t, d, slot)) {
         d->slot = slot;
         d->tag = sl_share_tag(&t->share, d->served);
-        sl_gang_set_ready(t->gang, index, true);
+        if (t->personal.store)
+            sl_personal_wait(t, d);
+        else
+            sl_gang_set_ready(t->gang, index, true);
         if (slot->ready_ns < t->ready_since_ns)
             t->ready_since_ns = slot->ready_ns;
     }
@@ -350,7 +368,8 @@ static void sort_in(struct sl_trainer *t, uint32_t lcore, uint32_t handle)
 /* Work waits for the trainer, or for slots. */
 static bool offered(const struct sl_trainer *t)
 {
-    return sl_gang_ready(t->gang) > 0 || (t->config.waiting && t->config.waiting(t->config.app) > 0);
+    return sl_gang_ready(t->gang) > 0 || t->personal.waiting > 0 ||
+           (t->config.waiting && t->config.waiting(t->config.app) > 0);
 }
 
 static bool train(struct sl_trainer *t, uint64_t now)
@@ -399,11 +418,10 @@ bool sl_trainer_turn(struct sl_trainer *t)
     /* Events are never lost: nothing that makes them begins while their table is nearly full. */
     if (sl_mailbox_room(t->events) < t->n_slots + 16)
         return false;
-    if (t->n_eval) {
-        sl_trainer_run_eval(t);
-        return true;
-    }
     uint64_t now = t->config.now_ns();
+    worked = sl_personal_turn(t, now) || worked;
+    if (t->n_eval)
+        return sl_trainer_run_eval(t) || worked;
     sl_load_idle(t->load, t->ready_since_ns, offered(t), now);
     t->ready_since_ns = UINT64_MAX;
     if (t->phase != SL_TRAINER_TRAIN || t->finished)
@@ -445,6 +463,16 @@ uint64_t sl_trainer_applied(const struct sl_trainer *t, uint32_t device)
 uint64_t sl_trainer_gemms(const struct sl_trainer *t)
 {
     return sl_batch_gemms(t->batch);
+}
+
+struct sl_adapter_store *sl_trainer_store(struct sl_trainer *t)
+{
+    return t->personal.store;
+}
+
+bool sl_trainer_asked_disk(struct sl_trainer *t)
+{
+    return t->personal.store && sl_adapter_store_asked(t->personal.store);
 }
 
 struct sl_adapter *sl_trainer_adapter(struct sl_trainer *t)

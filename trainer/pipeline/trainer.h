@@ -15,6 +15,7 @@
 #include "dataplane/wire/packet.h"
 #include "trainer/model/half.h"
 #include "trainer/model/optim.h"
+#include "trainer/pipeline/adapter_store.h"
 #include "trainer/pipeline/checkpoint.h"
 #include "trainer/pipeline/gang.h"
 #include "trainer/pipeline/load.h"
@@ -56,6 +57,11 @@ struct sl_trainer_config {
     uint32_t max_rows;  /* of a gang */
     uint32_t eval_rows; /* of an evaluation batch */
     uint64_t push_timeout_ns; /* 0: the default */
+    struct {                  /* personal adapters; resident 0: one shared adapter */
+        uint32_t resident, max_cut;
+        /* Number of a device that the checkpoint names; UINT32_MAX: no place for it. Creation only. */
+        uint32_t (*index)(void *app, const char *id);
+    } personal;
     uint8_t model_hash[32];
     uint64_t run, incarnation;
     const struct sl_checkpoint *resume; /* read during creation only; NULL: begin anew */
@@ -72,12 +78,14 @@ enum sl_trainer_phase { SL_TRAINER_WAIT, SL_TRAINER_EVAL, SL_TRAINER_TRAIN };
 enum sl_push_kind { SL_PUSH_WEIGHTS, SL_PUSH_GRADIENTS, SL_PUSH_MOMENTS };
 
 enum sl_command_kind {
-    SL_COMMAND_JOIN,   /* device, lcore, session, cut, id: before its Welcome is sent */
-    SL_COMMAND_LEAVE,  /* device */
-    SL_COMMAND_PHASE,  /* phase */
-    SL_COMMAND_FINISH, /* train on to the next boundary, aggregate, then FINISHED */
-    SL_COMMAND_SENT,   /* device, version: it was sent that G on its own request */
-    SL_COMMAND_PUSH,   /* device, push: `weights` is malloc'ed and passes to the trainer */
+    SL_COMMAND_JOIN,         /* device, lcore, session, cut, id: before its Welcome is sent */
+    SL_COMMAND_LEAVE,        /* device */
+    SL_COMMAND_PHASE,        /* phase */
+    SL_COMMAND_FINISH,       /* train on to the next boundary, aggregate, then FINISHED */
+    SL_COMMAND_SENT,         /* device, version: it was sent that G on its own request */
+    SL_COMMAND_PULL,         /* device, what: personal: a FETCH of its last boundary, for `what` */
+    SL_COMMAND_CHECKPOINTED, /* on_disk: personal: the last checkpoint is written, or cannot be */
+    SL_COMMAND_PUSH,         /* device, push: `weights` is malloc'ed and passes to the trainer */
 };
 struct sl_command {
     enum sl_command_kind kind;
@@ -85,6 +93,10 @@ struct sl_command {
     char id[SL_CHECKPOINT_ID_BYTES];
     enum sl_trainer_phase phase;
     uint64_t version;
+    bool anew;      /* JOIN: it holds nothing of this run; */
+    uint64_t holds; /* else this version of its adapter (personal) */
+    uint32_t what;
+    bool on_disk;
     struct {
         enum sl_push_kind kind;
         uint64_t version, tokens, step;
@@ -94,12 +106,20 @@ struct sl_command {
     } push;
 };
 
+/* Personal adapters: what became of them so far. */
+struct sl_personal_stats {
+    struct sl_adapter_store_stats store;
+    uint64_t gangs, gangs_waited, waited_ns; /* those that waited for an adapter alone, and how long */
+};
+
 enum sl_event_kind {
     SL_EVENT_STEP,         /* a gang is computed */
     SL_EVENT_EVAL,         /* an evaluation message is */
     SL_EVENT_VERSION,      /* G changed, or (at creation) is first known */
     SL_EVENT_INSTALL,      /* send the present G to `device`: its push came between two aggregations */
     SL_EVENT_STALE,        /* a message of `device` was refused for its age (rules L8): the device pulls */
+    SL_EVENT_KEPT,         /* personal: what `device` pushed is its new version */
+    SL_EVENT_CHECKPOINT,   /* personal: an image to be written once the records are on disk */
     SL_EVENT_REFUSED,      /* a message of `device` was refused for its content (rules T15) */
     SL_EVENT_PUSH_REFUSED, /* its push; `stale`: send it the present G, otherwise it is broken */
     SL_EVENT_SKIPPED,      /* a gang's gradient was not finite */
@@ -139,6 +159,15 @@ struct sl_event {
             size_t checkpoint_bytes;
             uint64_t checkpoint_ns; /* that the trainer thread spent on it */
         } version;
+        struct {
+            uint64_t version;
+            bool tell_device;
+        } kept;
+        struct {
+            uint8_t *image; /* as version.checkpoint; NULL: no memory */
+            size_t bytes;
+            struct sl_personal_stats stats;
+        } checkpoint;
         bool stale;
     };
 };
@@ -161,6 +190,11 @@ void sl_trainer_release(
 
 /* Any thread: the newest step of a device that this incarnation has applied; 0: none yet (rules T12). */
 uint64_t sl_trainer_applied(const struct sl_trainer *, uint32_t device);
+
+/* Personal: the thread that carries out the disk's operations uses its take and done, and its shape; NULL
+ * with a shared adapter. asked: of the trainer's thread: there is something new to take. */
+struct sl_adapter_store *sl_trainer_store(struct sl_trainer *);
+bool sl_trainer_asked_disk(struct sl_trainer *);
 
 /* Of the trainer thread, for tests: GEMMs of the last gang, the edge's own adapter. */
 uint64_t sl_trainer_gemms(const struct sl_trainer *);

@@ -57,6 +57,8 @@ void sl_trainer_merge(struct sl_trainer *t, uint32_t n_copies)
 
 bool sl_trainer_checkpoint_due(struct sl_trainer *t, uint64_t now_ns)
 {
+    if (t->personal.store)
+        return sl_personal_first_checkpoint(t);
     if (t->config.gang.async && t->checkpoint_ns && !t->finishing &&
         now_ns - t->checkpoint_ns < CHECKPOINT_EVERY_NS)
         return false;

@@ -19,7 +19,7 @@ static void list_devices(struct sl_trainer *t, struct sl_checkpoint *c)
             continue;
         struct sl_checkpoint_device *to = &c->devices[c->n_devices++];
         memcpy(to->id, d->id, sizeof d->id);
-        to->last_step = d->applied;
+        to->last_step = t->personal.store ? sl_personal_last_step(t, i) : d->applied;
         to->cut = d->cut;
     }
     for (uint32_t i = 0; i < t->n_resumed; i++)
@@ -49,6 +49,8 @@ uint8_t *sl_trainer_checkpoint(struct sl_trainer *t, size_t *len)
         return NULL;
     list_devices(t, &c);
     sl_checkpoint_encode(&c, 0, &image);
+    if (t->personal.store)
+        sl_personal_put_part(t, &image);
     free(c.devices);
     sl_image_finish(&image, &bytes, len); /* NULL where memory ran out */
     return bytes;

@@ -7,6 +7,7 @@
 #include "trainer/pipeline/mailbox.h"
 #include "trainer/pipeline/merge.h"
 #include "trainer/pipeline/trainer.h"
+#include "trainer/pipeline/trainer_personal.h"
 
 enum { POP_BURST = 64 }; /* messages of one lcore in a turn */
 
@@ -30,7 +31,9 @@ struct device {
                               claim */
     struct sl_slot *slot;  /* of its waiting message; NULL: none */
     uint64_t served, tag;  /* its service so far, and the tag of the waiting message (share.h) */
-    uint32_t steps_since;  /* asynchronous: gradients since that version */
+    uint64_t message_ns, usable_ns; /* personal: when the waiting message came, and its adapter was there */
+    bool adapter_awaited;           /* personal: the message waits for it */
+    uint32_t steps_since;           /* asynchronous: gradients since that version */
     struct pending_push push;
 };
 
@@ -86,6 +89,7 @@ struct sl_trainer {
     struct sl_checkpoint_device
         *resumed; /* devices of the checkpoint that have not joined again yet are in here */
 
+    struct sl_personal personal;
     struct sl_mailbox *commands, *events;
 };
 
@@ -93,7 +97,7 @@ struct sl_trainer {
 void sl_trainer_return(struct sl_trainer *, struct sl_slot *, uint8_t status, uint8_t flags);
 void sl_trainer_leave(void *trainer, const struct sl_batch_member *, bool finite);
 void sl_trainer_run_gang(struct sl_trainer *, uint64_t now_ns);
-void sl_trainer_run_eval(struct sl_trainer *);
+bool sl_trainer_run_eval(struct sl_trainer *); /* false: nothing that could be computed now */
 
 /* trainer_checkpoint.c */
 uint8_t *sl_trainer_checkpoint(struct sl_trainer *, size_t *len); /* NULL: no memory */
@@ -120,6 +124,12 @@ bool sl_trainer_maybe_aggregate(struct sl_trainer *, uint64_t now_ns);
 /* The VERSION event of the present G, to the devices in order[0 .. n). */
 void sl_trainer_announce(struct sl_trainer *, uint32_t n, uint32_t copies, double factor_error, uint64_t ns);
 void sl_trainer_finish(struct sl_trainer *, uint64_t now_ns);
+void sl_trainer_end_training(struct sl_trainer *, uint64_t now_ns);
+uint32_t sl_trainer_close_round(
+    struct sl_trainer *); /* who gets the new version is in order[0 .. returned) */
+void sl_trainer_tell(struct sl_trainer *, enum sl_event_kind, uint32_t device, bool stale, const char *why);
+/* NULL, or why these blocks are not taken (rules T15). */
+const char *sl_trainer_check_weights(const struct sl_trainer *, const float *weights, uint32_t n_blocks);
 void sl_trainer_aggregate(struct sl_trainer *); /* what has been pushed so far */
 static inline float *sl_trainer_g(struct sl_trainer *t, uint64_t version)
 {

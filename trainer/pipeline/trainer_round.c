@@ -17,7 +17,8 @@ void sl_trainer_no_longer_awaited(struct sl_trainer *t, struct device *d)
     d->awaited = false;
 }
 
-static void tell(struct sl_trainer *t, enum sl_event_kind kind, uint32_t device, bool stale, const char *why)
+void sl_trainer_tell(
+    struct sl_trainer *t, enum sl_event_kind kind, uint32_t device, bool stale, const char *why)
 {
     struct sl_event *e = sl_mailbox_claim(t->events);
     if (!e)
@@ -30,7 +31,7 @@ static void tell(struct sl_trainer *t, enum sl_event_kind kind, uint32_t device,
 }
 
 /* Rules T15: finite, and no factor's RMS beyond the bound. */
-static const char *check_weights(const struct sl_trainer *t, const float *weights, uint32_t n_blocks)
+const char *sl_trainer_check_weights(const struct sl_trainer *t, const float *weights, uint32_t n_blocks)
 {
     const struct sl_lora_config *lora = &t->config.lora;
     for (uint32_t l = 0; l < n_blocks; l++) {
@@ -58,6 +59,10 @@ static const char *check_weights(const struct sl_trainer *t, const float *weight
 
 void sl_trainer_take_push(struct sl_trainer *t, const struct sl_command *c)
 {
+    if (t->personal.store) {
+        sl_personal_push(t, c);
+        return;
+    }
     struct device *d = &t->devices[c->device];
     float *weights = c->push.weights;
     const char *why = NULL;
@@ -75,14 +80,14 @@ void sl_trainer_take_push(struct sl_trainer *t, const struct sl_command *c)
     else if (c->push.kind == SL_PUSH_GRADIENTS)
         why = sl_trainer_check_gradients(t, c);
     else
-        why = check_weights(t, weights, d->cut);
+        why = sl_trainer_check_weights(t, weights, d->cut);
     if (why) {
         free(weights);
         sl_trainer_no_longer_awaited(t, d);
         d->version = t->version;
         d->tokens_since = 0;
         d->steps_since = 0;
-        tell(t, SL_EVENT_PUSH_REFUSED, c->device, stale, why);
+        sl_trainer_tell(t, SL_EVENT_PUSH_REFUSED, c->device, stale, why);
         return;
     }
     free(d->push.weights);
@@ -112,7 +117,7 @@ void sl_trainer_take_push(struct sl_trainer *t, const struct sl_command *c)
         return;
     }
     d->version = t->version;
-    tell(t, SL_EVENT_INSTALL, c->device, false, NULL);
+    sl_trainer_tell(t, SL_EVENT_INSTALL, c->device, false, NULL);
 }
 
 void sl_trainer_unpark(struct sl_trainer *t, struct device *d)
@@ -202,7 +207,7 @@ static uint32_t collect(struct sl_trainer *t)
 
 /* Puts into order[] who gets the new G: whoever pushed for this boundary and is still there. Those that
  * pushed between two boundaries have had a G already and have gone on from it. */
-static uint32_t close_round(struct sl_trainer *t)
+uint32_t sl_trainer_close_round(struct sl_trainer *t)
 {
     uint32_t n = 0;
     for (uint32_t i = 0; i < t->config.gang.max_devices; i++) {
@@ -222,14 +227,14 @@ static uint32_t close_round(struct sl_trainer *t)
     return n;
 }
 
-static void end_training(struct sl_trainer *t, uint64_t now_ns)
+void sl_trainer_end_training(struct sl_trainer *t, uint64_t now_ns)
 {
     t->finished = true;
     sl_load_end(t->load, now_ns);
     t->train_ns += t->train_from_ns ? now_ns - t->train_from_ns : 0;
     t->train_from_ns = 0;
     sl_gang_close(t->gang);
-    tell(t, SL_EVENT_FINISHED, 0, false, NULL);
+    sl_trainer_tell(t, SL_EVENT_FINISHED, 0, false, NULL);
 }
 
 static bool all_finite(const float *x, size_t n)
@@ -247,7 +252,7 @@ static void diverge(struct sl_trainer *t)
     t->finished = true;
     t->aggregating = false;
     sl_gang_close(t->gang);
-    tell(t, SL_EVENT_DIVERGED, 0, false,
+    sl_trainer_tell(t, SL_EVENT_DIVERGED, 0, false,
         "the training has diverged: the adapter is no longer finite; lower training.optimizer.lr");
 }
 
@@ -279,11 +284,11 @@ void sl_trainer_aggregate(struct sl_trainer *t)
     if (t->version - t->oldest >= t->n_history)
         t->oldest = t->version - t->n_history + 1;
     sl_trainer_install_g(t);
-    uint32_t devices = close_round(t);
+    uint32_t devices = sl_trainer_close_round(t);
     uint64_t now = t->config.now_ns();
     sl_trainer_announce(t, devices, n, error, now - from);
     if (t->finishing)
-        end_training(t, now);
+        sl_trainer_end_training(t, now);
     else
         sl_gang_open(t->gang, now);
 }
@@ -293,6 +298,8 @@ bool sl_trainer_maybe_aggregate(struct sl_trainer *t, uint64_t now_ns)
     bool late = !t->config.gang.deterministic && now_ns >= t->push_deadline_ns;
     if (t->n_awaited && !late)
         return false;
+    if (t->personal.store)
+        return sl_personal_close_round(t, now_ns);
     sl_trainer_aggregate(t);
     return true;
 }
@@ -315,5 +322,5 @@ void sl_trainer_finish(struct sl_trainer *t, uint64_t now_ns)
             return;
         }
     }
-    end_training(t, now_ns);
+    sl_trainer_end_training(t, now_ns);
 }

@@ -53,7 +53,7 @@ static void gather(struct sl_trainer *t)
     uint32_t n = 0;
     sl_batch_clear(t->batch);
     for (uint32_t i = 0; i < t->config.gang.max_devices; i++)
-        if (t->devices[i].slot)
+        if (t->devices[i].slot && !t->devices[i].adapter_awaited)
             t->order[n++] = i;
     qsort_r(t->order, n, sizeof *t->order, by_tag, t);
     for (uint32_t k = 0; k < n; k++) {
@@ -61,7 +61,8 @@ static void gather(struct sl_trainer *t)
         struct device *d = &t->devices[i];
         struct sl_slot *slot = d->slot;
         const char *why;
-        int err = sl_batch_add(t->batch, slot, i, d->cut, &why);
+        struct sl_adapter *own = t->personal.store ? sl_personal_adapter(t, i) : NULL;
+        int err = sl_batch_add_personal(t->batch, slot, i, d->cut, own, &why);
         if (err == -ENOSPC)
             return;
         d->served = sl_share_serve(&t->share, d->tag, slot->grid.rows);
@@ -159,17 +160,24 @@ void sl_trainer_run_gang(struct sl_trainer *t, uint64_t now_ns)
 {
     uint64_t opened = sl_gang_opened_ns(t->gang);
     gather(t);
+    if (t->personal.store)
+        sl_personal_begin_gang(t);
     uint32_t left = sl_batch_forward(t->batch);
     refuse_marked(t, t->batch);
-    if (!left)
+    if (!left) {
+        sl_personal_end_gang(t, t->batch);
         return;
+    }
     number_gang(t);
     int err = sl_batch_backward(t->batch);
     uint64_t done = t->config.now_ns();
-    if (err)
+    if (t->personal.store)
+        sl_personal_step(t, left);
+    else if (err)
         skip_gang(t, left);
     else
         t->skips = 0;
+    sl_personal_end_gang(t, t->batch);
     if (!t->n_left) { /* nobody has anything of this gang: it was no step */
         t->global_step--;
         sl_gang_done(t->gang, done);
@@ -179,7 +187,8 @@ void sl_trainer_run_gang(struct sl_trainer *t, uint64_t now_ns)
     t->gangs_since++;
     if (t->config.steps && t->global_step >= t->config.steps)
         t->finishing = true;
-    sl_trainer_learn(t, !err);
+    if (!t->personal.store)
+        sl_trainer_learn(t, !err);
     report_step(t, t->n_left, t->boundary, now_ns - opened, done - now_ns);
     sl_gang_done(t->gang, done);
     if (t->finishing && t->config.gang.async)
@@ -205,7 +214,13 @@ static void gather_eval(struct sl_trainer *t)
             sl_trainer_return(t, slot, SL_RESULT_SKIPPED, 0);
             continue;
         }
-        int err = full ? -ENOSPC : sl_batch_add(t->eval, slot, (uint32_t)slot->device, d->cut, &why);
+        struct sl_adapter *own = t->personal.store ? sl_personal_adapter(t, (uint32_t)slot->device) : NULL;
+        if (t->personal.store && !own) {
+            t->eval_queue[kept++] = slot;
+            continue;
+        }
+        int err =
+            full ? -ENOSPC : sl_batch_add_personal(t->eval, slot, (uint32_t)slot->device, d->cut, own, &why);
         if (err == -ENOSPC) {
             full = true;
             t->eval_queue[kept++] = slot;
@@ -235,9 +250,11 @@ static void report_eval(struct sl_trainer *t, const struct sl_batch_member *m)
     sl_mailbox_post(t->events, e);
 }
 
-void sl_trainer_run_eval(struct sl_trainer *t)
+bool sl_trainer_run_eval(struct sl_trainer *t)
 {
     gather_eval(t);
+    if (!sl_batch_members(t->eval))
+        return false;
     uint32_t left = sl_batch_forward(t->eval);
     refuse_marked(t, t->eval);
     for (uint32_t i = 0; i < left; i++) {
@@ -246,4 +263,6 @@ void sl_trainer_run_eval(struct sl_trainer *t)
         m->slot->outcome.nll = m->nll;
         sl_trainer_return(t, m->slot, SL_RESULT_EVAL, 0);
     }
+    sl_personal_end_gang(t, t->eval);
+    return true;
 }
