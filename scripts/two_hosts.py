@@ -11,7 +11,7 @@ import report
 BUNDLE, RESULTS = "fleet.tar", "fleet-results.tar"
 MAX_FILE_BYTES = 1 << 32
 _BUNDLED = re.compile(r"^(experiment\.yaml|pki/ca\.pem|pki/device-[0-9]{5}\.(pem|key))$")
-_RETURNED = re.compile(r"^(sim\.jsonl|sim\.log|heldout\.ids|central\.ids|fleet-manifest\.json)$")
+_RETURNED = re.compile(r"^(sim\.jsonl|sim\.log|heldout\.ids|central\.(ids|phones)|fleet-manifest\.json)$")
 
 
 class Refused(Exception):
@@ -68,7 +68,7 @@ def take_bundle(path, run_dir):
 def write_results(run_dir):
     """What the edge's host needs for the report. Returns its path."""
     os.replace(os.path.join(run_dir, "manifest.json"), os.path.join(run_dir, "fleet-manifest.json"))
-    names = [n for n in ("sim.jsonl", "sim.log", "heldout.ids", "central.ids", "fleet-manifest.json")
+    names = [n for n in ("sim.jsonl", "sim.log", "heldout.ids", "central.ids", "central.phones", "fleet-manifest.json")
              if os.path.exists(os.path.join(run_dir, n))]
     return _pack(os.path.join(run_dir, RESULTS), run_dir, names)
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const uint64_t totals_every_ns = 1000000000;
 static const uint64_t poll_ns = 500000, bye_wait_ns = 2000000000, publish_wait_ns = 50000000;
 enum { ADAPTER_SLACK_BYTES = 4096 };
 
@@ -228,6 +229,10 @@ static void poll_fleet(void *app, uint64_t now_ns)
 
     take_all(f, now_ns);
     watch_link(f, now_ns);
+    if (now_ns >= f->totals_ns) {
+        sl_report_totals(f, now_ns);
+        f->totals_ns = now_ns + totals_every_ns;
+    }
     if (*t->signals && !f->stopping_ns)
         begin_stop(f, now_ns);
     for (uint32_t i = 0; i < f->n; i++) {

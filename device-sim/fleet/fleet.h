@@ -45,7 +45,7 @@ struct sl_fleet {
     struct sl_histogram *excess;
     struct sl_clock_offset clock_offset; /* the edge's against ours */
     struct sl_control_config control_config;
-    uint64_t start_ns, stopping_ns;
+    uint64_t start_ns, stopping_ns, totals_ns; /* totals_ns: when they are written next */
     uint32_t n_over;
     uint64_t link_down_ns; /* since when the port's link is down; 0: it is not, or was never up */
     bool interrupted, said_waiting, link_seen;
@@ -76,4 +76,6 @@ void sl_report_link(struct sl_fleet *, bool up, uint64_t now_ns); /* before f->l
 void sl_report_energy(const struct sl_fleet *, uint32_t phone, uint64_t now_ns, struct sl_energy *);
 cJSON *sl_report_end(
     struct sl_fleet *); /* writes the phones' events and the end's, which it returns a copy of */
-int sl_report_central(const struct sl_fleet *, char *err, size_t err_cap); /* RUN/central.ids */
+void sl_report_totals(struct sl_fleet *, uint64_t now_ns); /* an event with the fleet's bytes and joules so far */
+/* RUN/central.ids, and RUN/central.phones: whose the windows are */
+int sl_report_central(const struct sl_fleet *, char *err, size_t err_cap);

@@ -85,6 +85,26 @@ static void report_phone(struct sl_fleet *f, uint32_t i)
     sl_metrics_write(f->metrics, "phone", o);
 }
 
+void sl_report_totals(struct sl_fleet *f, uint64_t now_ns)
+{
+    double up = 0, down = 0, joules = 0;
+    cJSON *o = cJSON_CreateObject();
+
+    for (uint32_t i = 0; i < f->n; i++) {
+        struct sl_plane_phone data;
+        struct sl_energy energy;
+        sl_plane_phone(f->plane, i, &data);
+        sl_report_energy(f, i, now_ns, &energy);
+        up += (double)data.bytes_up;
+        down += (double)data.bytes_down;
+        joules += energy.total_j;
+    }
+    cJSON_AddNumberToObject(o, "bytes_up", up);
+    cJSON_AddNumberToObject(o, "bytes_down", down);
+    cJSON_AddNumberToObject(o, "energy_j", joules);
+    sl_metrics_write(f->metrics, "totals", o);
+}
+
 /* A direction of all links together: offered = delivered + under_way + the drops. */
 static cJSON *link_json(const struct sl_link_stats *s)
 {
@@ -213,10 +233,11 @@ static int by_gang(const void *a, const void *b)
     return x->device < y->device ? -1 : x->device > y->device;
 }
 
-/* A line per trained window, in gang and device order: the yardstick trains on exactly these. */
+/* A line per trained window, in gang and device order, and beside it the phone that trained it: the
+ * baselines train on exactly these. */
 int sl_report_central(const struct sl_fleet *f, char *err, size_t err_cap)
 {
-    struct sl_id_file file;
+    struct sl_id_file file, whose;
     size_t n = 0, k = 0;
 
     for (uint32_t i = 0; i < f->n; i++)
@@ -233,15 +254,27 @@ int sl_report_central(const struct sl_fleet *f, char *err, size_t err_cap)
     }
     qsort(rows, n, sizeof(*rows), by_gang);
     int rc = sl_id_file_open(&file, f->options.run, "central.ids", err, err_cap);
+    if (rc)
+        goto out;
+    rc = sl_id_file_open(&whose, f->options.run, "central.phones", err, err_cap);
+    if (rc) {
+        sl_id_file_close(&file, err, err_cap);
+        goto out;
+    }
     for (size_t r = 0; r < n && !rc; r++) {
         const struct sl_stream *text = &f->material.shards[rows[r].phone].train;
         uint32_t seq = sl_material_seq(&f->material, rows[r].phone);
-        for (uint32_t w = 0; w < rows[r].step->n; w++)
+        for (uint32_t w = 0; w < rows[r].step->n; w++) {
+            sl_id_file_line(&whose, &rows[r].phone, 1);
             sl_id_file_line(
                 &file, sl_window(text, seq, (rows[r].step->cursor + w) % sl_windows(text, seq)), seq);
+        }
     }
     if (!rc)
         rc = sl_id_file_close(&file, err, err_cap);
+    if (!rc)
+        rc = sl_id_file_close(&whose, err, err_cap);
+out:
     free(rows);
     return rc;
 }
