@@ -48,7 +48,7 @@ struct head_loss {
     struct sl_src x;
     const uint32_t *targets;
     float *dx;
-    float *logits, *max, *factor, *wanted; /* [block, tile]; [rows] each */
+    float *logits, *max2, *factor, *wanted; /* [block, tile]; [rows] each */
     double *sum;
     void *p;        /* [block, tile], of the head's precision; the logits' own memory in f32 */
     void *target_w; /* [rows, d]: each row's target row of the head, of its precision */
@@ -72,7 +72,7 @@ static size_t lay_out(struct head_loss *w, char *base, enum sl_precision precisi
     sl_packed_tile(w->head, 0, &first, &tile);
     size_t logits = carve(&at, (size_t)block * tile * sizeof *w->logits);
     size_t p = precision == SL_PRECISION_F32 ? logits : carve(&at, (size_t)block * tile * size);
-    size_t max = carve(&at, rows * sizeof *w->max), factor = carve(&at, rows * sizeof *w->factor),
+    size_t max = carve(&at, rows * sizeof *w->max2), factor = carve(&at, rows * sizeof *w->factor),
            wanted = carve(&at, rows * sizeof *w->wanted), sum = carve(&at, rows * sizeof *w->sum);
     size_t target_w = carve(&at, (size_t)rows * w->d * size),
            one_hot = carve(&at, (size_t)TARGET_ROWS * tile * size),
@@ -83,7 +83,7 @@ static size_t lay_out(struct head_loss *w, char *base, enum sl_precision precisi
         return at;
     w->logits = (float *)(base + logits);
     w->p = base + p;
-    w->max = (float *)(base + max);
+    w->max2 = (float *)(base + max);
     w->factor = (float *)(base + factor);
     w->wanted = (float *)(base + wanted);
     w->sum = (double *)(base + sum);
@@ -115,7 +115,7 @@ static void softmax_rows(void *ctx, uint32_t thread, uint32_t first, uint32_t n)
     }
     struct sl_dst p = {w->dx ? w->p : NULL, w->x.precision};
     k->softmax_tile(
-        logits, n, w->n, w->max + row0, w->sum + row0, w->factor + row0, sl_dst_at(p, (size_t)first * w->n));
+        logits, n, w->n, w->max2 + row0, w->sum + row0, w->factor + row0, sl_dst_at(p, (size_t)first * w->n));
     for (uint32_t i = row0; w->dx && w->first && i < row0 + n; i++)
         if (w->factor[i] != 1.0f)
             k->scale_row(w->dx + (size_t)i * w->d, w->d, w->factor[i], sl_src_f32(NULL));
@@ -217,7 +217,7 @@ int sl_head_loss(const struct sl_packed *head, uint32_t d, struct sl_src x, uint
         .dx = dx};
     lay_out(&w, scratch, x.precision, rows);
     for (uint32_t i = 0; i < rows; i++) {
-        w.max[i] = -INFINITY;
+        w.max2[i] = -INFINITY;
         w.sum[i] = 0;
     }
     for (uint32_t t = 0; t < sl_packed_tiles(head); t++) {
@@ -231,7 +231,7 @@ int sl_head_loss(const struct sl_packed *head, uint32_t d, struct sl_src x, uint
             return err;
     }
     for (uint32_t i = 0; i < rows; i++)
-        nll[i] = log(w.sum[i]) + ((double)w.max[i] - (double)w.wanted[i]);
+        nll[i] = log(w.sum[i]) + (w.max2[i] * M_LN2 - (double)w.wanted[i]);
     if (dx)
         sl_parallel(rows, GRAIN, finish_rows, &w);
     return 0;

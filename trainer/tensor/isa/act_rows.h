@@ -14,16 +14,21 @@
             body(at_, (uint32_t)(end_ - at_));                                                               \
     } while (0)
 
-/* (1 + tanh z)/2 is the logistic function of 2z. */
-static const float gelu_a = 2 * 0.7978845608028654f, gelu_b = 0.044715f;
+/* (1 + tanh z)/2 is the logistic function of 2z. Powers are of 2, so log2(e) is in the constants. */
+static const float gelu_a = 2 * 0.7978845608028654f, gelu_ab = 2 * 0.7978845608028654f * 0.044715f;
+
+/* The logistic function of z(x); q = x². */
+SL_INLINE vf gelu_weight(vf x, vf q, bool rough)
+{
+    return v_logistic2(x * (-v_log2e * gelu_a - v_log2e * gelu_ab * q), rough);
+}
 
 SL_INLINE void gelu_forward_as(const void *x, bool x_bf16, size_t n_all, void *y, bool y_bf16)
 {
 #define BODY(j, n)                                                                                           \
     do {                                                                                                     \
         vf x_ = v_get(x, x_bf16, (j), (n));                                                                  \
-        vf z_ = x_ * (gelu_a + gelu_a * gelu_b * (x_ * x_));                                                 \
-        v_put(y, y_bf16, (j), x_ *v_logistic(z_), (n));                                                      \
+        v_put(y, y_bf16, (j), x_ *gelu_weight(x_, x_ *x_, y_bf16), (n));                                     \
     } while (0)
     ACT_OVER(n_all, BODY);
 #undef BODY
@@ -36,8 +41,8 @@ SL_INLINE void gelu_backward_as(
 #define BODY(j, n)                                                                                           \
     do {                                                                                                     \
         vf x_ = v_get(x, x_bf16, (j), (n)), q_ = x_ * x_;                                                    \
-        vf s_ = v_logistic(x_ * (gelu_a + gelu_a * gelu_b * q_));                                            \
-        vf slope_ = gelu_a + 3 * gelu_a * gelu_b * q_;                                                       \
+        vf s_ = gelu_weight(x_, q_, dx_bf16);                                                                \
+        vf slope_ = gelu_a + 3 * gelu_ab * q_;                                                               \
         vf g_ = s_ + x_ * slope_ * (s_ * (1.0f - s_));                                                       \
         v_put(dx, dx_bf16, (j), v_get(dy, dy_bf16, (j), (n)) * g_, (n));                                     \
     } while (0)
@@ -52,7 +57,7 @@ SL_INLINE void swiglu_forward_as(const void *x, bool x_bf16, uint32_t rows, uint
 #define BODY(j, n)                                                                                           \
     do {                                                                                                     \
         vf g_ = v_get(x, x_bf16, gate + (j), (n)), u_ = v_get(x, x_bf16, up + (j), (n));                     \
-        v_put(y, y_bf16, out + (j), g_ * v_logistic(g_) * u_, (n));                                          \
+        v_put(y, y_bf16, out + (j), g_ * v_logistic2(-v_log2e * g_, y_bf16) * u_, (n));                      \
     } while (0)
         ACT_OVER(ff, BODY);
 #undef BODY
@@ -67,7 +72,8 @@ SL_INLINE void swiglu_backward_as(const void *x, bool x_bf16, const void *dy, bo
 #define BODY(j, n)                                                                                           \
     do {                                                                                                     \
         vf g_ = v_get(x, x_bf16, gate + (j), (n)), u_ = v_get(x, x_bf16, up + (j), (n));                     \
-        vf d_ = v_get(dy, dy_bf16, in + (j), (n)), s_ = v_logistic(g_), silu_ = g_ * s_;                     \
+        vf d_ = v_get(dy, dy_bf16, in + (j), (n)), s_ = v_logistic2(-v_log2e * g_, dx_bf16),                 \
+           silu_ = g_ * s_;                                                                                  \
         v_put(dx, dx_bf16, gate + (j), d_ * u_ * (s_ + silu_ * (1.0f - s_)), (n));                           \
         v_put(dx, dx_bf16, up + (j), d_ * silu_, (n));                                                       \
     } while (0)

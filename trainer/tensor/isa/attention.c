@@ -18,7 +18,7 @@ struct attend {
     uint32_t len, padded, kv_head;
     uint32_t ld, ld_out;   /* elements per row of qkv and out */
     uint32_t width, units; /* floats of a padded head; depth of a product over the head */
-    float scale;
+    float scale, scale2;   /* of the scores; with log2(e), for powers of 2 */
     struct attend_memory m;
     struct pack_block block;
 };
@@ -36,6 +36,7 @@ static struct attend prepare(
         .width = (hd + VL - 1) / VL * VL,
         .units = bf16 ? (hd + 1) / 2 : hd,
         .scale = 1.0f / sqrtf((float)hd)};
+    a.scale2 = a.scale * v_log2e;
     attend_carve(scratch, len, a.width, backward, &a.m);
     a.block = (struct pack_block){a.width, a.m.block, (uint32_t *)a.m.block_pairs};
     return a;
@@ -80,9 +81,10 @@ SL_INLINE void pack_tile(struct attend *a, bool bf16, struct sl_src head, uint32
     }
 }
 
-/* Row's scores [n vectors] of which `seen` keys count: probabilities under the running maximum. */
+/* Row's scores [n vectors] of which `seen` keys count: probabilities under the running
+ * maximum, which is of scores times scale2. */
 SL_INLINE void softmax_row(
-    float *s, uint32_t vectors, uint32_t seen, float scale, bool bf16, float *p, float *max, float *sum)
+    float *s, uint32_t vectors, uint32_t seen, float scale2, bool bf16, float *p, float *max, float *sum)
 {
     uint32_t whole = seen / VL;
     if (whole < vectors) {
@@ -94,14 +96,14 @@ SL_INLINE void softmax_row(
     vf top = v_load(s, VL);
     for (uint32_t v = 1; v < vectors; v++)
         top = v_max(top, v_load(s + v * VL, VL));
-    float high = v_highest(top) * scale;
+    float high = v_highest(top) * scale2;
     if (high > *max) {
-        *sum *= expf(*max - high);
+        *sum *= exp2f(*max - high);
         *max = high;
     }
     vf total = {0};
     for (uint32_t v = 0; v < vectors; v++) {
-        vf e = v_exp(v_load(s + v * VL, VL) * scale - *max);
+        vf e = v_exp2(v_load(s + v * VL, VL) * scale2 - *max, bf16);
         total += e;
         v_put(p, bf16, (size_t)v * VL, e, VL);
     }
@@ -124,25 +126,25 @@ SL_INLINE void forward_group(
         uint32_t vectors = (keys + VL - 1) / VL;
         float *p = bf16 ? m->p : m->s;
         mm(bf16, false, false, vectors, a->units, m->q + (size_t)at * a->width, a->width,
-            m->k_t + (size_t)j * a->units, (size_t)a->units * VL, m->s, ATTEND_CHUNK);
+            m->k_t + (size_t)j * a->units, (size_t)a->units * VL, m->s, ATTEND_LD_CHUNK);
         for (uint32_t i = 0; i < MM_ROWS; i++) {
             uint32_t seen = first + i + 1 - j < keys ? first + i + 1 - j : keys;
             float before = max[i];
-            softmax_row(m->s + i * ATTEND_CHUNK, vectors, seen, a->scale, bf16,
-                p + (size_t)i * (ATTEND_CHUNK / per), &max[i], &sum[i]);
+            softmax_row(m->s + i * ATTEND_LD_CHUNK, vectors, seen, a->scale2, bf16,
+                p + (size_t)i * (ATTEND_LD_CHUNK / per), &max[i], &sum[i]);
             if (!j || before == max[i])
                 continue;
-            float *o = m->out + (size_t)i * a->width, factor = expf(before - max[i]);
+            float *o = m->out + (size_t)i * a->width, factor = exp2f(before - max[i]);
             for (uint32_t e = 0; e < a->width; e += VL)
                 v_store(o + e, v_load(o + e, VL) * factor, VL);
         }
         size_t panel = (size_t)a->padded / per * VL;
         const float *v = m->v_p + (size_t)j / per * VL;
         if (j)
-            mm(bf16, false, true, a->width / VL, keys / per, p, ATTEND_CHUNK / per, v, panel, m->out,
+            mm(bf16, false, true, a->width / VL, keys / per, p, ATTEND_LD_CHUNK / per, v, panel, m->out,
                 a->width);
         else
-            mm(bf16, false, false, a->width / VL, keys / per, p, ATTEND_CHUNK / per, v, panel, m->out,
+            mm(bf16, false, false, a->width / VL, keys / per, p, ATTEND_LD_CHUNK / per, v, panel, m->out,
                 a->width);
     }
     uint32_t hd = a->dims->head_dim;
@@ -151,7 +153,7 @@ SL_INLINE void forward_group(
         for (uint32_t e = 0; e < hd; e += VL)
             v_put(out.p, out.precision == SL_PRECISION_BF16, (size_t)(first + i) * a->ld_out + e,
                 v_load(m->out + (size_t)i * a->width + e, VL) * inverse, hd - e < VL ? hd - e : VL);
-        lse[(size_t)(first + i) * a->dims->n_heads] = max[i] + logf(sum[i]);
+        lse[(size_t)(first + i) * a->dims->n_heads] = max[i] / v_log2e + logf(sum[i]);
     }
 }
 
@@ -174,7 +176,7 @@ SL_INLINE void forward(const struct sl_attention *dims, bool bf16, struct sl_src
  * lse zero beyond the sequence), keys from key0 on. */
 struct tile {
     uint32_t row0, rows, key0;
-    float delta[ATTEND_ROWS], lse[ATTEND_ROWS];
+    float delta[ATTEND_ROWS], lse2[ATTEND_ROWS]; /* lse2: in powers of 2 */
 };
 
 /* Two rows' scores and gradients of probabilities become probabilities and gradients of scores, stored as
@@ -190,12 +192,12 @@ SL_INLINE void gradient_rows(
         for (uint32_t i = 0; i < 2; i++) {
             uint32_t at = t->row0 + row + i;
             int seen = at < a->len ? (int)(at + 1) - (int)(t->key0 + v * VL) : 0;
-            size_t from = (size_t)(in_group + i) * ATTEND_KEYS + v * VL;
-            p[i] = v_exp(v_load(m->s + from, VL) * a->scale - t->lse[row + i]);
+            size_t from = (size_t)(in_group + i) * ATTEND_LD_KEYS + v * VL;
+            p[i] = v_exp2(v_load(m->s + from, VL) * a->scale2 - t->lse2[row + i], bf16);
             if (seen < VL)
                 p[i] = v_select(lanes < seen, p[i], (vf){0});
             ds[i] = p[i] * (v_load(m->dp + from, VL) - t->delta[row + i]) * a->scale;
-            size_t to = (size_t)(row + i) * ATTEND_KEYS + v * VL;
+            size_t to = (size_t)(row + i) * ATTEND_LD_KEYS + v * VL;
             if (bf16) {
                 v_store_bf16((sl_bf16 *)m->ds + to, ds[i], VL);
             } else {
@@ -205,7 +207,7 @@ SL_INLINE void gradient_rows(
         }
         if (!bf16)
             continue;
-        size_t to = (size_t)row / 2 * ATTEND_KEYS + v * VL;
+        size_t to = (size_t)row / 2 * ATTEND_LD_KEYS + v * VL;
         vu pair = __builtin_convertvector(v_round(p[0]), vu) | __builtin_convertvector(v_round(p[1]), vu)
                                                                    << 16;
         v_store(m->p_pairs + to, (vf)pair, VL);
@@ -228,14 +230,14 @@ SL_INLINE void tile_rows(struct attend *a, bool bf16, const struct tile *t)
         uint32_t vectors = (keys + VL - 1) / VL;
         size_t at = (size_t)g * a->width, panel = (size_t)a->units * VL, key = (size_t)t->key0 * a->units;
         mm(bf16, false, false, vectors, a->units, m->q + at, a->width, m->k_t + key, panel, m->s,
-            ATTEND_KEYS);
+            ATTEND_LD_KEYS);
         mm(bf16, false, false, vectors, a->units, m->g + at, a->width, m->v_t + key, panel, m->dp,
-            ATTEND_KEYS);
+            ATTEND_LD_KEYS);
         for (uint32_t i = 0; i < MM_ROWS; i += 2)
             gradient_rows(a, bf16, t, g + i, vectors);
-        mm(bf16, false, true, a->width / VL, keys / per, m->ds + (size_t)g * ATTEND_KEYS / per,
-            ATTEND_KEYS / per, m->k_p + (size_t)t->key0 / per * VL, (size_t)a->padded / per * VL, m->out + at,
-            a->width);
+        mm(bf16, false, true, a->width / VL, keys / per, m->ds + (size_t)g * ATTEND_LD_KEYS / per,
+            ATTEND_LD_KEYS / per, m->k_p + (size_t)t->key0 / per * VL, (size_t)a->padded / per * VL,
+            m->out + at, a->width);
     }
 }
 
@@ -248,11 +250,11 @@ SL_INLINE void tile_keys(struct attend *a, bool bf16, const struct tile *t)
     for (uint32_t j = 0; j < ATTEND_KEYS && t->key0 + j < t->row0 + t->rows; j += MM_ROWS) {
         uint32_t key = t->key0 + j, from = key > t->row0 ? key - t->row0 : 0; /* rows before see none of it */
         uint32_t depth = (t->rows - from) / per;
-        size_t at = (size_t)from / per * ATTEND_KEYS + j, row = (size_t)from / per * VL,
+        size_t at = (size_t)from / per * ATTEND_LD_KEYS + j, row = (size_t)from / per * VL,
                panel = (size_t)ATTEND_ROWS / per * VL, to = (size_t)key * a->width;
-        mm(bf16, true, true, a->width / VL, depth, p + at, ATTEND_KEYS, m->g_p + row, panel, m->dv + to,
+        mm(bf16, true, true, a->width / VL, depth, p + at, ATTEND_LD_KEYS, m->g_p + row, panel, m->dv + to,
             a->width);
-        mm(bf16, true, true, a->width / VL, depth, ds + at, ATTEND_KEYS, m->q_p + row, panel, m->dk + to,
+        mm(bf16, true, true, a->width / VL, depth, ds + at, ATTEND_LD_KEYS, m->q_p + row, panel, m->dk + to,
             a->width);
     }
 }
@@ -263,7 +265,7 @@ static void tile_statistics(
 {
     uint32_t hd = a->dims->head_dim;
     memset(t->delta, 0, sizeof t->delta);
-    memset(t->lse, 0, sizeof t->lse);
+    memset(t->lse2, 0, sizeof t->lse2);
     for (uint32_t i = 0; i < t->rows && t->row0 + i < a->len; i++) {
         size_t at = (size_t)(t->row0 + i) * a->ld_out;
         vf sum = {0};
@@ -273,7 +275,7 @@ static void tile_statistics(
                    v_get(dout.p, dout.precision == SL_PRECISION_BF16, at + e, n);
         }
         t->delta[i] = v_sum(sum);
-        t->lse[i] = lse[(size_t)(t->row0 + i) * a->dims->n_heads];
+        t->lse2[i] = lse[(size_t)(t->row0 + i) * a->dims->n_heads] * v_log2e;
     }
 }
 

@@ -9,8 +9,11 @@ enum {
     ATTEND_ROWS = 64,   /* query rows packed at a time */
     ATTEND_CHUNK = 512, /* keys whose scores are at hand in the forward pass */
     ATTEND_KEYS = 128,  /* keys of a tile of the backward pass */
-    ATTEND_GROUP = 8,   /* query rows computed together */
-    ATTEND_WIDEST = 16  /* floats of the widest vector */
+    /* Floats from row to row of these: rows a power of two apart would share a few sets of the cache. */
+    ATTEND_LD_CHUNK = ATTEND_CHUNK + 16,
+    ATTEND_LD_KEYS = ATTEND_KEYS + 16,
+    ATTEND_GROUP = 8,  /* query rows computed together */
+    ATTEND_WIDEST = 16 /* floats of the widest vector */
 };
 
 struct attend_memory {
@@ -39,8 +42,8 @@ static inline size_t attend_carve(
     float *base, uint32_t len, uint32_t width, int backward, struct attend_memory *m)
 {
     size_t used = 0, all = (size_t)attend_padded(len) * width, tile = (size_t)ATTEND_ROWS * width;
-    size_t scores = ATTEND_GROUP * (size_t)(backward ? ATTEND_KEYS : ATTEND_CHUNK);
-    size_t square = (size_t)ATTEND_ROWS * ATTEND_KEYS;
+    size_t scores = ATTEND_GROUP * (size_t)(backward ? ATTEND_LD_KEYS : ATTEND_LD_CHUNK);
+    size_t square = (size_t)ATTEND_ROWS * ATTEND_LD_KEYS;
     size_t back = backward ? 1 : 0;
     struct {
         float **at;

@@ -23,21 +23,21 @@ static float highest(const float *x, uint32_t n)
     return top;
 }
 
-/* p = e^(x - max); the sum. */
-SL_INLINE float exponentiate(const float *x, uint32_t n, float max, void *p, bool bf16)
+/* p = 2^(x log2(e) - max2); the sum. */
+SL_INLINE float exponentiate(const float *x, uint32_t n, float max2, void *p, bool bf16)
 {
     vf sum[LOSS_LANES] = {{0}};
     uint32_t j = 0;
     for (; j + LOSS_LANES * VL <= n; j += LOSS_LANES * VL)
         for (int u = 0; u < LOSS_LANES; u++) {
-            vf e = v_exp(v_load(x + j + u * VL, VL) - max);
+            vf e = v_exp2(v_load(x + j + u * VL, VL) * v_log2e - max2, bf16);
             sum[u] += e;
             if (p)
                 v_put(p, bf16, j + (uint32_t)u * VL, e, VL);
         }
     for (; j < n; j += VL) {
         uint32_t some = n - j < VL ? n - j : VL;
-        vf e = v_exp(v_load(x + j, some) - max);
+        vf e = v_exp2(v_load(x + j, some) * v_log2e - max2, bf16);
         sum[0] += some == VL ? e : v_select(v_lanes() < (int)some, e, (vf){0});
         if (p)
             v_put(p, bf16, j, e, some);
@@ -46,23 +46,21 @@ SL_INLINE float exponentiate(const float *x, uint32_t n, float max, void *p, boo
 }
 
 static void softmax_tile(
-    const float *logits, uint32_t rows, uint32_t n, float *max, double *sum, float *factor, struct sl_dst p)
+    const float *logits, uint32_t rows, uint32_t n, float *max2, double *sum, float *factor, struct sl_dst p)
 {
     for (uint32_t i = 0; i < rows; i++, logits += n) {
-        float top = highest(logits, n);
+        float top = highest(logits, n) * v_log2e;
         factor[i] = 1;
-        if (top > max[i]) {
-            factor[i] = expf(max[i] - top); /* 0 from -INFINITY */
+        if (top > max2[i]) {
+            factor[i] = exp2f(max2[i] - top); /* 0 from -INFINITY */
             sum[i] *= factor[i];
-            max[i] = top;
+            max2[i] = top;
         }
         void *out = sl_dst_at(p, (size_t)i * n).p;
-        if (!out)
-            sum[i] += exponentiate(logits, n, max[i], NULL, false);
-        else if (p.precision == SL_PRECISION_BF16)
-            sum[i] += exponentiate(logits, n, max[i], out, true);
+        if (p.precision == SL_PRECISION_BF16)
+            sum[i] += exponentiate(logits, n, max2[i], out, true);
         else
-            sum[i] += exponentiate(logits, n, max[i], out, false);
+            sum[i] += exponentiate(logits, n, max2[i], out, false);
     }
 }
 

@@ -185,34 +185,41 @@ SL_INLINE void v_put(void *p, bool bf16, size_t at, vf x, uint32_t n)
         v_store((float *)p + at, x, n);
 }
 
-/* e^x within 2 ulp, for x up to 88.7; 0 below -87.3 (or the subnormal, with AVX-512); NaN stays NaN. The
- * reduction and the polynomial are those of sl_expf (simd.h). */
-SL_INLINE vf v_exp(vf x)
+static const float v_log2e = 1.44269504088896341f;
+
+/* 2^x for x up to 127, within 2 ulp, or where `rough` within 3e-6, which is plenty for what is rounded to
+ * bf16 next; 0 below -125 (or the subnormal, with AVX-512), NaN stays NaN. x = n + r, |r| <= 1/2, and
+ * polynomials of degree 6 and 4 with the least relative error on that interval. */
+SL_INLINE vf v_exp2(vf x, bool rough)
 {
-    const float log2e = 1.44269504088896341f, ln2_hi = 0.693359375f, ln2_lo = -2.12194440e-4f;
 #ifdef __AVX512F__
-    vf c = v_max(v_set(-104.0f), x);
-    vf n = (vf)_mm512_roundscale_ps((__m512)(c * log2e), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    vf c = v_max(v_set(-151.0f), x);
+    vf n = (vf)_mm512_roundscale_ps((__m512)c, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 #else
-    const float round = 12582912.0f; /* 1.5·2^23 */
-    vf c = v_min(v_set(88.7f), v_max(v_set(-87.3f), x));
-    vf shifted = c * log2e + round;
+    const float round = 12582912.0f; /* 1.5·2^23: adding it leaves the integer in the low mantissa bits */
+    vf c = v_min(v_set(127.0f), v_max(v_set(-125.0f), x));
+    vf shifted = c + round;
     vf n = shifted - round;
 #endif
-    vf r = (c - n * ln2_hi) - n * ln2_lo;
-    vf p = v_set(1.9875691500e-4f);
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * (r * r) + (r + 1.0f);
+    vf r = c - n, p;
+    if (rough) {
+        p = v_set(9.582852944731712e-3f);
+        p = p * r + 5.5906426161527634e-2f;
+        p = p * r + 0.24024099111557007f;
+        p = p * r + 0.6931241750717163f;
+    } else {
+        p = v_set(1.5353361959569156e-4f);
+        p = p * r + 1.3398873852565885e-3f;
+        p = p * r + 9.61843691766262e-3f;
+        p = p * r + 5.5503323674201965e-2f;
+        p = p * r + 0.24022647738456726f;
+        p = p * r + 0.6931471824645996f;
+    }
+    p = p * r + 1.0f;
 #ifdef __AVX512F__
     return (vf)_mm512_scalef_ps((__m512)p, (__m512)n);
 #else
-    vi k = ((vi)shifted & 0x7FFFFF) - 0x400000, half = k >> 1; /* 2^n in two factors: n reaches 128 */
-    vf y = p * (vf)((half + 127) << 23) * (vf)((k - half + 127) << 23);
-    return v_select(x < -87.3f, (vf){0}, y);
+    return v_select(x < -125.0f, (vf){0}, (vf)((vi)p + ((vi)shifted << 23)));
 #endif
 }
 
@@ -227,8 +234,8 @@ SL_INLINE vf v_inverse(vf x)
 #endif
 }
 
-/* 1/(1 + e^-x). */
-SL_INLINE vf v_logistic(vf x)
+/* 1/(1 + 2^x). */
+SL_INLINE vf v_logistic2(vf x, bool rough)
 {
-    return v_inverse(1.0f + v_exp(v_min(v_set(88.0f), -x)));
+    return v_inverse(1.0f + v_exp2(v_min(v_set(126.0f), x), rough));
 }
