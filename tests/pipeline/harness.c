@@ -266,7 +266,7 @@ void world_open(struct world *w, const struct world_config *c)
         .steps = c->steps,
         .staleness = c->staleness,
         .min_cut = min_cut,
-        .max_rows = 8 * max_rows,
+        .max_rows = c->gang_rows ? c->gang_rows : 8 * max_rows,
         .eval_rows = 2 * max_rows,
         .personal = {.resident = c->resident, .max_cut = LAYERS - 1, .index = device_index},
         .run = 77,
@@ -447,18 +447,21 @@ static bool take_returned(struct world *w, const struct sl_trainer_lcore *lcore)
     return any;
 }
 
+bool world_turn(struct world *w)
+{
+    struct sl_event *e;
+    bool worked = sl_trainer_turn(w->trainer);
+    for (uint32_t i = 0; i < w->n_lcores; i++)
+        worked = take_returned(w, &w->lcore[i]) || worked;
+    while ((e = sl_trainer_event(w->trainer)))
+        take_event(w, e);
+    return (w->disk && w->disk(w)) || worked;
+}
+
 void world_run(struct world *w)
 {
-    bool worked = true;
-    while (worked) {
-        struct sl_event *e;
-        worked = sl_trainer_turn(w->trainer);
-        for (uint32_t i = 0; i < w->n_lcores; i++)
-            worked = take_returned(w, &w->lcore[i]) || worked;
-        while ((e = sl_trainer_event(w->trainer)))
-            take_event(w, e);
-        worked = (w->disk && w->disk(w)) || worked;
-    }
+    while (world_turn(w))
+        ;
 }
 
 struct sl_checkpoint *world_checkpoint(struct world *w)

@@ -84,6 +84,7 @@ struct world_config {
     uint32_t staleness;
     uint32_t resident; /* personal adapters */
     bool (*disk)(struct world *);
+    uint32_t gang_rows; /* 0: as many as there can be */
     const struct sl_checkpoint *resume;
     uint8_t *checkpoint;
 };
@@ -95,6 +96,7 @@ void world_join(struct world *, uint32_t device);
 void world_push(struct world *, struct phone *);
 /* Turns the trainer until it has nothing to do, takes events (installs new versions), gives returned slots to
  * their phones; phones whose result says BOUNDARY push. */
+bool world_turn(struct world *); /* one turn of that; whether there was anything to do */
 void world_run(struct world *);
 struct sl_checkpoint *world_checkpoint(struct world *); /* of the last VERSION event, decoded; NULL: none */
 

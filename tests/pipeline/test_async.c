@@ -251,6 +251,58 @@ static void run__of_uneven_devices_learns(void **state)
     world_close(&w);
 }
 
+/* A gang that holds two messages, and up to eight devices that are always ready again: none is ever more than
+ * a message from an equal share, and none that came late makes up for what it missed. */
+static void gang__shares_its_places(void **state)
+{
+    enum { PHONES = 8, GANGS = 120 };
+    for (uint32_t policy = 0; policy < 2; policy++) {
+        struct world w;
+        struct world_config c = {.optim = sgd(0.01f),
+            .n_phones = PHONES,
+            .aggregate_every = 1000,
+            .async = policy,
+            .staleness = 8,
+            .slots = PHONES,
+            .gang_rows = 2 * (WINDOW - 1)};
+        uint64_t base[PHONES] = {0};
+        for (uint32_t d = 0; d < PHONES; d++)
+            c.cut[d] = 1 + d % 2;
+        fake_now_ns = 1;
+        world_open(&w, &c);
+        for (uint32_t d = PHONES - 3; d < PHONES; d++) { /* they come later */
+            struct sl_command *leave = sl_trainer_command(w.trainer);
+            leave->kind = SL_COMMAND_LEAVE;
+            leave->device = d;
+            sl_trainer_post(w.trainer, leave);
+        }
+        world_phase(&w, SL_TRAINER_TRAIN);
+        for (uint32_t gang = 0; gang < GANGS; gang++) {
+            uint32_t present = gang < GANGS / 2 ? PHONES - 3 : PHONES;
+            if (gang == GANGS / 2)
+                for (uint32_t d = 0; d < PHONES; d++) {
+                    base[d] = w.phones[d].step - (w.phones[d].slot != NULL);
+                    if (d >= PHONES - 3)
+                        world_join(&w, d);
+                }
+            for (uint32_t d = 0; d < present; d++)
+                if (!w.phones[d].slot)
+                    send_one(&w, d, gang);
+            for (uint64_t before = w.global_step; w.global_step == before;)
+                assert_true(world_turn(&w));
+            assert_int_equal(w.step_devices, 2);
+            uint64_t least = UINT64_MAX, most = 0;
+            for (uint32_t d = 0; d < present; d++) {
+                uint64_t served = w.phones[d].step - (w.phones[d].slot != NULL) - base[d];
+                least = served < least ? served : least;
+                most = served > most ? served : most;
+            }
+            assert_true(most - least <= 1 + (gang >= GANGS / 2));
+        }
+        world_close(&w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -262,6 +314,7 @@ int main(void)
         cmocka_unit_test(push__beyond_the_bound_is_refused),
         cmocka_unit_test(finish__takes_everybody_in),
         cmocka_unit_test(finish__does_not_wait_for_who_is_gone),
+        cmocka_unit_test(gang__shares_its_places),
         cmocka_unit_test(run__of_uneven_devices_learns),
     };
     return cmocka_run_group_tests_name("pipeline/async", tests, NULL, NULL);

@@ -32,13 +32,23 @@ static void closed(void *app, uint32_t session)
     sl_ingest_session_closed(l->ingest, session);
 }
 
+/* Counters are read on one thread while another writes: word by word, without tearing any. */
+static void copy_words(void *to, const void *from, size_t bytes)
+{
+    for (size_t i = 0; i < bytes / sizeof(uint64_t); i++)
+        __atomic_store_n((uint64_t *)to + i, __atomic_load_n((const uint64_t *)from + i, __ATOMIC_RELAXED),
+            __ATOMIC_RELAXED);
+}
+
 /* Ten times a second a whole copy of the endpoint's counters goes into the view that the control thread does
  * not read. */
 static void publish_view(struct edge_lcore *l, uint64_t now_ns)
 {
     uint32_t next = !__atomic_load_n(&l->view, __ATOMIC_RELAXED);
-    struct lcore_view *v = &l->views[next];
-    sl_endpoint_stats(l->endpoint, &v->endpoint);
+    struct lcore_view v;
+    _Static_assert(sizeof v % sizeof(uint64_t) == 0, "a view is 64-bit counters");
+    sl_endpoint_stats(l->endpoint, &v.endpoint);
+    copy_words(&l->views[next], &v, sizeof v);
     __atomic_store_n(&l->view, next, __ATOMIC_RELEASE);
     l->view_ns = now_ns;
 }
@@ -68,7 +78,7 @@ static const struct sl_lcore_ops lcore_ops = {
 /* A reader that is slower than 100 ms may see counters from two moments: they are for people to look at. */
 void edge_view(const struct edge_lcore *l, struct lcore_view *out)
 {
-    *out = l->views[__atomic_load_n(&l->view, __ATOMIC_ACQUIRE)];
+    copy_words(out, &l->views[__atomic_load_n(&l->view, __ATOMIC_ACQUIRE)], sizeof *out);
 }
 
 void edge_endpoint_stats(const struct edge *e, struct sl_endpoint_stats *out)

@@ -238,7 +238,7 @@ static void join(struct sl_trainer *t, const struct sl_command *c)
     leave(t, d);
     if (strcmp(d->id, c->id)) {
         memcpy(d->id, c->id, sizeof d->id);
-        d->applied = resumed_step(t, d->id);
+        sl_trainer_set_applied(d, resumed_step(t, d->id));
         d->tokens_since = 0;
     } else if (d->push.weights) { /* it is back with what it pushed, and will push it again */
         d->tokens_since += d->push.tokens;

@@ -93,6 +93,11 @@ struct sl_trainer {
     struct sl_mailbox *commands, *events;
 };
 
+static inline void sl_trainer_set_applied(struct device *d, uint64_t step)
+{
+    __atomic_store_n(&d->applied, step, __ATOMIC_RELAXED); /* sl_trainer_applied reads it */
+}
+
 /* trainer_step.c */
 void sl_trainer_return(struct sl_trainer *, struct sl_slot *, uint8_t status, uint8_t flags);
 void sl_trainer_leave(void *trainer, const struct sl_batch_member *, bool finite);

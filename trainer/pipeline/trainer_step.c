@@ -73,11 +73,6 @@ static void gather(struct sl_trainer *t)
     }
 }
 
-static void set_applied(struct device *d, uint64_t step)
-{
-    __atomic_store_n(&d->applied, step, __ATOMIC_RELAXED); /* sl_trainer_applied reads it */
-}
-
 /* A gradient is ready while the gang is still being computed: the device has it before the layers below and
  * the optimiser's step are done. A device that missed a boundary is told at its next step: it pushes then,
  * and gets the present G (staleness stays bounded). */
@@ -86,7 +81,7 @@ void sl_trainer_leave(void *trainer, const struct sl_batch_member *m, bool finit
     struct sl_trainer *t = trainer;
     struct device *d = &t->devices[m->device];
     uint32_t lcore = m->slot->lcore;
-    set_applied(d, m->step);
+    sl_trainer_set_applied(d, m->step);
     if (finite) {
         d->tokens_since += m->rows;
         d->steps_since++;
