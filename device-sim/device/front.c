@@ -213,16 +213,20 @@ void sl_front_set(struct sl_front *f, const float *in)
             sl_adapter_block(f->adapter, l).data, in + l * f->block_floats, f->block_floats * sizeof(float));
 }
 
-void sl_front_fresh_moments(struct sl_front *f)
+void sl_front_set_fresh(struct sl_front *f, const float *in)
 {
     for (uint32_t l = 0; l < f->cfg.cut; l++) {
-        struct sl_moments *m = &f->moments[l];
-        m->t = 0;
-        if (m->m) {
-            memset(m->m, 0, f->block_floats * sizeof(float));
-            memset(m->v, 0, f->block_floats * sizeof(float));
-        }
+        const float *own = sl_adapter_block(f->adapter, l).data;
+        if (memcmp(own, in + l * f->block_floats, f->block_floats * sizeof(float)))
+            sl_moments_reset(&f->moments[l], f->block_floats);
     }
+    sl_front_set(f, in);
+}
+
+void sl_front_fresh_moments(struct sl_front *f)
+{
+    for (uint32_t l = 0; l < f->cfg.cut; l++)
+        sl_moments_reset(&f->moments[l], f->block_floats);
 }
 
 static struct snapshot *slot_for(struct sl_front *f, uint64_t version)

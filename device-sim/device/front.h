@@ -76,6 +76,8 @@ bool sl_front_pushes_gradients(const struct sl_front *);
 size_t sl_front_floats(const struct sl_front *);
 void sl_front_get(struct sl_front *, float *out);
 void sl_front_set(struct sl_front *, const float *in);
+/* As sl_front_set; a block that changes by it begins with fresh moments (rules L5, svd). */
+void sl_front_set_fresh(struct sl_front *, const float *in);
 void sl_front_fresh_moments(struct sl_front *);
 
 /* Keeps adapter and moments as they are now; the oldest of two snapshots goes. */

@@ -92,7 +92,7 @@ struct sl_phone {
 
     /* the edge's */
     uint64_t run, incarnation, receive_id;
-    uint32_t cut, device_index, aggregate_every, heartbeat_ms;
+    uint32_t cut, rank, device_index, aggregate_every, heartbeat_ms;
     uint16_t fragment_units;
     size_t slot_bytes;
     Sluice__Phase phase, phase_done; /* phase_done: the last one reported */
@@ -100,6 +100,7 @@ struct sl_phone {
 
     /* adapter */
     bool session_open, have_adapter, wants_adapter;
+    bool fresh_moments; /* where a new version changes a block */
     uint64_t version, wanted_version;
     uint64_t tokens_since; /* predicted tokens trained on since `version` was installed, not yet pushed */
     bool pushed;

@@ -65,6 +65,8 @@ static const char *welcome_error(const struct sl_phone *p, const Sluice__Welcome
     if (w->aggregation != SLUICE__AGGREGATION__AGGREGATION_WEIGHTS &&
         w->aggregation != SLUICE__AGGREGATION__AGGREGATION_GRADIENTS)
         return "the edge aggregates in a way that this phone does not know; use programs of one release";
+    if (p->front && w->lora->rank != p->rank)
+        return "the edge gave a running phone another rank; start the phone anew";
     if (w->fragment_units == 0 || w->fragment_units > sl_fragment_units(p->cfg.mtu, false))
         return "the edge wants fragments that do not fit this phone's packets; check edge.data.mtu";
     return NULL;
@@ -192,6 +194,8 @@ bool sl_phone_welcomed(struct sl_phone *p, const Sluice__Welcome *w)
     resume(p, w);
     p->cut = w->cut;
     p->device_index = (uint32_t)w->device_index;
+    p->rank = w->lora->rank;
+    p->fresh_moments = w->lora->fresh_moments;
     p->aggregate_every = w->aggregate_every;
     p->heartbeat_ms = w->heartbeat_ms;
     p->fragment_units = (uint16_t)w->fragment_units;
@@ -268,7 +272,10 @@ bool sl_phone_install_incoming(struct sl_phone *p, uint64_t now_ns)
     if (!may_install(p))
         return false;
     p->has_incoming = false;
-    sl_front_set(p->front, p->incoming);
+    if (p->fresh_moments)
+        sl_front_set_fresh(p->front, p->incoming);
+    else
+        sl_front_set(p->front, p->incoming);
     sl_front_forget_gradients(p->front);
     p->version = p->incoming_version;
     p->tokens_since = 0;
@@ -287,8 +294,8 @@ void sl_phone_adapter(struct sl_phone *p, const struct sl_adapter_transfer *t, u
     if (p->state == SL_PHONE_ENDED || !p->front)
         return;
     size_t n = sl_front_floats(p->front);
-    if (t->first != 0 || t->last < p->cut || t->n / (t->last - t->first) * p->cut != n) {
-        sl_phone_fail(p, "the edge sent an adapter of another shape; its version is another one");
+    if (t->first != 0 || t->last < p->cut || t->n % t->last || t->n / t->last * p->cut != n) {
+        sl_phone_fail(p, "the edge sent an adapter of another shape or rank; its version is another one");
         return;
     }
     /* The answer to a pull may be what the phone has trained on since: that training is not thrown away. */

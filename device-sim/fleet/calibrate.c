@@ -48,7 +48,7 @@ static struct sl_front *make_front(const struct sl_material *m, const struct sl_
     const struct sl_experiment *e = m->experiment;
     struct sl_front *front = NULL;
     struct sl_front_config cfg = {.model = m->model,
-        .lora = {.rank = e->training.lora.rank,
+        .lora = {.rank = c->rank,
             .alpha = (float)e->training.lora.alpha,
             .freeze_a = e->training.lora.freeze_a,
             .seed = e->seed},

@@ -1,6 +1,7 @@
 #include "harness.h"
 
 #include "tests/pipeline/test.h"
+#include "trainer/pipeline/factors.h"
 #include "trainer/tensor/rng.h"
 
 #include <stdlib.h>
@@ -115,6 +116,7 @@ void phone_init(struct phone *p, struct sl_model *model, const struct sl_lora_co
     p->codec = codec;
     p->index = index;
     p->cut = cut;
+    p->rank = lora->rank;
     p->max_rows = max_rows;
     assert_int_equal(sl_adapter_create(sl_model_config(model), lora, 0, cut, &p->adapter), 0);
     struct sl_half_config half = {.first = 0, .last = cut, .max_rows = max_rows, .max_seqs = 8};
@@ -232,13 +234,31 @@ static uint32_t device_index(void *app, const char *id)
     return (uint32_t)atoi(id + strlen("device-"));
 }
 
+/* G at the phone's rank. */
+static void install(struct world *w, struct phone *p)
+{
+    const struct sl_model_config *shape = sl_model_config(w->model);
+    struct sl_lora_config own = *sl_adapter_lora(p->adapter), lora = own;
+    size_t block = sl_adapter_block_size(shape, &own);
+    float *g = malloc(p->cut * block * sizeof *g);
+    lora.rank = tiny_lora(shape->family, own.freeze_a).rank;
+    sl_factors_prefix(shape, &lora, w->g, p->cut, own.rank, g);
+    for (uint32_t l = 0; p->fresh_moments && l < p->cut; l++)
+        if (memcmp(sl_adapter_block(p->adapter, l).data, g + l * block, block * sizeof *g))
+            sl_moments_reset(&p->moments[l], block);
+    phone_install(p, g, w->version);
+    free(g);
+}
+
 void world_open(struct world *w, const struct world_config *c)
 {
     memset(w, 0, sizeof *w);
     w->disk = c->disk;
     struct sl_model_config shape = tiny_config(c->family);
     struct sl_lora_config lora = tiny_lora(c->family, c->freeze_a);
-    uint32_t max_rows = c->max_rows ? c->max_rows : 128, min_cut = LAYERS;
+    uint32_t max_rows = c->max_rows ? c->max_rows : 128, min_cut = LAYERS, min_rank = lora.rank;
+    for (uint32_t i = 0; i < c->n_phones; i++)
+        min_rank = c->rank[i] && c->rank[i] < min_rank ? c->rank[i] : min_rank;
     for (uint32_t i = 0; i < c->n_phones; i++)
         min_cut = c->cut[i] < min_cut ? c->cut[i] : min_cut;
     assert_int_equal(sl_model_create(&shape, 11, &w->model), 0);
@@ -263,6 +283,8 @@ void world_open(struct world *w, const struct world_config *c)
         .aggregation = c->gradients ? SL_AGGREGATE_GRADIENTS : SL_AGGREGATE_WEIGHTS,
         .aggregate_every = c->aggregate_every,
         .accumulate = c->accumulate,
+        .svd = c->svd,
+        .mixed_ranks = min_rank < lora.rank,
         .steps = c->steps,
         .staleness = c->staleness,
         .min_cut = min_cut,
@@ -279,7 +301,11 @@ void world_open(struct world *w, const struct world_config *c)
     if (status)
         fail_msg("%s", err);
     for (uint32_t i = 0; i < c->n_phones; i++) {
-        phone_init(&w->phones[i], w->model, &lora, &c->optim, c->codec, i, c->cut[i], max_rows);
+        struct sl_lora_config own = lora;
+        own.rank = c->rank[i] ? c->rank[i] : lora.rank;
+        own.alpha = lora.alpha * (float)own.rank / (float)lora.rank;
+        phone_init(&w->phones[i], w->model, &own, &c->optim, c->codec, i, c->cut[i], max_rows);
+        w->phones[i].fresh_moments = c->svd;
         w->phones[i].lcore = c->lcore[i];
         w->phones[i].gradients = c->gradients;
         w->phones[i].accumulate = c->accumulate ? c->accumulate : 1;
@@ -287,7 +313,7 @@ void world_open(struct world *w, const struct world_config *c)
     }
     world_run(w);
     for (uint32_t i = 0; i < c->n_phones; i++)
-        phone_install(&w->phones[i], w->g, w->version);
+        install(w, &w->phones[i]);
 }
 
 void world_close(struct world *w)
@@ -295,6 +321,8 @@ void world_close(struct world *w)
     sl_trainer_free(w->trainer);
     for (uint32_t i = 0; i < w->n_phones; i++)
         phone_free(&w->phones[i]);
+    for (uint32_t i = 0; i < 8; i++)
+        free(w->pushes[i]);
     for (uint32_t i = 0; i < w->n_lcores; i++) {
         fake_slots_free(w->lcore[i].slots);
         sl_ring_spsc_free(w->lcore[i].ready);
@@ -320,6 +348,7 @@ void world_join(struct world *w, uint32_t device)
     c->device = c->session = device;
     c->lcore = w->phones[device].lcore;
     c->cut = w->phones[device].cut;
+    c->rank = w->phones[device].rank;
     snprintf(c->id, sizeof c->id, "device-%05u", device);
     sl_trainer_post(w->trainer, c);
 }
@@ -343,6 +372,10 @@ void world_push(struct world *w, struct phone *p)
     c->push.step = p->step;
     c->push.last = p->cut;
     c->push.n = phone_weights(p, &c->push.weights);
+    if (w->keep_pushes) {
+        free(w->pushes[p->index]);
+        phone_weights(p, &w->pushes[p->index]);
+    }
     sl_trainer_post(w->trainer, c);
 }
 
@@ -370,7 +403,7 @@ static void take_version(struct world *w, struct sl_event *e)
     w->factor_error = e->version.factor_error;
     w->left_out += e->version.left_out;
     for (uint32_t i = 0; i < e->version.n_devices; i++)
-        phone_install(&w->phones[e->version.devices[i]], w->g, w->version);
+        install(w, &w->phones[e->version.devices[i]]);
     free(e->version.devices);
     free(e->version.steps);
     take_checkpoint(w, e->version.checkpoint, e->version.checkpoint_bytes);
@@ -394,7 +427,7 @@ static void take_event(struct world *w, struct sl_event *e)
         break;
     case SL_EVENT_INSTALL:
         w->installs++;
-        phone_install(&w->phones[e->device], w->g, w->version);
+        install(w, &w->phones[e->device]);
         break;
     case SL_EVENT_STALE:
         w->stale++;

@@ -28,7 +28,8 @@ struct phone {
     uint32_t accumulate; /* gangs in a step */
     float *sum;          /* [LAYERS, block] */
     uint64_t sum_tokens;
-    uint32_t index, lcore, cut, max_rows;
+    uint32_t index, lcore, cut, rank, max_rows;
+    bool fresh_moments; /* of blocks that a version changes */
     uint64_t step, version, tokens_since;
     struct sl_slot *slot; /* of the message under way */
     double loss;          /* of the message that came back last */
@@ -69,6 +70,8 @@ struct world {
     uint64_t global_step, step_tokens;
     uint32_t step_devices, n_evals;
     double eval_nll[64];
+    bool keep_pushes; /* pushes[]: what each phone pushed last; of its rank */
+    float *pushes[8];
 };
 struct world_config {
     enum sl_family family;
@@ -80,7 +83,8 @@ struct world_config {
     uint32_t n_lcores /* 0: one */, lcore[8] /* of each phone */;
     double quorum; /* 0: 0.75 */
     uint64_t steps;
-    bool freeze_a, deterministic, async;
+    bool freeze_a, deterministic, async, svd;
+    uint32_t rank[8]; /* of each phone; 0: tiny_lora's */
     uint32_t staleness;
     uint32_t resident; /* personal adapters */
     bool (*disk)(struct world *);

@@ -2,6 +2,7 @@
 #include "trainer/edge/edge.h"
 
 #include "trainer/model/peft.h"
+#include "trainer/pipeline/factors.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,14 +14,23 @@
 
 enum { CHECKPOINT_MAX = 1 << 30 };
 
+/* G's first blocks at the rank of the device's class (rules L5). */
+static const float *g_at_rank(struct edge *e, const struct sl_class_config *class, size_t *n)
+{
+    struct sl_lora_config lora = e->lora;
+    lora.rank = class->rank;
+    *n = class->cut * sl_adapter_block_size(e->shape, &lora);
+    if (lora.rank == e->lora.rank)
+        return e->g;
+    sl_factors_prefix(e->shape, &e->lora, e->g, class->cut, lora.rank, e->low_rank);
+    return e->low_rank;
+}
+
 void edge_send_g(struct edge *e, struct device *d)
 {
-    struct sl_adapter_transfer t = {.version = e->version,
-        .step = d->last_step,
-        .first = 0,
-        .last = d->class->cut,
-        .data = e->g,
-        .n = d->class->cut * e->block};
+    struct sl_adapter_transfer t = {
+        .version = e->version, .step = d->last_step, .first = 0, .last = d->class->cut};
+    t.data = g_at_rank(e, d->class, &t.n);
     if (d->state != DEVICE_JOINED || sl_control_send_adapter(d->control, &t))
         return; /* on its way out, or it does not read: its time-out ends it */
     sl_loop_flush(e->loop, d->control);
@@ -189,6 +199,8 @@ void edge_new_version(struct edge *e, struct sl_event *event)
     cJSON_AddNumberToObject(o, "copies", event->version.copies);
     cJSON_AddNumberToObject(o, "left_out", event->version.left_out);
     sl_metrics_number(o, "factor_error", event->version.factor_error);
+    if (e->x->training.lora.svd && e->min_rank == e->lora.rank)
+        sl_metrics_number(o, "mean_error", event->version.mean_error);
     cJSON_AddNumberToObject(o, "ms", (double)event->version.ns * 1e-6);
     cJSON_AddNumberToObject(o, "checkpoint_ms", (double)event->version.checkpoint_ns * 1e-6);
     edge_event(e, "aggregate", o);

@@ -128,7 +128,7 @@ struct edge {
     struct sl_lora_config lora;
     struct sl_optim_config optim;
     enum sl_codec codec;
-    uint32_t max_cut, min_cut, message_rows;
+    uint32_t max_cut, min_cut, min_rank, message_rows;
     size_t block; /* trainable floats of one block */
     struct sl_addr data_addr;
     uint16_t fragment_units;
@@ -166,7 +166,8 @@ struct edge {
     int exit_code;
     const char *end_reason;
 
-    float *g; /* [n_layers, block]: the newest G */
+    float *g;        /* [n_layers, block]: the newest G */
+    float *low_rank; /* [max_cut, block]: what of it goes to a device of lower rank */
     uint64_t version, global_step;
     uint64_t train_ns_before; /* spent in earlier incarnations */
     uint64_t train_from_ns, train_ns;

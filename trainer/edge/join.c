@@ -261,8 +261,9 @@ static void send_welcome(struct edge *e, struct device *d)
     for (uint32_t i = 0; i < x->training.lora.n_targets; i++)
         targets[i] = e->x->training.lora.targets[i];
     Sluice__LoraConfig lora = SLUICE__LORA_CONFIG__INIT;
-    lora.rank = e->lora.rank;
-    lora.alpha = e->lora.alpha;
+    lora.rank = d->class->rank;
+    lora.alpha = e->lora.alpha * (float)lora.rank / (float)e->lora.rank; /* every device's scale is G's */
+    lora.fresh_moments = x->training.lora.svd;
     lora.n_targets = x->training.lora.n_targets;
     lora.targets = targets;
     lora.freeze_a = e->lora.freeze_a;
@@ -321,7 +322,8 @@ static void complete_join(struct edge *e, struct device *d)
         .device = d->index,
         .lcore = d->lcore,
         .session = d->session,
-        .cut = d->class->cut};
+        .cut = d->class->cut,
+        .rank = d->class->rank};
     memcpy(c.id, d->id, sizeof c.id);
     edge_command(e, &c);
     d->state = DEVICE_JOINED;

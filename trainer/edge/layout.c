@@ -47,6 +47,7 @@ static int lay_out_classes(struct edge *e)
 {
     const struct sl_experiment *x = e->x;
     e->min_cut = e->shape->n_layers;
+    e->min_rank = e->lora.rank;
     for (uint32_t i = 0; i < x->n_classes; i++) {
         const struct sl_class_config *c = &x->fleet[i];
         if (c->cut < 1 || c->cut >= e->shape->n_layers) {
@@ -63,6 +64,7 @@ static int lay_out_classes(struct edge *e)
         }
         uint32_t rows = x->training.batch * (c->seq - 1);
         e->min_cut = c->cut < e->min_cut ? c->cut : e->min_cut;
+        e->min_rank = c->rank < e->min_rank ? c->rank : e->min_rank;
         e->max_cut = c->cut > e->max_cut ? c->cut : e->max_cut;
         e->message_rows = rows > e->message_rows ? rows : e->message_rows;
     }
@@ -154,6 +156,10 @@ int edge_lay_out(struct edge *e)
     int status = lay_out_lora(e);
     if (!status)
         status = lay_out_classes(e);
+    if (!status && e->min_rank < e->lora.rank) {
+        e->low_rank = malloc(e->max_cut * e->block * sizeof *e->low_rank);
+        status = e->low_rank ? 0 : -ENOMEM;
+    }
     if (!status)
         status = lay_out_slots(e);
     return status ? status : lay_out_lcores(e);

@@ -320,6 +320,7 @@ void edge_stop(struct edge *e)
         free(e->devices[i].evals);
     free(e->devices);
     free(e->g);
+    free(e->low_rank);
     free(e->checkpoint_next);
     free(e->peft_config);
     free(e->peft_weights);

@@ -50,6 +50,8 @@ int edge_start_trainer(struct edge *e, const struct sl_checkpoint *resume)
     uint32_t slots = edge_slots(e), members = slots < x->n_devices ? slots : x->n_devices;
     struct sl_trainer_config c = {.model = e->model,
         .lora = e->lora,
+        .svd = x->training.lora.svd,
+        .mixed_ranks = e->min_rank < e->lora.rank,
         .optim = e->optim,
         .codec = e->codec,
         .n_lcores = e->n_lcores,

@@ -68,8 +68,7 @@ static const struct sl_field fields[] = {
         .kind = SL_FIELD_CHOICE,
         .offset = offsetof(struct target, how),
         .size = 16,
-        .choices = "factors|freeze_a",
-        .later = "svd"},
+        .choices = "factors|freeze_a|svd"},
     {.path = "training.optimizer.kind",
         .kind = SL_FIELD_CHOICE,
         FIELD(training.optimizer.kind),
@@ -283,6 +282,7 @@ static const struct sl_field class_fields[] = {
         .hi = 1000,
         .required = true},
     {.path = "seq", .kind = SL_FIELD_U32, CLASS_FIELD(seq), .lo = 2, .hi = 8192},
+    {.path = "rank", .kind = SL_FIELD_U32, CLASS_FIELD(rank), .lo = 1, .hi = 256},
     {.path = "idle_w", .kind = SL_FIELD_DOUBLE, CLASS_FIELD(idle_w), .lo = 0, .hi = 1000},
     {.path = "link.up_mbps",
         .kind = SL_FIELD_DOUBLE,
@@ -501,6 +501,32 @@ static int check_async(struct sl_reader *r, struct target *t)
     return 0;
 }
 
+/* Only svd can average factors of different ranks (rules L5). */
+static int check_ranks(struct sl_reader *r, struct sl_experiment *e)
+{
+    for (uint32_t i = 0; i < e->n_classes; i++) {
+        uint32_t *rank = &e->fleet[i].rank;
+        if (*rank == 0)
+            *rank = e->training.lora.rank;
+        if (*rank > e->training.lora.rank)
+            return refuse(
+                r, 1, "fleet: a class has a rank above training.lora.rank, the global adapter's; raise that");
+        if (*rank != e->training.lora.rank && !e->training.lora.svd)
+            return refuse(r, 1,
+                "fleet: a class has another rank than training.lora.rank, which needs training.lora.how: "
+                "svd");
+    }
+    if (e->training.lora.svd && strcmp(e->training.aggregation, "gradients") == 0)
+        return refuse(r, 1,
+            "training.lora.how: svd averages weights, and gradients mode adds gradients, which is exact "
+            "already; take factors or freeze_a");
+    if (e->training.lora.svd && e->training.gang.async)
+        return refuse(r, 1,
+            "training.lora.how: svd resets the optimiser at each aggregation, and an asynchronous gang "
+            "aggregates at each push; use factors or freeze_a");
+    return 0;
+}
+
 /* What no single key can say. */
 static int check_whole(struct sl_reader *r, struct target *t)
 {
@@ -543,6 +569,10 @@ static int check_whole(struct sl_reader *r, struct target *t)
         strcpy(e->edge.data.address,
             strcmp(e->edge.data.backend, SL_BACKEND_URING) == 0 ? "127.0.0.1:4433" : "10.77.0.1:4433");
     e->training.lora.freeze_a = strcmp(t->how, "freeze_a") == 0;
+    e->training.lora.svd = strcmp(t->how, "svd") == 0;
+    status = check_ranks(r, e);
+    if (status)
+        return status;
     if (e->training.lora.n_targets == 0) {
         strcpy(e->training.lora.targets[0], "q_proj");
         strcpy(e->training.lora.targets[1], "v_proj");

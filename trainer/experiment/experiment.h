@@ -40,7 +40,8 @@ struct sl_class_config {
     double battery_mah, battery_v, battery_start; /* 3.85 V, 1.0 of full */
     double compute_w, radio_tx_w, radio_rx_w, idle_w;
     struct sl_link_config link;
-    uint32_t seq; /* tokens of this class's windows; data.seq where the file says nothing */
+    uint32_t seq;  /* tokens of this class's windows; data.seq where the file says nothing */
+    uint32_t rank; /* of its LoRA factors; training.lora.rank where the file says nothing */
     uint32_t cut; /* from plan.cut: one for all, or one per class in order */
 };
 
@@ -62,7 +63,7 @@ struct sl_experiment {
             double alpha;
             char targets[SL_TARGETS_MAX][SL_NAME_MAX];
             uint32_t n_targets;
-            bool freeze_a; /* how: freeze_a; otherwise factors (rules L5) */
+            bool freeze_a, svd; /* how: freeze_a, svd; otherwise factors (rules L5) */
         } lora;
         struct {
             char kind[8]; /* adamw, sgd */

@@ -64,6 +64,7 @@ static int allocate(struct sl_trainer *t)
     t->edge_weights = malloc(all * sizeof(float));
     t->sum = malloc(t->block * sizeof *t->sum);
     t->copies = calloc(max_devices + 1u, sizeof *t->copies);
+    t->changed = calloc(t->n_layers, sizeof *t->changed);
     t->of = calloc(max_devices + 1u, sizeof *t->of);
     t->devices = calloc(max_devices, sizeof *t->devices);
     t->order = calloc(max_devices, sizeof *t->order);
@@ -72,8 +73,8 @@ static int allocate(struct sl_trainer *t)
     t->moments = calloc(t->n_layers, sizeof *t->moments);
     t->commands = sl_mailbox_create(COMMANDS, sizeof(struct sl_command));
     t->events = sl_mailbox_create(events, sizeof(struct sl_event));
-    if (!t->next || !t->edge_weights || !t->sum || !t->copies || !t->of || !t->devices || !t->order ||
-        !t->eval_queue || !t->tokens_at || !t->moments || !t->commands || !t->events)
+    if (!t->next || !t->edge_weights || !t->sum || !t->copies || !t->changed || !t->of || !t->devices ||
+        !t->order || !t->eval_queue || !t->tokens_at || !t->moments || !t->commands || !t->events)
         return -ENOMEM;
     int err = sl_trainer_create_sums(t);
     for (uint32_t l = t->owned; !err && l < t->n_layers; l++)
@@ -184,6 +185,7 @@ void sl_trainer_free(struct sl_trainer *t)
     free(t->edge_weights);
     free(t->sum);
     free(t->copies);
+    free(t->changed);
     free(t->devices);
     free(t->order);
     free(t->eval_queue);
@@ -252,6 +254,7 @@ static void join(struct sl_trainer *t, const struct sl_command *c)
     d->lcore = c->lcore;
     d->session = c->session;
     d->cut = c->cut;
+    d->rank = c->rank == t->config.lora.rank ? 0 : c->rank;
     d->version = t->version;
     if (t->personal.store)
         sl_personal_join(t, c);

@@ -53,6 +53,8 @@ struct sl_trainer_config {
     uint32_t accumulate;      /* gangs whose gradients make one optimiser step; 0: one */
     uint32_t staleness; /* asynchronous: versions of G that a message or push may be behind (rules L8); 1.. */
     uint64_t steps;     /* global steps after which training finishes; 0: until told */
+    bool svd;           /* aggregation re-factors the mean product (refactor.h); not asynchronous */
+    bool mixed_ranks;   /* svd: some devices have a lower rank than `lora` */
     uint32_t min_cut;   /* the edge computes [min_cut, L) */
     uint32_t max_rows;  /* of a gang */
     uint32_t eval_rows; /* of an evaluation batch */
@@ -78,7 +80,7 @@ enum sl_trainer_phase { SL_TRAINER_WAIT, SL_TRAINER_EVAL, SL_TRAINER_TRAIN };
 enum sl_push_kind { SL_PUSH_WEIGHTS, SL_PUSH_GRADIENTS, SL_PUSH_MOMENTS };
 
 enum sl_command_kind {
-    SL_COMMAND_JOIN,         /* device, lcore, session, cut, id: before its Welcome is sent */
+    SL_COMMAND_JOIN,         /* device, lcore, session, cut, rank, id: before its Welcome is sent */
     SL_COMMAND_LEAVE,        /* device */
     SL_COMMAND_PHASE,        /* phase */
     SL_COMMAND_FINISH,       /* train on to the next boundary, aggregate, then FINISHED */
@@ -89,7 +91,7 @@ enum sl_command_kind {
 };
 struct sl_command {
     enum sl_command_kind kind;
-    uint32_t device, lcore, session, cut;
+    uint32_t device, lcore, session, cut, rank; /* rank: 0 is the trainer's own */
     char id[SL_CHECKPOINT_ID_BYTES];
     enum sl_trainer_phase phase;
     uint64_t version;
@@ -150,6 +152,7 @@ struct sl_event {
             uint32_t copies;     /* that went into it, the edge's own included */
             uint32_t left_out;   /* devices whose push was waited for in vain */
             double factor_error; /* rules L5 */
+            double mean_error;   /* svd: what averaging the factors would have lost; 0: not known */
             uint64_t ns;
             float *g;          /* [n_layers, block]; malloc'ed, passes to the receiver */
             uint32_t *devices; /* to whom it is to be sent; malloc'ed, passes to the receiver */

@@ -25,6 +25,7 @@ struct device {
     bool parked;   /* pushed although nobody asked: trains again once there is a new G */
     char id[SL_CHECKPOINT_ID_BYTES];
     uint32_t lcore, session, cut;
+    uint32_t rank;         /* 0: G's own */
     uint64_t version;      /* of G that it was last sent, as far as is known here */
     uint64_t applied;      /* newest step applied here (rules T12) */
     uint64_t tokens_since; /* predicted tokens of its gradients since that version: bounds what its push may
@@ -63,6 +64,8 @@ struct sl_trainer {
     double *sum;                /* [block] */
     float *next, *edge_weights; /* [L, block] */
     struct sl_copy *copies;     /* [max_devices + 1] */
+    bool *changed;              /* [L]: blocks that svd re-factored */
+    double mean_error;          /* of the last aggregation */
     uint64_t *of;               /* [max_devices + 1]: what sl_merge asks for each copy */
 
     uint32_t gangs_since; /* the last aggregation */
@@ -134,13 +137,21 @@ uint32_t sl_trainer_close_round(
     struct sl_trainer *); /* who gets the new version is in order[0 .. returned) */
 void sl_trainer_tell(struct sl_trainer *, enum sl_event_kind, uint32_t device, bool stale, const char *why);
 /* NULL, or why these blocks are not taken (rules T15). */
-const char *sl_trainer_check_weights(const struct sl_trainer *, const float *weights, uint32_t n_blocks);
+/* rank: of the factors; 0: G's. NULL: nothing is wrong with them. */
+const char *sl_trainer_check_weights(
+    const struct sl_trainer *, const float *weights, uint32_t n_blocks, uint32_t rank);
 void sl_trainer_aggregate(struct sl_trainer *); /* what has been pushed so far */
 static inline float *sl_trainer_g(struct sl_trainer *t, uint64_t version)
 {
     return t->history[version % t->n_history];
 }
 void sl_trainer_install_g(struct sl_trainer *); /* edge's copy := G */
+
+/* trainer_refactor.c */
+size_t sl_trainer_push_size(const struct sl_trainer *, const struct device *); /* floats of its blocks */
+/* The copies that collect() found, into `next`; *error: what was lost. -EDOM, -ENOMEM. */
+int sl_trainer_refactor(struct sl_trainer *, uint32_t n_copies, double *error);
+void sl_trainer_reset_changed(struct sl_trainer *); /* the edge's moments of blocks that it re-factored */
 
 /* trainer_async.c */
 /* Whether the device is too far behind for its message to be of use; then the message goes back (rules L8).

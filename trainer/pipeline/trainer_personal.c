@@ -278,7 +278,7 @@ void sl_personal_push(struct sl_trainer *t, const struct sl_command *c)
     if (c->push.first != 0 || c->push.last != d->cut || c->push.n != d->cut * t->block)
         why = "the pushed adapter has the wrong shape";
     else
-        why = sl_trainer_check_weights(t, weights, d->cut);
+        why = sl_trainer_check_weights(t, weights, d->cut, d->rank);
     if (why)
         free(weights);
     else if (!sl_adapter_store_push(

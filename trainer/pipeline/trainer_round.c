@@ -1,6 +1,7 @@
 /* Pushes, aggregation at a boundary, and what becomes of G. */
 #include "trainer/pipeline/trainer_internal.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,26 +32,30 @@ void sl_trainer_tell(
 }
 
 /* Rules T15: finite, and no factor's RMS beyond the bound. */
-const char *sl_trainer_check_weights(const struct sl_trainer *t, const float *weights, uint32_t n_blocks)
+const char *sl_trainer_check_weights(
+    const struct sl_trainer *t, const float *weights, uint32_t n_blocks, uint32_t rank)
 {
     const struct sl_lora_config *lora = &t->config.lora;
+    struct sl_lora_config own = *lora;
+    own.rank = rank ? rank : lora->rank;
+    size_t block = sl_adapter_block_size(t->model, &own);
     for (uint32_t l = 0; l < n_blocks; l++) {
-        const float *w = weights + l * t->block;
+        const float *w = weights + l * block;
         for (unsigned pass = lora->freeze_a; pass < 2; pass++) {
             for (unsigned target = 0; target < SL_TARGET_COUNT; target++) {
                 uint32_t in, out;
                 if (!(lora->targets >> target & 1))
                     continue;
                 sl_target_dims(t->model, (enum sl_target)target, &in, &out);
-                size_t n = (size_t)lora->rank * (pass == 0 ? in : out);
+                size_t values = (size_t)own.rank * (pass == 0 ? in : out);
                 double sum = 0;
-                for (size_t i = 0; i < n; i++)
+                for (size_t i = 0; i < values; i++)
                     sum += (double)w[i] * w[i];
                 if (!isfinite(sum))
                     return "the pushed adapter is not finite";
-                if (sum > SL_PUSH_RMS_MAX * SL_PUSH_RMS_MAX * (double)n)
+                if (sum > SL_PUSH_RMS_MAX * SL_PUSH_RMS_MAX * (double)values)
                     return "the pushed adapter is out of bounds: a factor's RMS is beyond 1000";
-                w += n;
+                w += values;
             }
         }
     }
@@ -73,14 +78,14 @@ void sl_trainer_take_push(struct sl_trainer *t, const struct sl_command *c)
     bool stale = !kept(t, c->push.version);
     if (stale)
         why = "the push started from a version that is no longer kept";
-    else if (c->push.first != 0 || c->push.last != d->cut || c->push.n != d->cut * t->block)
+    else if (c->push.first != 0 || c->push.last != d->cut || c->push.n != sl_trainer_push_size(t, d))
         why = "the pushed adapter has the wrong shape";
     else if (c->push.kind != sl_trainer_push_kind(t))
         why = "the device pushed weights where gradients are aggregated, or the other way round";
     else if (c->push.kind == SL_PUSH_GRADIENTS)
         why = sl_trainer_check_gradients(t, c);
     else
-        why = sl_trainer_check_weights(t, weights, d->cut);
+        why = sl_trainer_check_weights(t, weights, d->cut, d->rank);
     if (why) {
         free(weights);
         sl_trainer_no_longer_awaited(t, d);
@@ -158,6 +163,7 @@ void sl_trainer_announce(struct sl_trainer *t, uint32_t n, uint32_t copies, doub
     e->version.copies = copies;
     e->version.left_out = t->left_out;
     e->version.factor_error = factor_error;
+    e->version.mean_error = t->mean_error;
     e->version.ns = ns;
     e->version.g = malloc(bytes);
     e->version.devices = malloc((n + 1u) * sizeof *e->version.devices);
@@ -191,7 +197,8 @@ static uint32_t collect(struct sl_trainer *t)
         t->copies[n++] = (struct sl_copy){.last = p->last,
             .weights = p->weights,
             .base = p->version == t->version ? NULL : sl_trainer_g(t, p->version),
-            .tokens = p->tokens};
+            .tokens = p->tokens,
+            .rank = t->devices[i].rank};
         t->of[n - 1] = t->tokens - t->tokens_then[p->version % t->n_history];
     }
     for (uint32_t l = t->config.min_cut; l < t->n_layers; l++)
@@ -247,36 +254,51 @@ static bool all_finite(const float *x, size_t n)
 
 /* Pushes are checked as they come; the edge's own copy can only overflow by its optimiser. G and the
  * checkpoint stay as they are. */
-static void diverge(struct sl_trainer *t)
+static void diverge(struct sl_trainer *t, const char *why)
 {
     t->finished = true;
     t->aggregating = false;
     sl_gang_close(t->gang);
-    sl_trainer_tell(t, SL_EVENT_DIVERGED, 0, false,
-        "the training has diverged: the adapter is no longer finite; lower training.optimizer.lr");
+    sl_trainer_tell(t, SL_EVENT_DIVERGED, 0, false, why);
+}
+
+/* `next` := what the copies make of G. -EDOM: not finite; -ENOMEM. */
+static int make_next(struct sl_trainer *t, uint32_t *copies, double *error)
+{
+    const float *g = sl_trainer_g(t, t->version);
+    bool gradients = t->config.aggregation == SL_AGGREGATE_GRADIENTS;
+    size_t n = t->n_layers * t->block;
+    int status = 0;
+    *error = 0;
+    *copies = gradients ? 0 : collect(t);
+    memcpy(t->next, g, n * sizeof *g);
+    if (gradients) {
+        *copies = sl_trainer_step_master(t);
+    } else if (t->config.svd) {
+        status = sl_trainer_refactor(t, *copies, error);
+    } else if (t->config.gang.async) {
+        sl_trainer_merge(t, *copies);
+    } else {
+        sl_aggregate(t->next, t->n_layers, t->block, t->copies, *copies, t->sum);
+        *error = sl_aggregate_factor_error(t->model, &t->config.lora, g, t->next, t->copies, *copies);
+    }
+    return status || all_finite(t->next, n) ? status : -EDOM;
 }
 
 void sl_trainer_aggregate(struct sl_trainer *t)
 {
     uint64_t from = t->config.now_ns();
     size_t bytes = t->n_layers * t->block * sizeof(float);
-    const float *g = sl_trainer_g(t, t->version);
-    bool gradients = t->config.aggregation == SL_AGGREGATE_GRADIENTS;
-    uint32_t n = gradients ? 0 : collect(t);
     t->left_out = t->n_awaited;
-    memcpy(t->next, g, bytes);
-    if (gradients)
-        n = sl_trainer_step_master(t);
-    else if (t->config.gang.async)
-        sl_trainer_merge(t, n);
-    else
-        sl_aggregate(t->next, t->n_layers, t->block, t->copies, n, t->sum);
-    if (!all_finite(t->next, t->n_layers * t->block)) {
-        diverge(t);
+    uint32_t n;
+    double error;
+    int status = make_next(t, &n, &error);
+    if (status) {
+        diverge(t, status == -ENOMEM ? "not enough memory to re-factor the adapter"
+                                     : "the training has diverged: the adapter is no longer finite; lower "
+                                       "training.optimizer.lr");
         return;
     }
-    bool exact = gradients || t->config.gang.async; /* means of neither factor */
-    double error = exact ? 0 : sl_aggregate_factor_error(t->model, &t->config.lora, g, t->next, t->copies, n);
     t->version++; /* its place in the history is that of the oldest version, which a copy may have started
                      from */
     memcpy(sl_trainer_g(t, t->version), t->next, bytes);
@@ -284,6 +306,7 @@ void sl_trainer_aggregate(struct sl_trainer *t)
     if (t->version - t->oldest >= t->n_history)
         t->oldest = t->version - t->n_history + 1;
     sl_trainer_install_g(t);
+    sl_trainer_reset_changed(t);
     uint32_t devices = sl_trainer_close_round(t);
     uint64_t now = t->config.now_ns();
     sl_trainer_announce(t, devices, n, error, now - from);

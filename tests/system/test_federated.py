@@ -1,0 +1,78 @@
+#!/usr/bin/python3
+"""How copies become one, in the whole system: re-factoring by SVD, mixed ranks, proximal terms, a server's optimiser (rules L4, L5)."""
+import json
+import os
+import struct
+
+from harness import Run, experiment, phone_class, run_tests, train_json
+
+
+def adapter_tensors(image):
+    """Shapes by name, of a safetensors file."""
+    n = struct.unpack("<Q", image[:8])[0]
+    return {k: v["shape"] for k, v in json.loads(image[8:8 + n]).items() if k != "__metadata__"}
+
+
+def svd_fleet(**changes):
+    """Three phones of ranks 2, 4 and 8 at cuts 2, 4 and 3."""
+    fleet = [phone_class("a", 1, rank=2), phone_class("b", 1, rank=4), phone_class("c", 1)]
+    training = {**experiment()["training"], "lora": {"rank": 8, "alpha": 16, "targets": ["q_proj", "v_proj", "down_proj"], "how": "svd"}}
+    training.update(changes.pop("training", {}))
+    return experiment(fleet=fleet, plan={"cut": [2, 4, 3]}, training=training, run={"steps": 30}, **changes)
+
+
+def check_evaluation(run, rel=1e-4):
+    """What the edge scored is what sluice-train makes of the adapter it wrote (rules L10)."""
+    nll = tokens = 0
+    for e in run.events("edge", "eval"):
+        if e["phase"] == "after":
+            nll += sum(e["nll"])
+            tokens += sum(e["tokens"])
+    got = train_json("eval", "--model", run.experiment["model"]["path"], "--ids", os.path.join(run.dir, "heldout.ids"), "--seq", str(run.experiment["data"]["seq"]),
+                     "--adapter", os.path.join(run.dir, "adapters", "global"))
+    assert tokens and abs(got["nll"] - nll / tokens) <= rel * (nll / tokens), (got, nll / tokens)
+
+
+def test_mixed_ranks_and_cuts_learn():
+    with Run(svd_fleet()) as run:
+        run.run_both()
+        losses = run.losses()
+        assert len(losses) == 30
+        assert sum(losses[-5:]) < sum(losses[:5]) - 0.1, losses
+        shapes = adapter_tensors(run.adapter())
+        assert {s[0] for k, s in shapes.items() if "lora_A" in k} == {8}, "the global adapter has the global rank"
+        rounds = run.events("edge", "aggregate")
+        assert rounds and all(0 <= e["factor_error"] < 0.5 for e in rounds), rounds
+        check_evaluation(run, rel=5e-3)  # a phone of rank 2 scores with the first two components of its blocks
+
+
+def test_svd_loses_less_than_averaging_factors():
+    what = svd_fleet()
+    for c in what["fleet"]:
+        c.pop("rank", None)
+    with Run(what) as run:
+        run.run_both()
+        rounds = run.events("edge", "aggregate")
+        assert rounds and all(e["factor_error"] <= e["mean_error"] for e in rounds), rounds
+        check_evaluation(run)
+
+
+def test_svd_killed_in_deterministic_mode_ends_with_the_same_adapter():
+    """Ranks, moments and G survive the edge's death (rules T12)."""
+    images = []
+    for disturbed in (False, True):
+        what = svd_fleet()
+        for c in what["fleet"]:
+            c["compute_gflops"] = 0.4
+        with Run(what) as run:
+            sim, edge = run.start_sim(), run.start_edge()
+            if disturbed:
+                run.wait_for(lambda: len(run.events("edge", "step")) >= 12, "step 12", processes=(sim, edge))
+                edge = run.kill_and_restart(edge)
+            codes = run.finish(edge, sim)
+            assert codes == [0, 0], f"{codes}\n{run.output(edge)[-3000:]}\n{run.output(sim)[-3000:]}"
+            images.append(run.adapter())
+    assert images[0] == images[1], "the adapter differs"
+
+
+run_tests(globals())
