@@ -115,6 +115,13 @@ static void check(struct shape s)
         for (uint32_t t = 0; t < sl_packed_tiles(p); t++)
             one_tile(&s, p, w, t, scratch);
     }
+    void *column = malloc(s.in * sl_precision_size(s.precision));
+    for (uint32_t j = 0; j < s.out; j += 1 + s.out / 9) {
+        sl_packed_column(p, j, column);
+        for (uint32_t i = 0; i < s.in; i++)
+            assert_true(at(s.precision, column, i) == weight(&s, w, i, j));
+    }
+    free(column);
     assert_int_equal(sl_packed_count(s.precision) - before, 2 * sl_packed_tiles(p));
     sl_packed_free(p);
     free(scratch);

@@ -35,7 +35,6 @@ SL_CLONES void sl_cross_entropy(
 
 enum {
     BLOCK_ROWS = 256, /* rows whose logits of a tile are at hand at a time */
-    TARGET_ROWS = 64, /* rows of the head fetched at a time */
     GRAIN = 4,
     LINE = 64
 };
@@ -51,9 +50,7 @@ struct head_loss {
     float *logits, *max2, *factor, *wanted; /* [block, tile]; [rows] each */
     double *sum;
     void *p;        /* [block, tile], of the head's precision; the logits' own memory in f32 */
-    void *target_w; /* [rows, d]: each row's target row of the head, of its precision */
-    void *one_hot, *fetched;
-    uint32_t *fetch;
+    void *target_w; /* [threads, d]: the target's row of the head, of its precision */
     void *scratch;
 };
 
@@ -74,11 +71,8 @@ static size_t lay_out(struct head_loss *w, char *base, enum sl_precision precisi
     size_t p = precision == SL_PRECISION_F32 ? logits : carve(&at, (size_t)block * tile * size);
     size_t max = carve(&at, rows * sizeof *w->max2), factor = carve(&at, rows * sizeof *w->factor),
            wanted = carve(&at, rows * sizeof *w->wanted), sum = carve(&at, rows * sizeof *w->sum);
-    size_t target_w = carve(&at, (size_t)rows * w->d * size),
-           one_hot = carve(&at, (size_t)TARGET_ROWS * tile * size),
-           fetched = carve(&at, (size_t)TARGET_ROWS * w->d * size),
-           fetch = carve(&at, TARGET_ROWS * sizeof *w->fetch);
-    size_t scratch = carve(&at, sl_packed_scratch(w->head, block > TARGET_ROWS ? block : TARGET_ROWS));
+    size_t target_w = carve(&at, (size_t)sl_parallel_threads() * w->d * size);
+    size_t scratch = carve(&at, sl_packed_scratch(w->head, block));
     if (!base)
         return at;
     w->logits = (float *)(base + logits);
@@ -88,9 +82,6 @@ static size_t lay_out(struct head_loss *w, char *base, enum sl_precision precisi
     w->wanted = (float *)(base + wanted);
     w->sum = (double *)(base + sum);
     w->target_w = base + target_w;
-    w->one_hot = base + one_hot;
-    w->fetched = base + fetched;
-    w->fetch = (uint32_t *)(base + fetch);
     w->scratch = base + scratch;
     return at;
 }
@@ -151,57 +142,16 @@ static int block(struct head_loss *w, uint32_t tile, uint32_t row, uint32_t n)
     return sl_packed_backward_tile(w->head, tile, &backward, w->scratch);
 }
 
-/* The head's rows at fetch[0..n), which are rows of this batch with their target in the tile. The packed
- * matrix can only be multiplied by, so it is multiplied by unit vectors: exact, and a hundredth of the work.
- */
-static int fetch_rows(struct head_loss *w, uint32_t tile, uint32_t n)
-{
-    size_t size = sl_precision_size(w->x.precision);
-    memset(w->one_hot, 0, (size_t)n * w->n * size);
-    for (uint32_t i = 0; i < n; i++) {
-        size_t at = (size_t)i * w->n + w->targets[w->fetch[i]] - w->first;
-        if (w->x.precision == SL_PRECISION_F32)
-            ((float *)w->one_hot)[at] = 1.0f;
-        else
-            ((sl_bf16 *)w->one_hot)[at] = sl_bf16_round(1.0f);
-    }
-    struct sl_product fetch = {.rows = n,
-        .room = TARGET_ROWS,
-        .x = w->one_hot,
-        .ld_x = w->n,
-        .y = w->fetched,
-        .ld_y = w->d,
-        .y_type = w->x.precision};
-    int err = sl_packed_backward_tile(w->head, tile, &fetch, w->scratch);
-    size_t row = w->d * size;
-    for (uint32_t i = 0; i < n; i++)
-        memcpy((char *)w->target_w + w->fetch[i] * row, (char *)w->fetched + i * row, row);
-    return err;
-}
-
-static int fetch_targets(struct head_loss *w, uint32_t tile)
-{
-    uint32_t n = 0;
-    int err = 0;
-    for (uint32_t i = 0; i < w->rows && !err; i++) {
-        if (w->targets[i] < w->first || w->targets[i] - w->first >= w->n)
-            continue;
-        w->fetch[n++] = i;
-        if (n == TARGET_ROWS) {
-            err = fetch_rows(w, tile, n);
-            n = 0;
-        }
-    }
-    return n && !err ? fetch_rows(w, tile, n) : err;
-}
-
+/* dx = Σ p w / Σ p - the target's w. */
 static void finish_rows(void *ctx, uint32_t thread, uint32_t first, uint32_t n)
 {
     const struct head_loss *w = ctx;
+    enum sl_precision precision = w->x.precision;
+    char *target_w = (char *)w->target_w + (size_t)thread * w->d * sl_precision_size(precision);
+    struct sl_src t = {target_w, precision};
     for (uint32_t i = first; i < first + n; i++) {
-        struct sl_src t = {w->target_w, w->x.precision};
-        size_t at = (size_t)i * w->d;
-        sl_row_kernels()->scale_row(w->dx + at, w->d, (float)(1 / w->sum[i]), sl_src_at(t, at));
+        sl_packed_column(w->head, w->targets[i], target_w);
+        sl_row_kernels()->scale_row(w->dx + (size_t)i * w->d, w->d, (float)(1 / w->sum[i]), t);
     }
 }
 
@@ -225,8 +175,6 @@ int sl_head_loss(const struct sl_packed *head, uint32_t d, struct sl_src x, uint
         int err = 0;
         for (uint32_t r = 0; r < rows && !err; r += BLOCK_ROWS)
             err = block(&w, t, r, rows - r < BLOCK_ROWS ? rows - r : BLOCK_ROWS);
-        if (dx && !err)
-            err = fetch_targets(&w, t);
         if (err)
             return err;
     }

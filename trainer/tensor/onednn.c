@@ -40,6 +40,9 @@ struct kernel {
 
 struct sl_onednn_weights {
     dnnl_memory_t memory;
+    dnnl_memory_desc_t md;
+    const void *data;
+    enum sl_precision precision;
 };
 
 static struct {
@@ -189,6 +192,8 @@ int sl_onednn_pack(enum sl_precision p, uint32_t k, uint32_t n, const float *src
     dnnl_dims_t dims = {k, n}, strides = {(dnnl_dim_t)row_stride, (dnnl_dim_t)col_stride};
     dnnl_memory_desc_init_by_strides(&plain, 2, dims, dnnl_f32, strides);
     struct sl_onednn_weights *w = calloc(1, sizeof *w);
+    if (w)
+        *w = (struct sl_onednn_weights){.md = packed, .data = dst, .precision = p};
     dnnl_memory_t from;
     if (!w || dnnl_memory_create(&w->memory, &packed, library.engine, dst) != dnnl_success) {
         free(w);
@@ -205,6 +210,54 @@ int sl_onednn_pack(enum sl_precision p, uint32_t k, uint32_t n, const float *src
     }
     *out = w;
     return 0;
+}
+
+/* What index i of an axis adds to an element's offset; the axis' innermost block is `run` long with steps of
+ * `step`. Blocks of the layout are independent, so the two axes' shares add up (oneDNN: "Understanding Memory
+ * Formats"). */
+static size_t axis_offset(const dnnl_memory_desc_t *md, int axis, uint32_t i, uint32_t *run, size_t *step)
+{
+    const dnnl_blocking_desc_t *b = &md->format_desc.blocking;
+    size_t stride = 1, offset = 0;
+    *run = 0;
+    for (int k = b->inner_nblks - 1; k >= 0; k--) {
+        uint32_t size = (uint32_t)b->inner_blks[k];
+        if (b->inner_idxs[k] == axis) {
+            offset += i % size * stride;
+            i /= size;
+            if (!*run) {
+                *run = size;
+                *step = stride;
+            }
+        }
+        stride *= size;
+    }
+    if (!*run) {
+        *run = 1;
+        *step = (size_t)b->strides[axis];
+    }
+    return offset + i * (size_t)b->strides[axis];
+}
+
+void sl_onednn_row(const struct sl_onednn_weights *w, uint32_t i, void *out)
+{
+    uint32_t run, n = (uint32_t)w->md.dims[1];
+    size_t step, row = (size_t)w->md.offset0 + axis_offset(&w->md, 0, i, &run, &step);
+    for (uint32_t c = 0; c < n; c += run) {
+        size_t at = row + axis_offset(&w->md, 1, c, &run, &step);
+        uint32_t end = n - c < run ? n - c : run;
+        if (w->precision == SL_PRECISION_BF16) {
+            const sl_bf16 *from = (const sl_bf16 *)w->data + at;
+            sl_bf16 *to = (sl_bf16 *)out + c;
+            for (uint32_t j = 0; j < end; j++)
+                to[j] = from[j * step];
+        } else {
+            const float *from = (const float *)w->data + at;
+            float *to = (float *)out + c;
+            for (uint32_t j = 0; j < end; j++)
+                to[j] = from[j * step];
+        }
+    }
 }
 
 void sl_onednn_weights_free(struct sl_onednn_weights *w)

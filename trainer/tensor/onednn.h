@@ -24,6 +24,8 @@ size_t sl_onednn_packed_size(enum sl_precision, uint32_t k, uint32_t n);
  * weights). */
 int sl_onednn_pack(enum sl_precision, uint32_t k, uint32_t n, const float *src, size_t row_stride,
     size_t col_stride, void *dst, struct sl_onednn_weights **);
+/* Row i of the packed [k, n] matrix, n elements of the precision. */
+void sl_onednn_row(const struct sl_onednn_weights *, uint32_t i, void *out);
 void sl_onednn_weights_free(struct sl_onednn_weights *);
 
 /* What one thread gives the library to work in. */

@@ -56,6 +56,25 @@ void sl_packed_tile(const struct sl_packed *p, uint32_t tile, uint32_t *first, u
     *n = p->config.out - *first < width ? p->config.out - *first : width;
 }
 
+/* Where W's element (i, j) lies: w[i row + j col]. */
+static void strides(const struct sl_packed *p, size_t *row, size_t *col)
+{
+    *row = p->config.out_in ? 1 : p->config.ld;
+    *col = p->config.out_in ? p->config.ld : 1;
+}
+
+void sl_packed_column(const struct sl_packed *p, uint32_t j, void *out)
+{
+    if (!p->in_place) {
+        sl_onednn_row(p->backward[j / p->config.tile].weights, j % p->config.tile, out);
+        return;
+    }
+    size_t row, col;
+    strides(p, &row, &col);
+    for (uint32_t i = 0; i < p->config.in; i++)
+        ((float *)out)[i] = p->config.w[i * row + j * col];
+}
+
 uint32_t sl_packed_tiles(const struct sl_packed *p)
 {
     return p->tiles;
@@ -74,13 +93,6 @@ bool sl_packed_source_free(const struct sl_packed *p)
 static size_t face_bytes(const struct sl_packed *p, const struct face *f)
 {
     return sl_onednn_packed_size(p->config.precision, f->k, f->n);
-}
-
-/* Where W's element (i, j) lies: w[i row + j col]. */
-static void strides(const struct sl_packed *p, size_t *row, size_t *col)
-{
-    *row = p->config.out_in ? 1 : p->config.ld;
-    *col = p->config.out_in ? p->config.ld : 1;
 }
 
 static int pack_tile(struct sl_packed *p, uint32_t tile, char **memory)

@@ -55,6 +55,9 @@ uint32_t sl_packed_tiles(const struct sl_packed *);
 /* First column of W of a tile, and how many it has (the last one may be narrower). */
 void sl_packed_tile(const struct sl_packed *, uint32_t tile, uint32_t *first, uint32_t *n);
 
+/* Column j of W, `in` elements of the packed precision: a word's row of a tied head. Needs `backward`. */
+void sl_packed_column(const struct sl_packed *, uint32_t j, void *out);
+
 /* y [rows, n] = x [rows, k] · matrix (+ bias) (+ residual, or + y). */
 struct sl_product {
     uint32_t rows;
