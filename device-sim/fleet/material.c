@@ -24,8 +24,14 @@ static struct sl_cost_shape cost_shape(const struct sl_model_config *c)
 static int load_model(struct sl_material *m, char *err, size_t err_cap)
 {
     const char *dir = m->experiment->model.path;
-    int rc = sl_model_load(dir, &m->model, err, err_cap);
+    enum sl_precision wanted =
+        strcmp(m->experiment->model.precision, "bf16") == 0 ? SL_PRECISION_BF16 : SL_PRECISION_F32;
+    uint32_t lowest, highest;
+    sl_experiment_cuts(m->experiment, &lowest, &highest);
+    int rc = sl_model_load_packed(dir, 0, highest, wanted, &m->model, err, err_cap);
 
+    if (!rc)
+        m->precision = sl_precision_told(wanted, sl_model_precision(m->model));
     if (!rc)
         rc = sl_model_hash(dir, m->model_hash, err, err_cap);
     if (rc)

@@ -9,6 +9,7 @@
 struct sl_material {
     struct sl_experiment *experiment;
     struct sl_model *model;
+    const char *precision; /* as sl_precision_told says it */
     uint8_t model_hash[32];
     struct sl_shard *shards;    /* [n_devices] */
     uint32_t *held_out_windows; /* [n_devices]; together at most data.held_out_windows */

@@ -22,6 +22,7 @@ void sl_report_start(struct sl_fleet *f)
     cJSON_AddNumberToObject(o, "seed", (double)e->seed);
     cJSON_AddStringToObject(o, "codec", sl_codec_name(f->material.codec));
     cJSON_AddStringToObject(o, "eal_args", sl_plane_eal_args(f->plane));
+    cJSON_AddStringToObject(o, "precision", f->material.precision);
     cJSON_AddStringToObject(o, "gemm_kernel", sl_gemm_kernel_name());
     sl_metrics_write(f->metrics, "start", o);
 }

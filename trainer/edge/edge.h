@@ -124,6 +124,7 @@ struct edge {
     struct sl_experiment *x;
     struct sl_model *model;
     const struct sl_model_config *shape;
+    const char *precision; /* of the arithmetic, and why where it is not what was asked for */
     uint8_t model_hash[32];
     struct sl_lora_config lora;
     struct sl_optim_config optim;

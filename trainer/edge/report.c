@@ -166,6 +166,7 @@ void edge_report_start(struct edge *e)
     cJSON_AddNumberToObject(o, "lcores", e->n_lcores);
     cJSON_AddNumberToObject(o, "queues", e->port_queues);
     cJSON_AddStringToObject(o, "eal_args", e->eal_args);
+    cJSON_AddStringToObject(o, "precision", e->precision);
     cJSON_AddStringToObject(o, "gemm_kernel", sl_gemm_kernel_name());
     cJSON_AddStringToObject(o, "aead", e->aead_name);
     cJSON_AddStringToObject(o, "model_hash", hash);

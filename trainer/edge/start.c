@@ -62,7 +62,14 @@ static int make_run_dir(struct edge *e)
 
 static int load_model(struct edge *e)
 {
-    int status = sl_model_load(e->x->model.path, &e->model, e->err, sizeof e->err);
+    enum sl_precision wanted =
+        strcmp(e->x->model.precision, "bf16") == 0 ? SL_PRECISION_BF16 : SL_PRECISION_F32;
+    uint32_t lowest, highest;
+    sl_experiment_cuts(e->x, &lowest, &highest);
+    int status =
+        sl_model_load_packed(e->x->model.path, lowest, UINT32_MAX, wanted, &e->model, e->err, sizeof e->err);
+    if (!status)
+        e->precision = sl_precision_told(wanted, sl_model_precision(e->model));
     if (!status)
         status = sl_model_hash(e->x->model.path, e->model_hash, e->err, sizeof e->err);
     if (!status)
@@ -239,8 +246,8 @@ static void print_start(struct edge *e)
         sl_lcore_describe(e->lcores[i].lcore, where, sizeof where);
         edge_say(e, "lcore %u: port %u, %u slots, %s", i, e->data_addr.port + i, e->lcores[i].n_slots, where);
     }
-    edge_say(
-        e, "GEMM kernel %s, AEAD %s, codec %s", sl_gemm_kernel_name(), e->aead_name, sl_codec_name(e->codec));
+    edge_say(e, "arithmetic %s, GEMM kernel %s, AEAD %s, codec %s", e->precision, sl_gemm_kernel_name(),
+        e->aead_name, sl_codec_name(e->codec));
 }
 
 static int drop_privileges(struct edge *e)

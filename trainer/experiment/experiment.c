@@ -42,7 +42,7 @@ static const struct sl_field fields[] = {
     {.path = "name", .kind = SL_FIELD_TEXT, FIELD(name)},
     {.path = "seed", .kind = SL_FIELD_U64, FIELD(seed)},
     {.path = "model.path", .kind = SL_FIELD_TEXT, FIELD(model.path), .required = true},
-    {.path = "model.precision", ONE_CHOICE, .choices = "f32", .later = "bf16"},
+    {.path = "model.precision", .kind = SL_FIELD_CHOICE, FIELD(model.precision), .choices = "f32|bf16"},
     {.path = "data.path", .kind = SL_FIELD_TEXT, FIELD(data.path), .required = true},
     {.path = "data.shards", ONE_CHOICE, .choices = "by-file", .later = "dirichlet"},
     {.path = "data.seq", .kind = SL_FIELD_U32, FIELD(data.seq), .lo = 2, .hi = 8192},
@@ -319,6 +319,7 @@ static void set_defaults(struct sl_experiment *e)
     memset(e, 0, sizeof *e);
     strcpy(e->name, "experiment");
     e->seed = 1;
+    strcpy(e->model.precision, "f32");
     e->data.seq = 128;
     e->data.held_out = 0.1;
     e->data.held_out_windows = 256;
@@ -682,4 +683,15 @@ uint32_t sl_experiment_class_of(const struct sl_experiment *e, uint32_t device)
     while (c + 1 < e->n_classes && device >= e->fleet[c].count)
         device -= e->fleet[c++].count;
     return c;
+}
+
+void sl_experiment_cuts(const struct sl_experiment *e, uint32_t *lowest, uint32_t *highest)
+{
+    *lowest = UINT32_MAX;
+    *highest = 0;
+    for (uint32_t i = 0; i < e->n_classes; i++) {
+        uint32_t cut = e->fleet[i].cut;
+        *lowest = cut < *lowest ? cut : *lowest;
+        *highest = cut > *highest ? cut : *highest;
+    }
 }

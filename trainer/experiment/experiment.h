@@ -50,6 +50,7 @@ struct sl_experiment {
     uint64_t seed;
     struct {
         char path[SL_PATH_BYTES];
+        char precision[8]; /* f32, bf16 */
     } model;
     struct {
         char path[SL_PATH_BYTES];  /* a folder of text files or JSONL, or one file */
@@ -135,3 +136,5 @@ int sl_experiment_parse(
     const char *yaml, size_t len, const char *file_name, struct sl_experiment *, char *err, size_t err_cap);
 /* The class of device number i (devices are numbered through the classes in order), and back. */
 uint32_t sl_experiment_class_of(const struct sl_experiment *, uint32_t device);
+/* The lowest and the highest cut that the run will see: the edge computes blocks from the one on, phones up to the other. */
+void sl_experiment_cuts(const struct sl_experiment *, uint32_t *lowest, uint32_t *highest);

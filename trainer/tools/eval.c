@@ -80,7 +80,7 @@ static int run(int argc, char **argv)
 {
     const struct sl_command *cmd = &sl_eval_command;
     struct sl_input_options in = {0};
-    const char *dir = NULL, *adapter = NULL;
+    const char *dir = NULL, *precision = NULL, *adapter = NULL;
     uint32_t seq = 128, threads = 1;
     bool json = false;
     struct sl_opt table[] = {
@@ -90,6 +90,7 @@ static int run(int argc, char **argv)
         SL_INPUT_IDS_OPT(in),
         {"adapter", SL_OPT_WORD, &adapter, "DIR", "PEFT adapter", 0, 0, 0, 0},
         {"seq", SL_OPT_COUNT, &seq, "T", "tokens per window (default 128)", 0, 2, 1 << 20, 0},
+        SL_PRECISION_OPT(precision),
         {"threads", SL_OPT_COUNT, &threads, "N", "threads of the GEMM library (default 1)", 0, 1, 1024, 0},
         {"json", SL_OPT_FLAG, &json, NULL, "print JSON", 0, 0, 0, 0},
         {0},
@@ -112,7 +113,7 @@ static int run(int argc, char **argv)
     }
     code = SL_EXIT_FAILED;
     sl_interrupt_catch();
-    int rc = sl_subject_load(dir, adapter, in.ids == NULL, &subject, err, sizeof err);
+    int rc = sl_subject_load(dir, precision, adapter, in.ids == NULL, &subject, err, sizeof err);
     const struct sl_model_config *config = rc ? NULL : sl_model_config(subject.model);
     if (!rc && seq - 1 > config->max_positions) {
         code = sl_cli_fail(cmd, SL_EXIT_USAGE, "--seq %u is too long: the model has %u positions", seq,

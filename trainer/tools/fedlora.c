@@ -15,7 +15,7 @@
 struct fed_options {
     struct sl_tuning_options tuning;
     struct sl_list ids;
-    const char *dir, *out;
+    const char *precision, *dir, *out;
     uint32_t every, batch, seq, threads;
     bool tails, json;
 };
@@ -316,6 +316,7 @@ static int run(int argc, char **argv)
         {"seq", SL_OPT_COUNT, &o.seq, "T", "tokens per window", true, 2, 1 << 20, 0},
         {"tails", SL_OPT_FLAG, &o.tails, NULL, "also the last, shorter window of a stream", 0, 0, 0, 0},
         SL_TUNING_OPTS(o.tuning),
+        SL_PRECISION_OPT(o.precision),
         {"threads", SL_OPT_COUNT, &o.threads, "N", "threads of the GEMM library (default 1)", 0, 1, 1024, 0},
         {"json", SL_OPT_FLAG, &o.json, NULL, "print JSON: losses, and what each phone computed", 0, 0, 0, 0},
         {0},
@@ -335,7 +336,7 @@ static int run(int argc, char **argv)
         goto out;
     }
     sl_interrupt_catch();
-    int rc = sl_subject_load(o.dir, NULL, false, &state.subject, err, sizeof err);
+    int rc = sl_subject_load(o.dir, o.precision, NULL, false, &state.subject, err, sizeof err);
     if (!rc && o.seq - 1 > sl_model_config(state.subject.model)->max_positions) {
         code = sl_cli_fail(cmd, SL_EXIT_USAGE, "--seq %u is too long: the model has %u positions", o.seq,
             sl_model_config(state.subject.model)->max_positions);

@@ -158,7 +158,7 @@ static int run(int argc, char **argv)
     int code = sl_cli_parse(cmd, tables, 1, argc, argv);
     if (code < 0) {
         sl_interrupt_catch();
-        int rc = sl_subject_load(o.dir, o.adapter, true, &subject, err, sizeof err);
+        int rc = sl_subject_load(o.dir, NULL, o.adapter, true, &subject, err, sizeof err);
         if (!rc)
             rc = start_text(&subject, &o, &text);
         if (!rc)

@@ -13,7 +13,7 @@
 struct lora_options {
     struct sl_input_options in;
     struct sl_tuning_options tuning;
-    const char *dir, *adapter_in, *out;
+    const char *dir, *precision, *adapter_in, *out;
     uint32_t steps, batch, seq, threads, accumulate;
     bool tails, json;
 };
@@ -208,6 +208,7 @@ static int run(int argc, char **argv)
         {"seq", SL_OPT_COUNT, &o.seq, "T", "tokens per window", true, 2, 1 << 20, 0},
         {"tails", SL_OPT_FLAG, &o.tails, NULL, "also the last, shorter window of a stream", 0, 0, 0, 0},
         SL_TUNING_OPTS(o.tuning),
+        SL_PRECISION_OPT(o.precision),
         {"accumulate", SL_OPT_COUNT, &o.accumulate, "N", "steps whose gradients make one update (default 1)",
             0, 1, 1 << 16, 0},
         {"threads", SL_OPT_COUNT, &o.threads, "N", "threads of the GEMM library (default 1)", 0, 1, 1024, 0},
@@ -228,7 +229,8 @@ static int run(int argc, char **argv)
         goto out;
     }
     sl_interrupt_catch();
-    int rc = sl_subject_load(o.dir, o.adapter_in, o.in.ids == NULL, &state.subject, err, sizeof err);
+    int rc =
+        sl_subject_load(o.dir, o.precision, o.adapter_in, o.in.ids == NULL, &state.subject, err, sizeof err);
     if (!rc && o.seq - 1 > sl_model_config(state.subject.model)->max_positions) {
         code = sl_cli_fail(cmd, SL_EXIT_USAGE, "--seq %u is too long: the model has %u positions", o.seq,
             sl_model_config(state.subject.model)->max_positions);
