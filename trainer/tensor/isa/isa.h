@@ -31,11 +31,10 @@ struct sl_row_kernels {
     void (*swiglu_forward)(struct sl_src gate_up, uint32_t rows, uint32_t ff, struct sl_dst act);
     void (*swiglu_backward)(
         struct sl_src gate_up, struct sl_src dact, uint32_t rows, uint32_t ff, struct sl_dst dgate_up);
-    /* A tile of logits [rows, n] (loss.c): max2[row] moves up to the row's highest so far
-     * times log2(e), factor[row] is what
-     * was summed under the old maximum's weight under the new one (1 where it did not move), sum[row] is
-     * scaled by it and has e^logits / 2^max2 added. p [rows, n] are these exponentials, in f32 (p may be the
-     * logits) or bf16; p.p may be NULL. Start with max2 -INFINITY, sum 0. */
+    /* A tile of logits [rows, n] (loss.c). max2[row] is close to the row's highest so far, times log2(e);
+     * factor[row] is the weight, under the new one, of what was summed under the old (1 where it did not
+     * move); sum[row] is scaled by it and has e^logits / 2^max2 added. p [rows, n] are these exponentials, in
+     * f32 (p may be the logits) or bf16; p.p may be NULL. Start with max2 -INFINITY, sum 0. */
     void (*softmax_tile)(const float *logits, uint32_t rows, uint32_t n, float *max2, double *sum,
         float *factor, struct sl_dst p);
     /* y[d] = y·scale - t. t.p may be NULL (zero). */

@@ -23,44 +23,71 @@ static float highest(const float *x, uint32_t n)
     return top;
 }
 
-/* p = 2^(x log2(e) - max2); the sum. */
-SL_INLINE float exponentiate(const float *x, uint32_t n, float max2, void *p, bool bf16)
+/* p = 2^(x log2(e) - max2); returns the sum, and the highest x log2(e) - max2. */
+SL_INLINE float exponentiate(const float *x, uint32_t n, float max2, void *p, bool bf16, float *over)
 {
-    vf sum[LOSS_LANES] = {{0}};
+    vf sum[LOSS_LANES] = {{0}}, top[LOSS_LANES];
     uint32_t j = 0;
+    for (int u = 0; u < LOSS_LANES; u++)
+        top[u] = v_set(-INFINITY);
     for (; j + LOSS_LANES * VL <= n; j += LOSS_LANES * VL)
         for (int u = 0; u < LOSS_LANES; u++) {
-            vf e = v_exp2(v_load(x + j + u * VL, VL) * v_log2e - max2, bf16);
+            vf y = v_load(x + j + u * VL, VL) * v_log2e - max2;
+            vf e = v_exp2(y, bf16);
+            top[u] = v_max(top[u], y);
             sum[u] += e;
             if (p)
                 v_put(p, bf16, j + (uint32_t)u * VL, e, VL);
         }
     for (; j < n; j += VL) {
         uint32_t some = n - j < VL ? n - j : VL;
-        vf e = v_exp2(v_load(x + j, some) * v_log2e - max2, bf16);
-        sum[0] += some == VL ? e : v_select(v_lanes() < (int)some, e, (vf){0});
+        vf y = v_load(x + j, some) * v_log2e - max2;
+        if (some != VL)
+            y = v_select(v_lanes() < (int)some, y, v_set(-INFINITY));
+        vf e = v_exp2(y, bf16);
+        top[0] = v_max(top[0], y);
+        sum[0] += e;
         if (p)
             v_put(p, bf16, j, e, some);
     }
+    *over = v_highest(v_max(v_max(top[0], top[1]), v_max(top[2], top[3])));
     return v_sum((sum[0] + sum[1]) + (sum[2] + sum[3]));
+}
+
+/* One row. A maximum that is a little too low does no harm, as long as nothing overflows: only where the row
+ * rises by more than 2^SLACK above it is it moved and the tile done again, so that nearly every tile is read
+ * once. (Not in f32, where the exponentials overwrite
+ * the logits.) */
+SL_INLINE void softmax_row(
+    const float *x, uint32_t n, float *max2, double *sum, float *factor, void *p, bool bf16)
+{
+    enum { SLACK = 10 };
+    float over, added;
+    *factor = 1;
+    if (bf16 && *max2 > -INFINITY) {
+        added = exponentiate(x, n, *max2, p, bf16, &over);
+        if (!(over > SLACK)) {
+            *sum += added;
+            return;
+        }
+    }
+    float top = highest(x, n) * v_log2e;
+    if (top > *max2) {
+        *factor = exp2f(*max2 - top); /* 0 from -INFINITY */
+        *max2 = top;
+    }
+    *sum = *sum * *factor + exponentiate(x, n, *max2, p, bf16, &over);
 }
 
 static void softmax_tile(
     const float *logits, uint32_t rows, uint32_t n, float *max2, double *sum, float *factor, struct sl_dst p)
 {
     for (uint32_t i = 0; i < rows; i++, logits += n) {
-        float top = highest(logits, n) * v_log2e;
-        factor[i] = 1;
-        if (top > max2[i]) {
-            factor[i] = exp2f(max2[i] - top); /* 0 from -INFINITY */
-            sum[i] *= factor[i];
-            max2[i] = top;
-        }
         void *out = sl_dst_at(p, (size_t)i * n).p;
         if (p.precision == SL_PRECISION_BF16)
-            sum[i] += exponentiate(logits, n, max2[i], out, true);
+            softmax_row(logits, n, &max2[i], &sum[i], &factor[i], out, true);
         else
-            sum[i] += exponentiate(logits, n, max2[i], out, false);
+            softmax_row(logits, n, &max2[i], &sum[i], &factor[i], out, false);
     }
 }
 
