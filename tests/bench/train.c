@@ -22,7 +22,7 @@ static const struct {
 static const char *const shape_names[] = {
     "gpt2-small", "gpt2-medium", "llama-tiny", "smollm-135m", "tinyllama-1b", NULL};
 static const char *const adapter_kinds[] = {"shared", "personal", NULL};
-static const char *const precisions[] = {"f32", NULL};
+static const char *const precisions[] = {"f32", "bf16", NULL};
 
 static const char *shape_name = "gpt2-small", *cuts_text = "", *adapters = "shared", *precision = "f32";
 static uint64_t layers, batch, seq = 128, threads = 1, devices = 1, rank = 8, steps;
@@ -67,6 +67,7 @@ struct train {
     struct bench_sample ratio; /* of GFLOP/s, measured over compared, in each round */
     struct bench_peak *peak;
     uint64_t peak_memory;
+    uint64_t bf16_products; /* of all measured steps of the measured side */
     bool bf16;
 };
 
@@ -113,6 +114,7 @@ static uint32_t mean_cut(const struct bench_work *w)
 static int plan(struct train *t, const struct bench_shape *shape, char *err, size_t cap)
 {
     uint32_t n = shape->config.n_layers;
+    t->bf16 = strcmp(precision, "bf16") == 0;
     struct bench_work w = {.devices = (uint32_t)devices,
         .batch = (uint32_t)(batch         ? batch
                             : devices > 1 ? 1
@@ -120,6 +122,7 @@ static int plan(struct train *t, const struct bench_shape *shape, char *err, siz
         .seq = (uint32_t)seq,
         .personal = strcmp(adapters, "personal") == 0,
         .threads = (int)threads,
+        .precision = t->bf16 ? SL_PRECISION_BF16 : SL_PRECISION_F32,
         .lora = {.rank = (uint32_t)rank, .alpha = 2.0f * (float)rank, .seed = 1}};
     if (layers >= n || seq > shape->config.max_positions) {
         snprintf(err, cap, "%s has %u blocks, of which at most %u can be the back half, and %u positions",
@@ -176,6 +179,12 @@ static int build(struct train *t, const struct bench_shape *shape, char *err, si
         snprintf(err, cap, "the model: %s", strerror(-failed));
         return failed;
     }
+    failed = sl_model_pack(t->model, t->side[MEASURED].work.precision, true);
+    if (failed) {
+        snprintf(err, cap, "packing the weights in %s: %s", precision,
+            failed == -ENOTSUP ? "this CPU has neither AVX-512 BF16 nor AMX" : strerror(-failed));
+        return failed;
+    }
     for (uint32_t s = 0; s < t->sides; s++) {
         struct measured *m = &t->side[s];
         struct bench_work w = m->work;
@@ -215,7 +224,7 @@ static int warm_up(struct train *t, char *err, size_t cap)
         for (uint32_t s = 0; s < t->sides; s++) {
             bench_progress("train: warming up, step %u of %d", i + 1, WARM_UP);
             if (step(&t->side[s]) < 0) {
-                snprintf(err, cap, "the half refused its batch");
+                snprintf(err, cap, "the half refused its batch, or its loss is no number");
                 return -EINVAL;
             }
         }
@@ -259,7 +268,9 @@ static int measure(struct train *t, char *err, size_t cap)
         bench_progress("train: step %llu, %.0f of %.0f s", (unsigned long long)round + 1, s_passed, seconds);
         for (uint32_t k = 0; k < t->sides; k++) {
             uint32_t s = round % 2 ? t->sides - 1 - k : k; /* neither always goes first */
+            uint64_t products = sl_packed_count(SL_PRECISION_BF16);
             ms[s] = step(&t->side[s]);
+            t->bf16_products += s == MEASURED ? sl_packed_count(SL_PRECISION_BF16) - products : 0;
             if (ms[s] < 0) {
                 snprintf(err, cap, "step %llu: the loss is no number", (unsigned long long)round + 1);
                 return -EINVAL;
@@ -339,7 +350,7 @@ static void describe_load(cJSON *result, const struct train *t, const struct ben
 }
 
 /* Rules L14: a figure of a crippled library is no figure. */
-static void judge(cJSON *result)
+static void judge(cJSON *result, const struct train *t)
 {
     cJSON *why = cJSON_CreateArray();
     const char *crippled = bench_peak_crippled();
@@ -347,6 +358,8 @@ static void judge(cJSON *result)
         cJSON_AddItemToArray(why, cJSON_CreateString(crippled));
     if (bench_machine()->sanitized)
         cJSON_AddItemToArray(why, cJSON_CreateString("sanitized build"));
+    if (t->bf16 && t->bf16_products == 0)
+        cJSON_AddItemToArray(why, cJSON_CreateString("not one product ran in bf16"));
     cJSON_AddBoolToObject(result, "valid", cJSON_GetArraySize(why) == 0);
     cJSON_AddItemToObject(result, "invalid_because", why);
     cJSON_AddStringToObject(result, "gemm_kernel", sl_gemm_kernel_name());
@@ -355,10 +368,15 @@ static void judge(cJSON *result)
 static void describe(cJSON *result, struct train *t, const struct bench_shape *shape)
 {
     double peak = bench_peak_gflops(t->peak);
-    judge(result);
+    judge(result, t);
     describe_load(result, t, shape);
     describe_side(result, &t->side[MEASURED], peak);
+    cJSON_AddNumberToObject(result, "bf16_gemms",
+        t->side[MEASURED].ms.n ? (double)t->bf16_products / (double)t->side[MEASURED].ms.n : 0);
     cJSON_AddNumberToObject(result, "peak_memory_bytes", (double)t->peak_memory);
+    cJSON_AddNumberToObject(result, "weights_bytes", (double)sl_model_bytes(t->model));
+    cJSON_AddNumberToObject(
+        result, "arena_bytes", (double)bench_trainee_arena_bytes(t->side[MEASURED].trainee));
     cJSON_AddItemToObject(result, "gemm_peak", bench_peak_json(t->peak));
     if (t->compared_with) {
         cJSON *j = cJSON_AddObjectToObject(result, "compared");

@@ -26,7 +26,9 @@ struct bench_trainee {
     struct tuned *tuned;
     uint32_t n_tuned, n_seqs;
     struct sl_seq *seqs;
-    float *x, *dx; /* [rows, d_model] */
+    float *x, *dx;             /* [rows, d_model], or ... */
+    sl_bf16 *x_bf16, *dx_bf16; /* ... in bf16 */
+    size_t arena_bytes;
     uint32_t *targets;
     double *tokens_at; /* [n_layers]: rows present at a block */
     uint64_t tokens;
@@ -71,9 +73,15 @@ static void lay_out(struct bench_trainee *t)
                 size_t row = (size_t)n * w->seq;
                 t->seqs[n] = (struct sl_seq){.len = w->seq,
                     .enter = layer,
-                    .x = t->x + row * d,
-                    .dx = t->dx + row * d,
-                    .targets = t->targets + row};
+                    .targets = t->targets + row,
+                    .adapter = w->personal ? t->tuned[i].adapter : NULL};
+                if (w->precision == SL_PRECISION_BF16) {
+                    t->seqs[n].x_bf16 = t->x_bf16 + row * d;
+                    t->seqs[n].dx_bf16 = t->dx_bf16 + row * d;
+                } else {
+                    t->seqs[n].x = t->x + row * d;
+                    t->seqs[n].dx = t->dx + row * d;
+                }
             }
         }
     for (uint32_t layer = lowest(w); layer < t->config.n_layers; layer++) {
@@ -92,15 +100,29 @@ static int build(struct bench_trainee *t, struct sl_model *model, char *err, siz
     t->n_tuned = w->personal ? w->devices : 1;
     t->tuned = calloc(t->n_tuned, sizeof *t->tuned);
     t->seqs = calloc(t->n_seqs, sizeof *t->seqs);
-    t->x = malloc(floats * sizeof *t->x);
-    t->dx = malloc(floats * sizeof *t->dx);
+    if (w->precision == SL_PRECISION_BF16) {
+        t->x_bf16 = malloc(floats * sizeof *t->x_bf16);
+        t->dx_bf16 = malloc(floats * sizeof *t->dx_bf16);
+    } else {
+        t->x = malloc(floats * sizeof *t->x);
+        t->dx = malloc(floats * sizeof *t->dx);
+    }
     t->targets = malloc(t->tokens * sizeof *t->targets);
     t->tokens_at = calloc(t->config.n_layers, sizeof *t->tokens_at);
-    if (!t->tuned || !t->seqs || !t->x || !t->dx || !t->targets || !t->tokens_at)
+    if (!t->tuned || !t->seqs ||
+        !(t->x          ? (void *)t->dx
+            : t->x_bf16 ? (void *)t->dx_bf16
+                        : NULL) ||
+        !t->targets || !t->tokens_at)
         return -ENOMEM;
     uint64_t key = sl_rng_key(1, "bench train");
-    for (size_t i = 0; i < floats; i++)
-        t->x[i] = sl_rng_normal(key, i);
+    for (size_t i = 0; i < floats; i++) {
+        float v = sl_rng_normal(key, i);
+        if (t->x)
+            t->x[i] = v;
+        else
+            t->x_bf16[i] = sl_bf16_round(v);
+    }
     for (uint64_t i = 0; i < t->tokens; i++)
         t->targets[i] = (uint32_t)(sl_rng_u64(key, i) % t->config.vocab);
     for (uint32_t i = 0; i < t->n_tuned; i++) {
@@ -113,7 +135,10 @@ static int build(struct bench_trainee *t, struct sl_model *model, char *err, siz
         .last = t->config.n_layers,
         .max_rows = (uint32_t)t->tokens,
         .max_seqs = t->n_seqs,
+        .precision = w->precision,
+        .max_adapters = t->n_tuned,
         .profile = &t->profile};
+    t->arena_bytes = sl_half_arena_bytes(&t->config, &w->lora, &config);
     int failed = sl_half_create(model, t->tuned[0].adapter, &config, &t->half);
     if (failed)
         snprintf(err, cap, "the half of %u blocks and %llu rows: %s", t->config.n_layers - first,
@@ -158,6 +183,8 @@ void bench_trainee_free(struct bench_trainee *t)
     free(t->seqs);
     free(t->x);
     free(t->dx);
+    free(t->x_bf16);
+    free(t->dx_bf16);
     free(t->targets);
     free(t->tokens_at);
     free(t);
@@ -209,4 +236,9 @@ const struct bench_flop *bench_trainee_flop(const struct bench_trainee *t)
 struct sl_profile *bench_trainee_profile(struct bench_trainee *t)
 {
     return &t->profile;
+}
+
+size_t bench_trainee_arena_bytes(const struct bench_trainee *t)
+{
+    return t->arena_bytes;
 }

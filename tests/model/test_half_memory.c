@@ -1,6 +1,8 @@
 /* What a half keeps: recomputation against keeping everything, and the stated size of the arena. */
 #include "tests/model/fixture.h"
 
+#include "trainer/tensor/lora_gemm.h"
+
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -89,6 +91,28 @@ static size_t pad(size_t n)
     return (n + 63) / 64 * 64;
 }
 
+/* The factors of one adapter as products read them. */
+static size_t lora_bytes(
+    const struct sl_model_config *m, enum sl_precision precision, uint32_t rank, bool all)
+{
+    static const struct {
+        uint32_t first, n;
+    } slots[2][4] = {{{SL_Q_PROJ, 3}, {SL_O_PROJ, 1}, {SL_GATE_PROJ, 2}, {SL_DOWN_PROJ, 1}},
+        {{SL_C_ATTN, 1}, {SL_ATTN_C_PROJ, 1}, {SL_C_FC, 1}, {SL_MLP_C_PROJ, 1}}};
+    size_t bytes = 0;
+    for (unsigned s = 0; s < (all ? 4 : 1); s++) {
+        uint32_t n = all ? slots[m->family == SL_FAMILY_GPT2][s].n : 1, col = 0;
+        struct sl_lora_shape shape = {.precision = precision, .rank = rank, .n = n};
+        for (uint32_t t = 0; t < n; t++) {
+            sl_target_dims(m, slots[m->family == SL_FAMILY_GPT2][s].first + t, &shape.in, &shape.width[t]);
+            shape.col[t] = col;
+            col += shape.width[t];
+        }
+        bytes += pad(sl_lora_packed_size(&shape));
+    }
+    return bytes;
+}
+
 struct kept {
     size_t input, rest; /* bytes of one block */
     size_t shared;      /* of what all blocks share because no gradient needs it */
@@ -107,6 +131,7 @@ static struct kept stated(
     struct kept k = {.input = pad(padded * d * 4)};
     k.rest = norm1 + pad(padded * qkv * e) + pad(padded * q * e) + pad(padded * d * 4) + pad(padded * up * e);
     k.rest += pad(rows * m->n_heads * 4) + (llama ? 2 : 4) * pad(rows * 4) + padded * rank * targets * 4;
+    k.rest += lora_bytes(m, precision, rank, all);
     if (all)
         k.rest += norm2 + act;
     else

@@ -58,7 +58,6 @@ static struct gang *gang_new(const struct sl_model_config *config, uint32_t max_
     g->shared = fixture_adapter(config, &lora, FIRST, LAYERS);
     for (uint32_t i = 0; i < ADAPTERS; i++) {
         lora.seed = 100 + i;
-        lora.alpha = i ? 8 + (float)i : 8;
         g->own[i] = fixture_adapter(config, &lora, FIRST, LAYERS);
     }
     assert_int_equal(sl_half_create(g->model, g->shared, &c, &g->half), 0);

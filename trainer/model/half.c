@@ -40,13 +40,18 @@ static void shape_slot(struct sl_half *h, enum slot slot)
     for (unsigned t = first; t <= last; t++) {
         uint32_t out;
         sl_target_dims(h->shape, t, &s->in, &out);
-        if (h->lora_targets >> t & 1) {
+        if (h->lora.targets >> t & 1) {
             s->lora[s->n_lora] = t;
-            s->col[s->n_lora] = s->out;
-            s->width[s->n_lora++] = out;
+            s->shape.col[s->n_lora] = s->out;
+            s->shape.width[s->n_lora++] = out;
         }
         s->out += out;
     }
+    s->shape.precision = h->config.precision;
+    s->shape.in = s->in;
+    s->shape.n = s->n_lora;
+    s->shape.rank = h->lora.rank;
+    s->shape.scale = s->n_lora ? h->lora.alpha / (float)h->lora.rank : 0;
 }
 
 /* [rows, width], with room for what products write beyond the rows. */
@@ -95,8 +100,13 @@ static void carve_layer(struct sl_half *h, struct carve *c, struct layer_acts *a
     a->lse = floats(c, h->config.max_rows, m->n_heads);
     a->stats1 = stats(h, c);
     a->stats2 = stats(h, c);
-    for (unsigned s = 0; s < SLOT_COUNT; s++)
-        a->u[s] = tensor(h, c, SL_PRECISION_F32, (size_t)h->slots[s].n_lora * h->rank);
+    for (unsigned s = 0; s < SLOT_COUNT; s++) {
+        const struct slot_shape *slot = &h->slots[s];
+        if (!slot->n_lora)
+            continue;
+        a->u[s] = tensor(h, c, SL_PRECISION_F32, (size_t)slot->n_lora * h->lora.rank);
+        a->lora[s] = take(c, h->config.max_adapters, sl_lora_packed_size(&slot->shape));
+    }
 }
 
 static void carve_layers(struct sl_half *h, struct carve *c, uint32_t n_layers)
@@ -140,7 +150,7 @@ static void carve_backward(struct sl_half *h, struct carve *c)
     h->dx = tensor(h, c, h->stream, m->d_model);
     if (h->stream != t)
         h->dx_bf16 = tensor(h, c, SL_PRECISION_BF16, m->d_model).p;
-    h->du = tensor(h, c, SL_PRECISION_F32, widest * h->rank);
+    h->du = tensor(h, c, SL_PRECISION_F32, widest * h->lora.rank);
     h->dnorm = h->branch;
     struct carve attention = *c;
     h->dup = tensor(h, c, t, h->slots[SLOT_UP].out);
@@ -151,14 +161,23 @@ static void carve_backward(struct sl_half *h, struct carve *c)
         c->used = attention.used;
 }
 
+/* Rows of the longest sequence that there can be. */
+static uint32_t longest(const struct sl_half *h)
+{
+    return h->config.max_rows < h->shape->max_positions ? h->config.max_rows : h->shape->max_positions;
+}
+
 static void carve_all(struct sl_half *h, struct carve *c)
 {
     const struct sl_model_config *m = h->shape;
     uint32_t n_layers = h->config.last - h->config.first;
-    uint32_t positions = h->config.max_rows < m->max_positions ? h->config.max_rows : m->max_positions;
+    uint32_t positions = longest(h);
     h->layers = take(c, n_layers, sizeof *h->layers);
     h->rows_at = take(c, n_layers, sizeof *h->rows_at);
+    h->seqs_at = take(c, n_layers, sizeof *h->seqs_at);
     h->row0 = take(c, h->config.max_seqs, sizeof *h->row0);
+    h->lens = take(c, h->config.max_seqs, sizeof *h->lens);
+    h->lora_segments = take(c, h->config.max_adapters, sizeof *h->lora_segments);
     h->segments = take(c, h->config.max_adapters, sizeof *h->segments);
     carve_layers(h, c, n_layers);
     h->x_end = tensor(h, c, h->stream, m->d_model);
@@ -166,32 +185,32 @@ static void carve_all(struct sl_half *h, struct carve *c)
     h->row = floats(c, 1, m->d_model);
     h->meansq = floats(c, h->config.max_rows, 1);
     h->entry_meansq = floats(c, h->config.max_rows, 1);
-    h->attention_scratch = floats(c, sl_attention_scratch(positions), 1);
     if (h->llama)
         h->rope = floats(c, positions, m->head_dim);
     if (h->has_head)
         carve_head(h, c);
     if (!h->config.inference)
         carve_backward(h, c);
+    h->attention.rope = h->rope;
     if (c->base && h->llama)
         sl_rope_table(m->rope_theta, positions, m->head_dim, h->rope);
 }
 
 /* Everything of a half that follows from shapes alone. */
-static void shape_half(struct sl_half *h, const struct sl_model_config *m, const struct sl_lora_config *lora,
-    const struct sl_half_config *config)
+static void shape_half(struct sl_half *h, const struct sl_model_config *m, const struct sl_lora_config *lora)
 {
+    const struct sl_half_config *config = &h->config;
     h->shape = m;
-    h->config = *config;
     if (!h->config.max_adapters)
         h->config.max_adapters = 1;
     h->llama = m->family == SL_FAMILY_LLAMA;
     h->has_head = config->last == m->n_layers;
-    h->attention = (struct sl_attention_dims){m->n_heads, m->n_kv_heads, m->head_dim};
+    h->attention =
+        (struct sl_attention){.n_heads = m->n_heads, .n_kv_heads = m->n_kv_heads, .head_dim = m->head_dim};
     h->stream = STREAM_PRECISION(config->precision);
     h->room = (config->max_rows + SL_PACKED_ROWS - 1) / SL_PACKED_ROWS * SL_PACKED_ROWS;
-    h->rank = lora ? lora->rank : 0;
-    h->lora_targets = lora ? lora->targets : 0;
+    if (lora)
+        h->lora = *lora;
     for (unsigned slot = 0; slot < SLOT_COUNT; slot++)
         shape_slot(h, slot);
     h->head_rows = HEAD_FLOATS / m->vocab;
@@ -208,7 +227,8 @@ size_t sl_half_arena_bytes(
 {
     struct sl_half h = {0};
     struct carve measure = {0};
-    shape_half(&h, m, lora, config);
+    h.config = *config;
+    shape_half(&h, m, lora);
     carve_all(&h, &measure);
     return measure.used;
 }
@@ -227,10 +247,6 @@ static bool config_fits(const struct sl_model *m, const struct sl_half_config *c
 {
     if (c->first >= c->last || c->last > m->config.n_layers || !c->max_rows || !c->max_seqs)
         return false;
-    if (m->packed && c->precision != m->precision)
-        return false;
-    if (!m->packed && c->precision != SL_PRECISION_F32)
-        return false;
     return is_loaded(m, c) && (!c->full || (m->grads && !c->inference));
 }
 
@@ -246,10 +262,11 @@ static size_t head_scratch(const struct sl_half *h)
     return loss > logits ? loss : logits;
 }
 
-/* What products want beside the arena: for one slot, or for the head. */
-static size_t product_scratch(const struct sl_half *h)
+/* What kernels want beside the arena, one at a time: products of a slot, attention, the head. */
+static size_t kernel_scratch(const struct sl_half *h)
 {
-    size_t most = head_scratch(h);
+    size_t most = head_scratch(h), attention = sl_attend_scratch(&h->attention, longest(h));
+    most = attention > most ? attention : most;
     for (uint32_t l = h->config.first; l < h->config.last; l++)
         for (unsigned s = 0; s < SLOT_COUNT; s++) {
             const struct sl_packed *w = h->model->blocks[l].packed[s];
@@ -263,24 +280,26 @@ int sl_half_create(struct sl_model *model, struct sl_adapter *adapter, const str
     struct sl_half **out)
 {
     *out = NULL;
-    if (!config_fits(model, config))
+    const struct sl_lora_config *lora = adapter ? sl_adapter_lora(adapter) : config->lora;
+    if (!config_fits(model, config) || (lora && lora->rank > SL_LORA_MAX_RANK))
         return -EINVAL;
     struct sl_half *h = calloc(1, sizeof *h);
     if (!h)
         return -ENOMEM;
-    const struct sl_lora_config *lora = adapter ? sl_adapter_lora(adapter) : config->lora;
     h->model = model;
     h->adapter = adapter;
-    shape_half(h, &model->config, lora, config);
-    size_t bytes = sl_half_arena_bytes(&model->config, lora, config);
-    h->arena = aligned_alloc(ALIGN, bytes + product_scratch(h));
+    h->config = *config;
+    h->config.precision = model->precision;
+    shape_half(h, &model->config, lora);
+    size_t bytes = sl_half_arena_bytes(&model->config, lora, &h->config);
+    h->arena = aligned_alloc(ALIGN, bytes + kernel_scratch(h));
     if (!h->arena) {
         free(h);
         return -ENOMEM;
     }
     struct carve cut = {.base = h->arena};
     carve_all(h, &cut);
-    h->product_scratch = (char *)h->arena + bytes;
+    h->scratch = (char *)h->arena + bytes;
     *out = h;
     return 0;
 }

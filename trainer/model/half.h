@@ -24,7 +24,7 @@ struct sl_seq;
 struct sl_half_config {
     uint32_t first, last;        /* blocks [first, last) */
     uint32_t max_rows, max_seqs; /* of one batch */
-    enum sl_precision precision; /* as the model was packed (sl_model_pack); F32 where it was not */
+    enum sl_precision precision; /* for sl_half_arena_bytes; a half takes its model's */
     uint32_t max_adapters;       /* segments of one batch; 0: one */
     bool full;                   /* also gradients of every base parameter (sl_model_enable_grads first) */
     bool inference;              /* forward only: activations of one layer are kept */
@@ -52,7 +52,7 @@ struct sl_seq {
     sl_bf16 *dx_bf16;        /* the same in bf16, instead of dx. May be x_bf16 */
     const uint32_t *targets; /* [len]; needed where the half has the head */
     struct sl_adapter
-        *adapter; /* NULL: the half's own. Rank and targets as the half's; it may cover other blocks */
+        *adapter; /* NULL: the half's own. Rank, alpha and targets as the half's; it may cover other blocks */
     double nll;   /* out: sum over its rows, in nats (head only) */
 };
 

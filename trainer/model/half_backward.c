@@ -1,7 +1,6 @@
 /* Backward pass of a half: from the top block down to the lowest that something needs. */
 #include "trainer/model/half_internal.h"
 #include "trainer/tensor/act.h"
-#include "trainer/tensor/rope.h"
 #include "trainer/tensor/rows.h"
 
 #include <errno.h>
@@ -22,21 +21,11 @@ static bool input_wanted(const struct sl_half *h, const struct sl_seq *seqs, uin
     return false;
 }
 
-static void attend_backward(struct sl_half *h, const struct sl_seq *seqs, uint32_t layer)
+static void attend_backward(struct sl_half *h, uint32_t layer)
 {
     struct layer_acts *a = sl_half_layer(h, layer);
-    const struct sl_attention_dims *dims = &h->attention;
-    uint32_t ld = h->slots[SLOT_QKV].out, ld_out = h->slots[SLOT_O].in;
-    for (uint32_t i = 0; i < h->n_seqs && seqs[i].enter <= layer; i++) {
-        size_t row = h->row0[i];
-        float *dqkv = (float *)h->dqkv.p + row * ld;
-        sl_attention_backward(dims, (float *)a->qkv.p + row * ld, (float *)a->att.p + row * ld_out,
-            a->lse + row * dims->n_heads, (float *)h->datt.p + row * ld_out, seqs[i].len, dqkv,
-            h->attention_scratch);
-        for (uint32_t p = 0; h->llama && p < seqs[i].len; p++)
-            sl_rope(dqkv + (size_t)p * ld, dims->n_heads + dims->n_kv_heads, dims->head_dim,
-                h->rope + (size_t)p * dims->head_dim, 1);
-    }
+    sl_attend_backward(&h->attention, h->lens, sl_half_seqs_at(h, layer), sl_src_of(a->qkv),
+        sl_src_of(a->att), a->lse, sl_src_of(h->datt), h->dqkv, h->scratch);
 }
 
 /* Gradient of the stream through a norm: dx += . x: what the norm read. */
@@ -96,7 +85,7 @@ static int block_backward(
         sl_slot_backward(h, layer, SLOT_O, rows, sl_src_of(a->att), dx_operand(h), want_att ? h->datt : none);
     if (err || !want_att)
         return err;
-    attend_backward(h, seqs, layer);
+    attend_backward(h, layer);
     sl_profile_mark(h->config.profile, SL_KERNEL_ATTENTION);
     err = sl_slot_backward(
         h, layer, SLOT_QKV, rows, sl_src_of(a->norm1), sl_src_of(h->dqkv), want_dx ? h->dnorm : none);

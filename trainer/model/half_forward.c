@@ -2,7 +2,6 @@
 #include "trainer/model/half_internal.h"
 #include "trainer/tensor/act.h"
 #include "trainer/tensor/norm.h"
-#include "trainer/tensor/rope.h"
 #include "trainer/tensor/rows.h"
 
 #include <errno.h>
@@ -38,7 +37,7 @@ static int plan_segment(struct sl_half *h, struct sl_adapter *adapter, uint32_t 
     }
     if (adapter) {
         const struct sl_lora_config *lora = sl_adapter_lora(adapter);
-        if (lora->rank != h->rank || lora->targets != h->lora_targets)
+        if (lora->rank != h->lora.rank || lora->targets != h->lora.targets || lora->alpha != h->lora.alpha)
             return -EINVAL;
     }
     if (h->n_segments == h->config.max_adapters)
@@ -55,6 +54,7 @@ static int plan_batch(struct sl_half *h, const struct sl_seq *seqs, uint32_t n_s
     if (!n_seqs || n_seqs > h->config.max_seqs)
         return -EINVAL;
     memset(h->rows_at, 0, (h->config.last - h->config.first) * sizeof *h->rows_at);
+    memset(h->seqs_at, 0, (h->config.last - h->config.first) * sizeof *h->seqs_at);
     for (uint32_t i = 0; i < n_seqs; i++) {
         if (!seq_is_valid(h, &seqs[i]) || (i && seqs[i].enter < seqs[i - 1].enter))
             return -EINVAL;
@@ -63,8 +63,11 @@ static int plan_batch(struct sl_half *h, const struct sl_seq *seqs, uint32_t n_s
         if (rows > h->config.max_rows ||
             plan_segment(h, sl_seq_adapter(h, &seqs[i]), h->row0[i], (uint32_t)rows))
             return -EINVAL;
-        for (uint32_t l = seqs[i].enter; l < h->config.last; l++)
+        h->lens[i] = seqs[i].len;
+        for (uint32_t l = seqs[i].enter; l < h->config.last; l++) {
             h->rows_at[l - h->config.first] = (uint32_t)rows;
+            h->seqs_at[l - h->config.first] = i + 1;
+        }
     }
     h->rows = (uint32_t)rows;
     h->n_seqs = n_seqs;
@@ -155,19 +158,11 @@ static void norm2(struct sl_half *h, const struct sl_seq *seqs, uint32_t layer, 
     }
 }
 
-static void attend(struct sl_half *h, const struct sl_seq *seqs, uint32_t layer)
+static void attend(struct sl_half *h, uint32_t layer)
 {
     struct layer_acts *a = sl_half_layer(h, layer);
-    const struct sl_attention_dims *dims = &h->attention;
-    uint32_t ld = h->slots[SLOT_QKV].out, ld_out = h->slots[SLOT_O].in;
-    for (uint32_t i = 0; i < h->n_seqs && seqs[i].enter <= layer; i++) {
-        float *qkv = (float *)a->qkv.p + (size_t)h->row0[i] * ld;
-        for (uint32_t p = 0; h->llama && p < seqs[i].len; p++)
-            sl_rope(qkv + (size_t)p * ld, dims->n_heads + dims->n_kv_heads, dims->head_dim,
-                h->rope + (size_t)p * dims->head_dim, 0);
-        sl_attention_forward(dims, qkv, seqs[i].len, (float *)a->att.p + (size_t)h->row0[i] * ld_out,
-            a->lse + (size_t)h->row0[i] * dims->n_heads, h->attention_scratch);
-    }
+    sl_attend_forward(
+        &h->attention, h->lens, sl_half_seqs_at(h, layer), sl_src_of(a->qkv), a->att, a->lse, h->scratch);
 }
 
 /* The block up to the input of its last product: all that backward needs. */
@@ -177,7 +172,7 @@ static int block_inside(struct sl_half *h, const struct sl_seq *seqs, uint32_t l
     int err = sl_slot_forward(h, layer, SLOT_QKV, rows, sl_src_of(a->norm1), a->qkv);
     if (err)
         return err;
-    attend(h, seqs, layer);
+    attend(h, layer);
     sl_profile_mark(h->config.profile, SL_KERNEL_ATTENTION);
     err = sl_slot_forward(h, layer, SLOT_O, rows, sl_src_of(a->att), h->branch);
     if (err)
@@ -197,7 +192,9 @@ int sl_half_recompute_block(struct sl_half *h, const struct sl_seq *seqs, uint32
     norm1(h, seqs, layer, rows, false);
     sl_profile_mark(h->config.profile, SL_KERNEL_NORM);
     int err = block_inside(h, seqs, layer, rows);
-    return err ? err : sl_slot_recompute(h, layer, SLOT_DOWN, rows, sl_src_of(sl_half_layer(h, layer)->act));
+    if (!err)
+        sl_slot_recompute(h, layer, SLOT_DOWN, rows, sl_src_of(sl_half_layer(h, layer)->act), h->branch);
+    return err;
 }
 
 static int block_forward(struct sl_half *h, const struct sl_seq *seqs, uint32_t layer, uint32_t rows)

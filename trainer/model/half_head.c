@@ -13,7 +13,7 @@ static void plain_loss(struct sl_half *h)
 {
     struct sl_model *m = h->model;
     uint32_t d = m->config.d_model, vocab = m->config.vocab;
-    float *logits = h->product_scratch;
+    float *logits = h->scratch;
     for (uint32_t r = 0; r < h->rows; r += h->head_rows) {
         uint32_t n = h->rows - r < h->head_rows ? h->rows - r : h->head_rows;
         const float *x = (const float *)h->norm_f.p + (size_t)r * d;
@@ -42,7 +42,7 @@ int sl_head_forward(struct sl_half *h, struct sl_seq *seqs)
     }
     if (m->packed_head)
         err = sl_head_loss(m->packed_head, m->config.d_model, sl_src_of(h->norm_f), h->rows, h->room,
-            h->targets, h->nll, h->dnorm_f, h->product_scratch);
+            h->targets, h->nll, h->dnorm_f, h->scratch);
     else
         plain_loss(h);
     sl_profile_mark(h->config.profile, SL_KERNEL_HEAD);
@@ -80,7 +80,7 @@ static int packed_logits(struct sl_half *h, const struct sl_packed *head, float 
             .y = logits + first,
             .ld_y = h->shape->vocab,
             .y_type = SL_PRECISION_F32};
-        err = sl_packed_forward_tile(head, t, &p, h->product_scratch);
+        err = sl_packed_forward_tile(head, t, &p, h->scratch);
     }
     return err;
 }

@@ -15,11 +15,11 @@
 #include "trainer/model/half.h"
 #include "trainer/model/model_internal.h"
 #include "trainer/tensor/attention.h"
+#include "trainer/tensor/lora_gemm.h"
 #include "trainer/tensor/norm.h"
 #include "trainer/tensor/view.h"
 
 enum {
-    SLOT_TARGETS = 3, /* the most that share a slot: q, k, v */
     HEAD_ROWS_MIN = 64,
     HEAD_ROWS_MAX = 512,
     HEAD_FLOATS = 1 << 24 /* the head's tile of logits */
@@ -28,10 +28,9 @@ enum {
 struct slot_shape {
     uint32_t in, out; /* out: of all its targets side by side */
     enum sl_target target0;
-    uint32_t n_lora;                   /* adapted targets, in enum order */
-    enum sl_target lora[SLOT_TARGETS]; /* which */
-    uint32_t col[SLOT_TARGETS];        /* first output column of each */
-    uint32_t width[SLOT_TARGETS];
+    uint32_t n_lora;                      /* adapted targets, in enum order */
+    enum sl_target lora[SL_LORA_TARGETS]; /* which */
+    struct sl_lora_shape shape;           /* of their thin products */
 };
 
 /* Activations of one block, [max_rows, ...] each. norm1, norm2 and act are kept for the gradients of the slot
@@ -42,6 +41,7 @@ struct layer_acts {
     float *lse;                       /* [rows, heads] */
     struct sl_norm_stats stats1, stats2;
     struct sl_dst u[SLOT_COUNT]; /* A x of the slot's adapted targets, [rows, n_lora rank] */
+    void *lora[SLOT_COUNT];      /* factors of each segment's adapter as products read them */
 };
 
 /* Rows [row0, row1) of the batch that run with one adapter; NULL: on the base weights alone. */
@@ -56,9 +56,9 @@ struct sl_half {
     struct sl_adapter *adapter;
     struct sl_half_config config;
     bool has_head, llama;
-    uint32_t rank, lora_targets; /* of every adapter; 0: none */
+    struct sl_lora_config lora; /* of every adapter; rank 0: there are none */
     struct slot_shape slots[SLOT_COUNT];
-    struct sl_attention_dims attention;
+    struct sl_attention attention;
 
     enum sl_precision stream; /* of the residual stream */
     uint32_t room;            /* max_rows, rounded up to what products write */
@@ -67,9 +67,8 @@ struct sl_half {
     struct layer_acts *layers; /* [last - first] */
     struct sl_dst x_end;       /* residual stream after the last block */
     struct sl_dst branch;      /* what O or DOWN gives, before it is added to the stream; shared with dnorm */
-    float *rope;               /* [positions, head_dim] */
-    float *attention_scratch;
-    void *product_scratch; /* of a product, or of the loss: where the head is not packed, a tile of logits */
+    float *rope;               /* [positions, head_dim]; Llama */
+    void *scratch;             /* of one kernel at a time; where the head is not packed, a tile of logits */
     float *meansq, *entry_meansq; /* [rows]: of the norm being computed; of the rows' first norm */
     struct sl_dst norm_f;         /* head: final norm */
     struct sl_norm_stats stats_f;
@@ -83,18 +82,21 @@ struct sl_half {
     sl_bf16 *dx_bf16;   /* the same as products read it; NULL where dx is in their precision */
     struct sl_dst dnorm, dqkv, datt, dup, dact, du; /* backward, shared by all blocks */
 
-    uint32_t *rows_at;                 /* [last - first]: rows present at each block (last batch) */
-    uint32_t *row0;                    /* [max_seqs]: first row of each sequence */
-    struct segment *segments;          /* [max_adapters], by rows */
-    uint32_t rows, n_seqs, n_segments; /* of the last batch */
+    uint32_t *rows_at, *seqs_at; /* [last - first]: rows and sequences present at each block (last batch) */
+    uint32_t *row0, *lens;       /* [max_seqs]: first row of each sequence, and how many */
+    struct sl_lora_segment *lora_segments; /* [max_adapters]: of the product being computed */
+    struct segment *segments;              /* [max_adapters], by rows */
+    uint32_t rows, n_seqs, n_segments;     /* of the last batch */
     uint64_t gemms;
 };
 
 /* linear.c: one slot over a prefix of rows. y = x W (+ bias) + LoRA. */
 int sl_slot_forward(
     struct sl_half *, uint32_t layer, enum slot, uint32_t rows, struct sl_src x, struct sl_dst y);
-/* Only what backward needs of the slot's forward: u of its adapted targets. */
-int sl_slot_recompute(struct sl_half *, uint32_t layer, enum slot, uint32_t rows, struct sl_src x);
+/* Only what backward needs of the slot's forward: u of its adapted targets. `spare` [rows, out] is scribbled
+ * on. */
+void sl_slot_recompute(
+    struct sl_half *, uint32_t layer, enum slot, uint32_t rows, struct sl_src x, struct sl_dst spare);
 /* Gradients of the slot's adapters (and weights if full); dx [rows, in] is overwritten where its p is not
  * NULL. */
 int sl_slot_backward(struct sl_half *, uint32_t layer, enum slot, uint32_t rows, struct sl_src x,
@@ -114,6 +116,10 @@ struct sl_norm sl_half_norm(const struct sl_half *, const struct sl_param *w, co
 static inline struct layer_acts *sl_half_layer(struct sl_half *h, uint32_t layer)
 {
     return &h->layers[layer - h->config.first];
+}
+static inline uint32_t sl_half_seqs_at(const struct sl_half *h, uint32_t layer)
+{
+    return h->seqs_at[layer - h->config.first];
 }
 /* Does the adapter carry block `layer`? */
 static inline bool sl_adapter_covers(const struct sl_adapter *a, uint32_t layer)

@@ -39,6 +39,15 @@ void sl_model_free(struct sl_model *);
  */
 int sl_model_pack(struct sl_model *, enum sl_precision, bool backward);
 enum sl_precision sl_model_precision(const struct sl_model *); /* F32 until packed */
+/* sl_model_load_blocks and sl_model_pack for training: in `wanted`, or in F32 where this CPU has no such
+ * arithmetic (sl_model_precision says which it became). */
+int sl_model_load_packed(const char *dir, uint32_t first, uint32_t last, enum sl_precision wanted,
+    struct sl_model **, char *err, size_t err_cap);
+/* "f32", "bf16". */
+const char *sl_precision_name(enum sl_precision);
+/* What became of the precision that was asked for, for whoever runs the program: "bf16", or "f32 (bf16 was
+ * asked for, ...)". */
+const char *sl_precision_told(enum sl_precision wanted, enum sl_precision got);
 /* Bytes of weights in memory now, f32 and packed (pages that were given back not counted). */
 size_t sl_model_bytes(const struct sl_model *);
 

@@ -1,7 +1,9 @@
 /* The memory of a model's weights: what is loaded, packed and given back. */
+#include "trainer/model/fail.h"
 #include "trainer/model/model_internal.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -109,6 +111,32 @@ void sl_model_unpack(struct sl_model *m)
 enum sl_precision sl_model_precision(const struct sl_model *m)
 {
     return m->precision;
+}
+
+const char *sl_precision_name(enum sl_precision p)
+{
+    return p == SL_PRECISION_BF16 ? "bf16" : "f32";
+}
+
+const char *sl_precision_told(enum sl_precision wanted, enum sl_precision got)
+{
+    if (wanted == got)
+        return sl_precision_name(got);
+    return "f32 (bf16 was asked for, but this CPU has no AVX-512 BF16 or AMX instructions)";
+}
+
+int sl_model_load_packed(const char *dir, uint32_t first, uint32_t last, enum sl_precision wanted,
+    struct sl_model **out, char *err, size_t err_cap)
+{
+    int code = sl_model_load_blocks(dir, first, last, out, err, err_cap);
+    if (code)
+        return code;
+    code = sl_model_pack(*out, sl_precision_supported(wanted) ? wanted : SL_PRECISION_F32, true);
+    if (!code)
+        return 0;
+    sl_model_free(*out);
+    *out = NULL;
+    return sl_fail(code, err, err_cap, "%s: cannot pack the weights: %s", dir, strerror(-code));
 }
 
 size_t sl_model_bytes(const struct sl_model *m)

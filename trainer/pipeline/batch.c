@@ -45,7 +45,6 @@ static int allocate(struct sl_batch *b)
         .max_rows = b->config.max_rows,
         .max_seqs = b->max_seqs,
         .max_adapters = b->config.max_members,
-        .precision = sl_model_precision(b->config.model),
         .inference = b->config.inference,
         .recompute = b->config.recompute,
         .profile = b->config.profile,
