@@ -10,6 +10,9 @@ import time
 
 import yaml
 
+import baselines
+import plot
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BOOTSTRAP_RESAMPLES = 2000  # a 95 % interval moves by about 1 % of its width between seeds at this number
 VERSIONED_PACKAGES = ["libdpdk-dev", "liburing2", "libopenblas0-pthread", "libipsec-mb1", "libssl3", "libprotobuf-c1", "libyaml-0-2"]
@@ -185,18 +188,43 @@ def _phones(run_dir):
     return [phones[i] for i in sorted(phones)]
 
 
-def summarise(run_dir, experiment, calibration, central, wall_s):
+def _curves(run_dir, experiment, baseline):
+    """Loss over steps, simulated seconds, bytes and joules: of the run and of its baselines."""
+    totals = [e for e in events(os.path.join(run_dir, "sim.jsonl")) if e.get("event") == "totals"]
+    ahead_s = _clock_ahead_s(run_dir)
+    steps = {n: {**e, "t": e["t"] - ahead_s} for n, e in _steps(run_dir).items()}
+    began = [e["t"] - ahead_s for e in events(os.path.join(run_dir, "edge.jsonl")) if e.get("event") == "phase" and e.get("phase") == "train"]
+    found = {"split": baselines.split_curve(steps, totals, began[-1] if len(began) == 1 else None)}
+    if baseline:
+        c = baseline["central"]
+        tokens = sum(s["tokens"] for s in steps.values()) / max(1, len(steps))
+        found["central"] = baselines.central_curve(c["losses"], tokens, c["tokens_per_s"], c["batch"], c["seq"], experiment)
+        if "fedlora" in baseline:
+            f = baseline["fedlora"]
+            found["fedlora"] = baselines.fedlora_curve(f, f["indices"], f["every"], experiment)
+    return {k: v for k, v in found.items() if v}
+
+
+def _comparison(run_dir, experiment, baseline, nll_after):
+    curves = _curves(run_dir, experiment, baseline)
+    after = {"split": nll_after, **{k: baseline[k]["nll"] for k in ("central", "fedlora") if baseline and k in baseline}}
+    return {k: {"nll_after": after.get(k), **baselines.last(v), "curve": baselines.thin(v)} for k, v in curves.items()}
+
+
+def summarise(run_dir, experiment, calibration, baseline, wall_s):
     before, after = _windows(run_dir, "before"), _windows(run_dir, "after")
     both = sorted(set(before) & set(after))
     end, start = _last(run_dir, "edge.jsonl", "end"), _last(run_dir, "edge.jsonl", "start")
     sim_end, phones, steps = _last(run_dir, "sim.jsonl", "end"), _phones(run_dir), _steps(run_dir)
     tokens = sum(s["tokens"] for s in steps.values())
+    nll_after = _mean([after[k] for k in both])
     return {
         "name": experiment.get("name"), "devices": len(phones), "steps": len(steps), "tokens": tokens,
         "tokens_per_s": end.get("tokens_per_s"), "stall": end.get("stall"), "busy": end.get("busy"),
-        "nll_before": _mean([before[k] for k in both]), "nll_after": _mean([after[k] for k in both]),
+        "nll_before": _mean([before[k] for k in both]), "nll_after": nll_after,
         "nll_ci95": _fall_interval([(before[k][0], after[k][0], before[k][1]) for k in both], experiment.get("seed", 1)),
-        "held_out_windows": len(both), "nll_after_central": central["nll"] if central else None,
+        "held_out_windows": len(both), "nll_after_central": baseline["central"]["nll"] if baseline else None,
+        "nll_after_fedlora": baseline["fedlora"]["nll"] if baseline and "fedlora" in baseline else None,
         "bytes_up": sum(p["bytes_up"] for p in phones), "bytes_down": sum(p["bytes_down"] for p in phones),
         "packets_rx": end.get("packets_rx"), "drops": end.get("drops", {}),
         "retransmits": (end.get("retransmits") or 0) + sum(p.get("retransmits", 0) for p in phones),
@@ -205,6 +233,7 @@ def summarise(run_dir, experiment, calibration, central, wall_s):
         "edge_clock": sim_end.get("edge_clock"), "wall_s": round(wall_s if wall_s is not None else end.get("wall_s") or 0, 1),
         "phones": [{"id": p["id"], "class": p["class"], "cut": p["cut"], "energy_j": p["energy_j"], "bytes_up": p["bytes_up"],
                     "bytes_down": p["bytes_down"]} for p in phones],
+        "comparison": _comparison(run_dir, experiment, baseline, nll_after),
     }
 
 
@@ -224,6 +253,33 @@ def _number(value, digits=3):
     return "n/a" if value is None else f"{value:.{digits}f}"
 
 
+COMPARED = {"split": "split (this run)", "central": "central", "fedlora": "federated LoRA"}
+SMOOTHED_STEPS = 5  # in the plots: training losses differ from window to window
+
+
+def _comparison_table(comparison):
+    """The same windows, three ways; seconds and joules are the modelled phones', bytes what their radios carried."""
+    lines = ["", f"{'the same windows':18}{'held-out':>10}{'seconds':>10}{'MB':>9}{'joules':>9}"]
+    for key, name in COMPARED.items():
+        c = comparison.get(key)
+        if c:
+            lines.append(f"{name:18}{_number(c['nll_after'], 4):>10}{c['seconds']:>10.1f}{c['bytes'] / 1e6:>9.2f}{c['joules']:>9.0f}")
+    return lines + [""]
+
+
+def draw_comparison(comparison, path):
+    panels = []
+    for key, label, scale, log in (("step", "steps", 1, False), ("seconds", "simulated seconds", 1, True), ("bytes", "MB through the phones' radios", 1e6, True),
+                                   ("joules", "joules of all phones", 1, True)):
+        series = [plot.Series(name, [v / scale for v in comparison[k]["curve"][key]], baselines.smooth(comparison[k]["curve"]["loss"], SMOOTHED_STEPS))
+                  for k, name in COMPARED.items() if k in comparison]
+        if log and any(x > 0 for s in series for x in s.x):
+            panels.append(plot.Panel(f"training loss by {key if key != 'step' else 'steps'}", label, "nats per token", series, log_x=True))
+        elif not log:
+            panels.append(plot.Panel("training loss by steps", label, "nats per token", series))
+    plot.write(path, panels)
+
+
 def text(s, run_dir):
     """The result on a terminal."""
     lines = ["", f"held-out loss   {_number(s['nll_before'], 4)} -> {_number(s['nll_after'], 4)} nats/token"]
@@ -239,6 +295,8 @@ def text(s, run_dir):
         lines.append(f"trainer         {100 * s['busy']:.1f} % busy, {100 * s['stall']:.1f} % stalled: idle while a message or a request waited")
     lines.append(f"traffic         {s['bytes_up'] / 1e6:.2f} MB up, {s['bytes_down'] / 1e6:.2f} MB down, {s['retransmits']} retransmissions, "
                  f"message latency p99 {_number(s['latency_p99_ms'], 1)} ms")
+    if len(s["comparison"]) > 1:
+        lines += _comparison_table(s["comparison"])
     clock = s.get("edge_clock")
     if clock and abs(clock["ahead_ms"]) > clock["uncertainty_ms"]:
         lines.append(f"clocks          the edge's is {clock['ahead_ms']:+.3f} ms ahead of the fleet's, known within "
@@ -260,15 +318,22 @@ def _markdown(s, run_dir):
     out = [f"# {s['name']}", "", "```", text(s, run_dir).strip(), "```", "", "| step | training loss | tokens | devices | gang ms |",
            "|---:|---:|---:|---:|---:|"]
     out += [f"| {n} | {steps[n]['loss']:.4f} | {steps[n]['tokens']} | {steps[n]['devices']} | {steps[n].get('gang_ms', 0):.1f} |" for n in picked]
+    if s["comparison"]:
+        out += ["", "![training loss against steps, seconds, bytes and joules](comparison.svg)", "",
+                f"Means over {SMOOTHED_STEPS} steps. The baselines' seconds, bytes and joules follow from the phones' classes (docs/experiment.md, "
+                "*The comparison*); the split run's are its own."]
     out += ["", f"Backend {s['backend']}, codec {s['codec']}, {s['packets_rx']} packets received by the edge; refused: {drops}.",
             "", "Splitting hides nothing by itself: target ids are the text, and activations can be inverted.", ""]
     return "\n".join(out)
 
 
-def write(run_dir, experiment, calibration, central, wall_s):
+def write(run_dir, experiment, calibration, baseline, wall_s):
+    """`baseline`: what scripts/run's yardstick found; None: nothing."""
     merge_metrics(run_dir)
     _complete_manifest(run_dir)
-    summary = summarise(run_dir, experiment, calibration, central, wall_s)
+    summary = summarise(run_dir, experiment, calibration, baseline, wall_s)
+    if summary["comparison"]:
+        draw_comparison(summary["comparison"], os.path.join(run_dir, "comparison.svg"))
     _write_json(run_dir, "summary.json", summary)
     with open(os.path.join(run_dir, "report.md"), "w", encoding="utf-8") as f:
         f.write(_markdown(summary, run_dir))
