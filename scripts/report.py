@@ -18,16 +18,16 @@ BOOTSTRAP_RESAMPLES = 2000  # a 95 % interval moves by about 1 % of its width be
 VERSIONED_PACKAGES = ["libdpdk-dev", "liburing2", "libopenblas0-pthread", "libipsec-mb1", "libssl3", "libprotobuf-c1", "libyaml-0-2"]
 
 
-class _Loader(yaml.SafeLoader):
+class Loader(yaml.SafeLoader):
     """YAML 1.2's floats: PyYAML would take 1e-3 for a text."""
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789."))
+Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789."))
 
 
 def load_yaml(path):
     with open(path, encoding="utf-8") as f:
-        return yaml.load(f, Loader=_Loader)
+        return yaml.load(f, Loader=Loader)
 
 
 def _sha256(path):
