@@ -100,6 +100,7 @@ void sl_front_free(struct sl_front *f)
         sl_moments_free(&f->moments[l]);
     free(f->moments);
     free(f->sum);
+    free(f->anchor);
     for (int i = 0; i < SL_FRONT_SNAPSHOTS; i++) {
         free(f->snapshot[i].adapter);
         free(f->snapshot[i].m);
@@ -208,6 +209,8 @@ void sl_front_get(struct sl_front *f, float *out)
 
 void sl_front_set(struct sl_front *f, const float *in)
 {
+    if (f->anchor)
+        memcpy(f->anchor, in, f->block_floats * f->cfg.cut * sizeof(float));
     for (uint32_t l = 0; l < f->cfg.cut; l++)
         memcpy(
             sl_adapter_block(f->adapter, l).data, in + l * f->block_floats, f->block_floats * sizeof(float));

@@ -24,6 +24,7 @@ struct sl_front {
     float *sum; /* [cut, block]: gradients since the last optimiser step, or of this version's push */
     uint64_t sum_tokens; /* that they sum over */
     uint64_t sum_round;  /* of the first gang in it: (global step - 1) / accumulate */
+    float *anchor;       /* [cut, block]: G as it was installed last; NULL without a proximal term */
     struct snapshot snapshot[SL_FRONT_SNAPSHOTS];
 };
 

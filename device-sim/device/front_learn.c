@@ -10,7 +10,9 @@ int sl_front_create_sums(struct sl_front *f)
     if (f->cfg.accumulate == 0)
         f->cfg.accumulate = 1;
     f->sum = calloc(f->block_floats * f->cfg.cut, sizeof(float));
-    return f->sum ? 0 : -ENOMEM;
+    if (f->cfg.optim.fedprox_mu > 0)
+        f->anchor = calloc(f->block_floats * f->cfg.cut, sizeof(float));
+    return f->sum && (f->anchor || f->cfg.optim.fedprox_mu == 0) ? 0 : -ENOMEM;
 }
 
 void sl_front_forget_gradients(struct sl_front *f)
@@ -51,8 +53,12 @@ void sl_front_learn(struct sl_front *f, uint32_t rows, const struct sl_front_ste
         return;
     for (uint32_t l = 0; l < f->cfg.cut; l++) {
         struct sl_block b = sl_adapter_block(f->adapter, l);
-        sl_optim_apply(&f->cfg.optim, &f->moments[l], b.data, f->sum + l * f->block_floats, b.n,
-            (double)f->sum_tokens, step->global_step);
+        float *sum = f->sum + l * f->block_floats;
+        if (f->anchor)
+            sl_optim_prox(
+                &f->cfg.optim, sum, b.data, f->anchor + l * f->block_floats, b.n, (double)f->sum_tokens);
+        sl_optim_apply(
+            &f->cfg.optim, &f->moments[l], b.data, sum, b.n, (double)f->sum_tokens, step->global_step);
     }
     sl_front_forget_gradients(f);
 }

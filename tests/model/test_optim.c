@@ -148,6 +148,44 @@ static void moments_reset__is_as_created(void **state)
     sl_moments_free(&m);
 }
 
+/* torch.optim on sum_i c_i w_i^3 / tokens + mu/2 |w - anchor|^2, four steps of lr 0.1 and decay 0.01, in
+ * double: w = tensor([.5, -1, 2]), c = [1, 2, -3], anchor = [.25, -1.5, 2], mu 0.3, tokens 7. */
+static void optim_prox__is_pytorchs_gradient_of_the_proximal_term(void **state)
+{
+    static const double expected[2][3] = {{0.432854035854616, -1.5069939638556615, 7.386105919220073},
+        {0.14005609522325219, -1.3964840329627917, 2.392555145850038}};
+    static const float c[3] = {1, 2, -3}, anchor[3] = {0.25f, -1.5f, 2};
+    for (unsigned adamw = 0; adamw < 2; adamw++) {
+        struct sl_optim_config k = {.kind = adamw ? SL_ADAMW : SL_SGD,
+            .lr = 0.1f,
+            .beta1 = 0.9f,
+            .beta2 = 0.999f,
+            .eps = 1e-8f,
+            .weight_decay = 0.01f,
+            .fedprox_mu = 0.3};
+        struct sl_moments m;
+        float w[3] = {0.5f, -1, 2}, sum[3];
+        assert_int_equal(sl_moments_create(&k, 3, &m), 0);
+        for (uint64_t s = 1; s <= 4; s++) {
+            for (unsigned i = 0; i < 3; i++)
+                sum[i] = 3 * c[i] * w[i] * w[i];
+            sl_optim_prox(&k, sum, w, anchor, 3, 7);
+            sl_optim_apply(&k, &m, w, sum, 3, 7, s);
+        }
+        for (unsigned i = 0; i < 3; i++)
+            assert_true(fabs(w[i] - expected[adamw][i]) < 5e-6);
+        sl_moments_free(&m);
+    }
+}
+
+static void optim_prox__without_mu_does_not_look(void **state)
+{
+    struct sl_optim_config k = {.kind = SL_SGD};
+    float sum[1] = {3}, w[1] = {1};
+    sl_optim_prox(&k, sum, w, NULL, 1, 7);
+    assert_true(sum[0] == 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -157,6 +195,8 @@ int main(void)
         cmocka_unit_test(optim_step__does_not_depend_on_the_address),
         cmocka_unit_test(optim_apply__clips_a_block_by_its_mean_gradient),
         cmocka_unit_test(optim_apply__takes_the_rate_of_the_global_step),
+        cmocka_unit_test(optim_prox__is_pytorchs_gradient_of_the_proximal_term),
+        cmocka_unit_test(optim_prox__without_mu_does_not_look),
         cmocka_unit_test(moments_reset__is_as_created),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -284,6 +284,7 @@ void world_open(struct world *w, const struct world_config *c)
         .aggregate_every = c->aggregate_every,
         .accumulate = c->accumulate,
         .svd = c->svd,
+        .server = c->server,
         .mixed_ranks = min_rank < lora.rank,
         .steps = c->steps,
         .staleness = c->staleness,

@@ -84,6 +84,7 @@ struct world_config {
     double quorum; /* 0: 0.75 */
     uint64_t steps;
     bool freeze_a, deterministic, async, svd;
+    struct sl_server_config server;
     uint32_t rank[8]; /* of each phone; 0: tiny_lora's */
     uint32_t staleness;
     uint32_t resident; /* personal adapters */

@@ -75,4 +75,54 @@ def test_svd_killed_in_deterministic_mode_ends_with_the_same_adapter():
     assert images[0] == images[1], "the adapter differs"
 
 
+def distance(image):
+    """Squared length of all B's: how far the adapter is from where it began."""
+    n = struct.unpack("<Q", image[:8])[0]
+    data = image[8 + n:]
+    total = 0.0
+    for name, t in json.loads(image[8:8 + n]).items():
+        if "lora_B" in name:
+            begin, end = t["data_offsets"]
+            total += sum(x * x for x in struct.unpack(f"<{(end - begin) // 4}f", data[begin:end]))
+    return total
+
+
+def trained(cut, steps=10, devices=1, **training):
+    what = experiment(fleet=[phone_class("a", devices)], plan={"cut": cut}, run={"steps": steps})
+    what["training"].update(training)
+    with Run(what) as run:
+        run.run_both()
+        return run.adapter()
+
+
+def test_fedprox_is_the_same_on_both_sides_of_the_cut():
+    """Device and edge add the same term to their blocks, so one device's training does not depend on the cut, to the bit; and copies stay nearer."""
+    free = trained(3, devices=2)
+    near = trained(3, devices=2, fedprox_mu=0.5)
+    assert distance(near) < 0.98 * distance(free), (distance(near), distance(free))
+    images = [trained(cut, fedprox_mu=0.5) for cut in (2, 5)]
+    assert images[0] == images[1], "the cut shows"
+    assert images[0] != trained(2), "the term changed nothing: it is not in use"
+
+
+def test_fedadam_learns_and_survives_a_kill():
+    """The server's moments are in the checkpoint (rules T12)."""
+    images = []
+    for disturbed in (False, True):
+        what = experiment(fleet=[phone_class("a", 2, compute_gflops=0.4), phone_class("b", 1, compute_gflops=0.4)], plan={"cut": [2, 4]},
+                          run={"steps": 30})
+        what["training"]["server"] = {"kind": "fedadam", "lr": 0.01}
+        with Run(what) as run:
+            sim, edge = run.start_sim(), run.start_edge()
+            if disturbed:
+                run.wait_for(lambda: len(run.events("edge", "step")) >= 12, "step 12", processes=(sim, edge))
+                edge = run.kill_and_restart(edge)
+            codes = run.finish(edge, sim)
+            assert codes == [0, 0], f"{codes}\n{run.output(edge)[-3000:]}\n{run.output(sim)[-3000:]}"
+            losses = run.losses()
+            assert sum(losses[-5:]) < sum(losses[:5]) - 0.1, losses
+            images.append(run.adapter())
+    assert images[0] == images[1], "the adapter differs"
+
+
 run_tests(globals())

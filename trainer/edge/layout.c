@@ -34,6 +34,7 @@ static int lay_out_lora(struct edge *e)
         .beta1 = (float)x->training.optimizer.beta1,
         .beta2 = (float)x->training.optimizer.beta2,
         .eps = (float)x->training.optimizer.eps,
+        .fedprox_mu = x->training.fedprox_mu,
         .weight_decay = (float)x->training.optimizer.weight_decay,
         .schedule = {.steps = x->run.steps,
             .warmup = x->training.optimizer.warmup,

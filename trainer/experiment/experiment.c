@@ -129,6 +129,27 @@ static const struct sl_field fields[] = {
         .lo = 0.01,
         .hi = 1},
     {.path = "training.gang.deadline", .kind = SL_FIELD_CUSTOM, .read = read_deadline},
+    {.path = "training.fedprox_mu", .kind = SL_FIELD_DOUBLE, FIELD(training.fedprox_mu), .lo = 0, .hi = 1e6},
+    {.path = "training.server.kind",
+        .kind = SL_FIELD_CHOICE,
+        FIELD(training.server.kind),
+        .choices = "none|fedadam"},
+    {.path = "training.server.lr", .kind = SL_FIELD_DOUBLE, FIELD(training.server.lr), .lo = 1e-9, .hi = 1e9},
+    {.path = "training.server.beta1",
+        .kind = SL_FIELD_DOUBLE,
+        FIELD(training.server.beta1),
+        .lo = 0,
+        .hi = 0.999999},
+    {.path = "training.server.beta2",
+        .kind = SL_FIELD_DOUBLE,
+        FIELD(training.server.beta2),
+        .lo = 0,
+        .hi = 0.999999},
+    {.path = "training.server.tau",
+        .kind = SL_FIELD_DOUBLE,
+        FIELD(training.server.tau),
+        .lo = 1e-9,
+        .hi = 1e9},
     {.path = "training.aggregation",
         .kind = SL_FIELD_CHOICE,
         FIELD(training.aggregation),
@@ -333,6 +354,11 @@ static void set_defaults(struct sl_experiment *e)
     e->training.gang.quorum = 0.75;
     strcpy(e->training.optimizer.schedule, "constant");
     strcpy(e->training.aggregation, "weights");
+    strcpy(e->training.server.kind, "none");
+    e->training.server.lr = 1e-2; /* the usual of the paper's (2003.00295, section 5 and appendix D) */
+    e->training.server.beta1 = 0.9;
+    e->training.server.beta2 = 0.99;
+    e->training.server.tau = 1e-3;
     e->training.aggregate_every = 8;
     e->training.accumulate = 1;
     e->training.batch = 1;
@@ -528,6 +554,23 @@ static int check_ranks(struct sl_reader *r, struct sl_experiment *e)
     return 0;
 }
 
+/* What is done to copies, or to their mean, needs copies that leave a common G and meet again. */
+static int check_federated(struct sl_reader *r, const struct sl_experiment *e)
+{
+    bool gradients = strcmp(e->training.aggregation, "gradients") == 0;
+    bool server = strcmp(e->training.server.kind, "none") != 0;
+    if (e->training.fedprox_mu > 0 && gradients)
+        return refuse(r, 1,
+            "training.fedprox_mu: where gradients are aggregated no copy ever leaves G; remove it, or take "
+            "training.aggregation: weights");
+    if (server && (gradients || e->training.lora.svd || e->training.gang.async))
+        return refuse(r, 1,
+            "training.server.kind: a server's optimiser needs training.aggregation: weights with factors or "
+            "freeze_a and "
+            "synchronous gangs");
+    return 0;
+}
+
 /* What no single key can say. */
 static int check_whole(struct sl_reader *r, struct target *t)
 {
@@ -572,6 +615,8 @@ static int check_whole(struct sl_reader *r, struct target *t)
     e->training.lora.freeze_a = strcmp(t->how, "freeze_a") == 0;
     e->training.lora.svd = strcmp(t->how, "svd") == 0;
     status = check_ranks(r, e);
+    if (!status)
+        status = check_federated(r, e);
     if (status)
         return status;
     if (e->training.lora.n_targets == 0) {

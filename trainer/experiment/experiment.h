@@ -80,6 +80,11 @@ struct sl_experiment {
             double quorum;        /* share of live devices */
             uint32_t deadline_ms; /* 0: auto, three times the median gang time (rules L8) */
         } gang;
+        double fedprox_mu; /* 0: none */
+        struct {
+            char kind[12]; /* none, fedadam: what the mean of the copies does to G */
+            double lr, beta1, beta2, tau;
+        } server;
         char aggregation[12];     /* weights, gradients (rules L4) */
         uint32_t aggregate_every; /* gangs; with gradients: steps between two checkpoints */
         uint32_t accumulate;      /* gangs whose gradients make one optimiser step */

@@ -92,6 +92,16 @@ void sl_optim_apply(const struct sl_optim_config *c, struct sl_moments *moments,
     sl_optim_step(c, moments, w, grad_sum, n, tokens, (float)lr);
 }
 
+void sl_optim_prox(const struct sl_optim_config *c, float *grad_sum, const float *w, const float *anchor,
+    size_t n, double tokens)
+{
+    if (c->fedprox_mu == 0)
+        return;
+    float scale = (float)(c->fedprox_mu * tokens);
+    for (size_t i = 0; i < n; i++)
+        grad_sum[i] += scale * (w[i] - anchor[i]);
+}
+
 void sl_clip(float *grad, size_t n, double tokens, double clip)
 {
     if (clip <= 0)

@@ -15,6 +15,7 @@ struct sl_optim_config {
                                                 * 1e-8, 0. SGD: decay coupled, as torch.optim.SGD */
     struct sl_lr_schedule schedule;            /* of lr; all zero: constant */
     double clip;                               /* bound on the norm of a block's mean gradient; 0: none */
+    double fedprox_mu;                         /* of sl_optim_prox; 0: none */
 };
 
 /* Moments of one vector of n parameters; `m`, `v` are NULL for SGD. */
@@ -37,6 +38,11 @@ void sl_optim_step(const struct sl_optim_config *, struct sl_moments *, float *w
  * 1). Changes grad_sum where it clips. */
 void sl_optim_apply(const struct sl_optim_config *, struct sl_moments *, float *w, float *grad_sum, size_t n,
     double tokens, uint64_t global_step);
+
+/* FedProx (Li et al., arXiv 1812.06127): adds the gradient of tokens * mu/2 |w - anchor|^2, so that the mean
+ * gradient gets mu (w - anchor). The anchor is the version of the global adapter that w started from. */
+void sl_optim_prox(const struct sl_optim_config *, float *grad_sum, const float *w, const float *anchor,
+    size_t n, double tokens);
 
 /* Scales the gradient so that the norm of grad / tokens is at most `clip` (0: no clipping). */
 void sl_clip(float *grad, size_t n, double tokens, double clip);

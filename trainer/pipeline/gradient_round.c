@@ -78,6 +78,8 @@ void sl_trainer_learn(struct sl_trainer *t, bool finite)
         t->tokens_at[l] += tokens;
         if (!step || !t->grad_tokens[l])
             continue;
+        sl_optim_prox(&t->config.optim, sum, block.data, sl_trainer_g(t, t->version) + l * t->block, block.n,
+            (double)t->grad_tokens[l]);
         sl_optim_apply(&t->config.optim, &t->moments[l], block.data, sum, block.n, (double)t->grad_tokens[l],
             t->global_step);
         forget_sum(t, l);

@@ -83,6 +83,8 @@ static int allocate(struct sl_trainer *t)
         err = sl_adapter_create(t->model, &t->config.lora, t->config.min_cut, t->n_layers, &t->edge);
     if (!err)
         err = create_batches(t);
+    if (!err && t->config.server.kind != SL_SERVER_NONE)
+        err = sl_server_create(&t->config.server, t->n_layers, t->block, &t->server);
     t->config.gang.n_lcores = t->config.n_lcores;
     for (uint32_t i = 0; i < t->config.n_lcores; i++)
         t->config.gang.lcore_slots[i] = sl_slots_count(t->config.lcore[i].slots);
@@ -186,6 +188,7 @@ void sl_trainer_free(struct sl_trainer *t)
     free(t->sum);
     free(t->copies);
     free(t->changed);
+    sl_server_free(t->server);
     free(t->devices);
     free(t->order);
     free(t->eval_queue);

@@ -19,6 +19,7 @@
 #include "trainer/pipeline/checkpoint.h"
 #include "trainer/pipeline/gang.h"
 #include "trainer/pipeline/load.h"
+#include "trainer/pipeline/server_optim.h"
 
 enum {
     SL_TRAINER_HISTORY = 4,    /* versions of G kept for pushes that started from them: synchronous gangs */
@@ -54,12 +55,13 @@ struct sl_trainer_config {
     uint32_t staleness; /* asynchronous: versions of G that a message or push may be behind (rules L8); 1.. */
     uint64_t steps;     /* global steps after which training finishes; 0: until told */
     bool svd;           /* aggregation re-factors the mean product (refactor.h); not asynchronous */
-    bool mixed_ranks;   /* svd: some devices have a lower rank than `lora` */
-    uint32_t min_cut;   /* the edge computes [min_cut, L) */
-    uint32_t max_rows;  /* of a gang */
-    uint32_t eval_rows; /* of an evaluation batch */
-    uint64_t push_timeout_ns; /* 0: the default */
-    struct {                  /* personal adapters; resident 0: one shared adapter */
+    struct sl_server_config server; /* weights, neither svd nor asynchronous */
+    bool mixed_ranks;               /* svd: some devices have a lower rank than `lora` */
+    uint32_t min_cut;               /* the edge computes [min_cut, L) */
+    uint32_t max_rows;              /* of a gang */
+    uint32_t eval_rows;             /* of an evaluation batch */
+    uint64_t push_timeout_ns;       /* 0: the default */
+    struct {                        /* personal adapters; resident 0: one shared adapter */
         uint32_t resident, max_cut;
         /* Number of a device that the checkpoint names; UINT32_MAX: no place for it. Creation only. */
         uint32_t (*index)(void *app, const char *id);

@@ -48,7 +48,9 @@ uint8_t *sl_trainer_checkpoint(struct sl_trainer *t, size_t *len)
     if (!c.devices)
         return NULL;
     list_devices(t, &c);
-    sl_checkpoint_encode(&c, 0, &image);
+    sl_checkpoint_encode(&c, t->server ? sl_server_part_bytes(t->server) : 0, &image);
+    if (t->server)
+        sl_server_put(t->server, &image);
     if (t->personal.store)
         sl_personal_put_part(t, &image);
     free(c.devices);
@@ -71,7 +73,9 @@ static bool same_experiment(const struct sl_trainer *t, const struct sl_checkpoi
 
 int sl_trainer_restore(struct sl_trainer *t, const struct sl_checkpoint *c, char *err, size_t err_cap)
 {
-    if (!same_experiment(t, c)) {
+    const struct sl_section *server = sl_checkpoint_part(c, SL_PART_SERVER);
+    if (!same_experiment(t, c) || (server != NULL) != (t->server != NULL) ||
+        (server && !sl_server_get(t->server, *server))) {
         snprintf(err, err_cap,
             "the checkpoint in the run directory belongs to another model or experiment; use another --run "
             "directory");

@@ -66,6 +66,7 @@ struct sl_trainer {
     struct sl_copy *copies;     /* [max_devices + 1] */
     bool *changed;              /* [L]: blocks that svd re-factored */
     double mean_error;          /* of the last aggregation */
+    struct sl_server *server;   /* NULL: none */
     uint64_t *of;               /* [max_devices + 1]: what sl_merge asks for each copy */
 
     uint32_t gangs_since; /* the last aggregation */
@@ -151,6 +152,8 @@ void sl_trainer_install_g(struct sl_trainer *); /* edge's copy := G */
 size_t sl_trainer_push_size(const struct sl_trainer *, const struct device *); /* floats of its blocks */
 /* The copies that collect() found, into `next`; *error: what was lost. -EDOM, -ENOMEM. */
 int sl_trainer_refactor(struct sl_trainer *, uint32_t n_copies, double *error);
+/* What the server's optimiser, where there is one, makes of `next`. */
+void sl_trainer_step_server(struct sl_trainer *, uint32_t n_copies);
 void sl_trainer_reset_changed(struct sl_trainer *); /* the edge's moments of blocks that it re-factored */
 
 /* trainer_async.c */

@@ -1,4 +1,4 @@
-/* Aggregation by truncated SVD, and devices of different ranks (rules L5). */
+/* Aggregation by truncated SVD, devices of different ranks (rules L5), and the server's optimiser. */
 #include "trainer/pipeline/trainer_internal.h"
 
 #include "trainer/pipeline/refactor.h"
@@ -22,6 +22,18 @@ int sl_trainer_refactor(struct sl_trainer *t, uint32_t n_copies, double *error)
     *error = errors.svd;
     t->mean_error = errors.factors;
     return status;
+}
+
+void sl_trainer_step_server(struct sl_trainer *t, uint32_t n_copies)
+{
+    const float *g = sl_trainer_g(t, t->version);
+    for (uint32_t l = 0; t->server && l < t->n_layers; l++) {
+        bool trained = false;
+        for (uint32_t c = 0; c < n_copies; c++)
+            trained = trained || sl_copy_tokens(&t->copies[c], l) > 0;
+        if (trained)
+            sl_server_step(t->server, l, g + l * t->block, t->next + l * t->block);
+    }
 }
 
 void sl_trainer_reset_changed(struct sl_trainer *t)

@@ -281,6 +281,7 @@ static int make_next(struct sl_trainer *t, uint32_t *copies, double *error)
     } else {
         sl_aggregate(t->next, t->n_layers, t->block, t->copies, *copies, t->sum);
         *error = sl_aggregate_factor_error(t->model, &t->config.lora, g, t->next, t->copies, *copies);
+        sl_trainer_step_server(t, *copies);
     }
     return status || all_finite(t->next, n) ? status : -EDOM;
 }
