@@ -215,6 +215,14 @@ static void packed__gives_a_row_the_same_bits_in_any_batch(void **state)
     free(w), free(xf), free(y), free(part);
 }
 
+static void packed_kernel_name__is_told(void **state)
+{
+    assert_true(strstr(sl_packed_kernel_name(SL_PRECISION_F32), "one") ||
+                strstr(sl_packed_kernel_name(SL_PRECISION_F32), "Open"));
+    if (sl_precision_supported(SL_PRECISION_BF16))
+        assert_non_null(strstr(sl_packed_kernel_name(SL_PRECISION_BF16), "brg"));
+}
+
 static void packed_create__refuses_an_empty_matrix(void **state)
 {
     struct sl_packed *p;
@@ -230,6 +238,7 @@ int main(void)
         cmocka_unit_test(packed_bf16__agrees_with_sums_in_double),
         cmocka_unit_test(packed__is_right_with_more_threads_too),
         cmocka_unit_test(packed__gives_a_row_the_same_bits_in_any_batch),
+        cmocka_unit_test(packed_kernel_name__is_told),
         cmocka_unit_test(packed_create__refuses_an_empty_matrix),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

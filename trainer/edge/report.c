@@ -168,6 +168,8 @@ void edge_report_start(struct edge *e)
     cJSON_AddStringToObject(o, "eal_args", e->eal_args);
     cJSON_AddStringToObject(o, "precision", e->precision);
     cJSON_AddStringToObject(o, "gemm_kernel", sl_gemm_kernel_name());
+    cJSON_AddStringToObject(o, "packed_kernel", sl_packed_kernel_name(sl_model_precision(e->model)));
+    cJSON_AddNumberToObject(o, "threads", e->x->edge.threads);
     cJSON_AddStringToObject(o, "aead", e->aead_name);
     cJSON_AddStringToObject(o, "model_hash", hash);
     cJSON_AddStringToObject(o, "notice", notice);

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #ifdef _OPENMP
@@ -49,22 +50,11 @@ static struct {
     pthread_once_t once;
     pthread_mutex_t lock;
     dnnl_engine_t engine;
+    char name[2][64]; /* by precision */
+    bool fast[2];
     dnnl_stream_t stream; /* CPU streams hold no state: any thread executes in it */
     _Atomic(struct kernel *) chains[TABLE_SIZE];
 } library = {.once = PTHREAD_ONCE_INIT, .lock = PTHREAD_MUTEX_INITIALIZER};
-
-static void start(void)
-{
-    if (dnnl_engine_create(&library.engine, dnnl_cpu, 0) != dnnl_success ||
-        dnnl_stream_create(&library.stream, library.engine, dnnl_stream_default_flags) != dnnl_success)
-        library.stream = NULL;
-}
-
-static bool ready(void)
-{
-    pthread_once(&library.once, start);
-    return library.stream != NULL;
-}
 
 /* oneDNN's own parallel loops stay in the calling thread: ranges over rows are parallel.h's. */
 static void one_thread(void)
@@ -127,8 +117,9 @@ static dnnl_status_t describe(const struct sl_onednn_spec *s, const dnnl_memory_
     return status;
 }
 
+/* `name`: of the kernel that the library would take. */
 static dnnl_status_t packed_layout(
-    enum sl_precision p, uint32_t k, uint32_t n, dnnl_memory_desc_t *packed, bool *fast)
+    enum sl_precision p, uint32_t k, uint32_t n, dnnl_memory_desc_t *packed, const char **name)
 {
     struct sl_onednn_spec spec = {.m = PROBE_ROWS, .k = k, .n = n, .precision = (uint16_t)p};
     dnnl_memory_desc_t md[ARGUMENTS], any;
@@ -138,26 +129,49 @@ static dnnl_status_t packed_layout(
     dnnl_status_t status = describe(&spec, &any, md, &pd);
     if (status != dnnl_success)
         return status;
-    const char *name = "";
-    dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name);
-    *fast = strncmp(name, "brg", 3) == 0;
+    dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, name);
     *packed = *dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
     dnnl_primitive_desc_destroy(pd);
     return dnnl_success;
 }
 
+static void start(void)
+{
+    if (dnnl_engine_create(&library.engine, dnnl_cpu, 0) != dnnl_success ||
+        dnnl_stream_create(&library.stream, library.engine, dnnl_stream_default_flags) != dnnl_success)
+        library.stream = NULL;
+    for (enum sl_precision p = SL_PRECISION_F32; p <= SL_PRECISION_BF16 && library.stream; p++) {
+        const dnnl_version_t *v = dnnl_version();
+        dnnl_memory_desc_t packed;
+        const char *name = "none";
+        if (packed_layout(p, PROBE_ROWS, PROBE_ROWS, &packed, &name) == dnnl_success)
+            library.fast[p] = strncmp(name, "brg", 3) == 0; /* the others are gemm:jit and ref:any */
+        snprintf(library.name[p], sizeof library.name[p], "oneDNN %d.%d.%d %s", v->major, v->minor, v->patch,
+            name);
+    }
+}
+
+static bool ready(void)
+{
+    pthread_once(&library.once, start);
+    return library.stream != NULL;
+}
+
 bool sl_onednn_fast(enum sl_precision p)
 {
-    dnnl_memory_desc_t packed;
-    bool fast;
-    return ready() && packed_layout(p, 64, 64, &packed, &fast) == dnnl_success && fast;
+    return ready() && library.fast[p];
+}
+
+const char *sl_onednn_name(enum sl_precision p)
+{
+    return ready() ? library.name[p] : "";
 }
 
 size_t sl_onednn_packed_size(enum sl_precision p, uint32_t k, uint32_t n)
 {
     dnnl_memory_desc_t packed;
-    bool fast;
-    if (!ready() || packed_layout(p, k, n, &packed, &fast) != dnnl_success)
+    const char *name;
+    if (!ready() || packed_layout(p, k, n, &packed, &name) != dnnl_success)
         return 0;
     return (dnnl_memory_desc_get_size(&packed) + 63) / 64 * 64;
 }
@@ -186,8 +200,8 @@ int sl_onednn_pack(enum sl_precision p, uint32_t k, uint32_t n, const float *src
     size_t col_stride, void *dst, struct sl_onednn_weights **out)
 {
     dnnl_memory_desc_t packed, plain;
-    bool fast;
-    if (!ready() || packed_layout(p, k, n, &packed, &fast) != dnnl_success)
+    const char *name;
+    if (!ready() || packed_layout(p, k, n, &packed, &name) != dnnl_success)
         return -ENOTSUP;
     dnnl_dims_t dims = {k, n}, strides = {(dnnl_dim_t)row_stride, (dnnl_dim_t)col_stride};
     dnnl_memory_desc_init_by_strides(&plain, 2, dims, dnnl_f32, strides);
@@ -289,8 +303,8 @@ static dnnl_status_t compile(struct kernel *kernel)
 {
     const struct sl_onednn_spec *s = &kernel->spec;
     dnnl_memory_desc_t packed;
-    bool fast;
-    dnnl_status_t status = packed_layout(s->precision, s->k, s->n, &packed, &fast);
+    const char *name;
+    dnnl_status_t status = packed_layout(s->precision, s->k, s->n, &packed, &name);
     if (status != dnnl_success)
         return status;
     dnnl_primitive_desc_t pd;

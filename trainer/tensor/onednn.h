@@ -18,6 +18,8 @@ struct sl_onednn_weights;
 
 /* Whether the library has its fast kernel (not the reference) for this precision on this CPU. */
 bool sl_onednn_fast(enum sl_precision);
+/* "oneDNN 2.6.3 brg:avx512_core_bf16"; "" without the library. Filled once. */
+const char *sl_onednn_name(enum sl_precision);
 /* Bytes of a packed [k, n] matrix, a multiple of 64; 0 where it cannot be packed. */
 size_t sl_onednn_packed_size(enum sl_precision, uint32_t k, uint32_t n);
 /* Converts element (i, j) = src[i row_stride + j col_stride] into `dst` (64-byte aligned, kept by the

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -47,6 +48,15 @@ bool sl_precision_supported(enum sl_precision p)
 #else
     return false;
 #endif
+}
+
+const char *sl_packed_kernel_name(enum sl_precision p)
+{
+    static char openblas[64];
+    if (p == SL_PRECISION_BF16 || sl_onednn_fast(p))
+        return sl_onednn_name(p);
+    snprintf(openblas, sizeof openblas, "OpenBLAS %s", sl_gemm_kernel_name());
+    return openblas;
 }
 
 void sl_packed_tile(const struct sl_packed *p, uint32_t tile, uint32_t *first, uint32_t *n)

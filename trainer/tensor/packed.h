@@ -24,6 +24,9 @@ enum { SL_PACKED_ROWS = 16 };
 
 /* Whether this CPU multiplies in that precision (bf16: AVX-512 BF16 or AMX). f32 always. */
 bool sl_precision_supported(enum sl_precision);
+/* The library and kernel of its products: "oneDNN 2.6.3 brg:avx512_core_bf16", "OpenBLAS Haswell" (rules L7).
+ */
+const char *sl_packed_kernel_name(enum sl_precision);
 /* sizeof one element. */
 static inline size_t sl_precision_size(enum sl_precision p)
 {
