@@ -129,8 +129,35 @@ void phone_init(struct phone *p, struct sl_model *model, const struct sl_lora_co
     p->dx = malloc((size_t)max_rows * WIDTH * sizeof(float));
 }
 
+void phone_forget(struct phone *p)
+{
+    p->slot = NULL;
+}
+
+void phone_recut(struct phone *p, uint32_t cut)
+{
+    struct sl_adapter *old = p->adapter;
+    uint32_t both = cut < p->cut ? cut : p->cut;
+    assert_null(p->slot); /* nothing in flight (rules L8) */
+    assert_int_equal(
+        sl_adapter_create(sl_model_config(p->model), sl_adapter_lora(old), 0, cut, &p->adapter), 0);
+    for (uint32_t l = 0; l < both; l++)
+        memcpy(sl_adapter_block(p->adapter, l).data, sl_adapter_block(old, l).data,
+            sl_adapter_block(old, l).n * sizeof(float));
+    for (uint32_t l = cut; l < p->cut; l++)
+        sl_moments_free(&p->moments[l]);
+    for (uint32_t l = p->cut; l < cut; l++)
+        assert_int_equal(sl_moments_create(&p->optim, sl_adapter_block(p->adapter, l).n, &p->moments[l]), 0);
+    sl_half_free(p->half);
+    sl_adapter_free(old);
+    struct sl_half_config half = {.first = 0, .last = cut, .max_rows = p->max_rows, .max_seqs = 8};
+    assert_int_equal(sl_half_create(p->model, p->adapter, &half, &p->half), 0);
+    p->cut = cut;
+}
+
 void phone_free(struct phone *p)
 {
+    sl_given_moments_free(p->given, p->next_cut - p->cut);
     sl_half_free(p->half);
     for (uint32_t l = 0; l < p->cut; l++)
         sl_moments_free(&p->moments[l]);
@@ -155,7 +182,8 @@ void phone_send(struct phone *p, const struct sl_trainer_lcore lcores[], const u
     p->rows = 0;
     s->state = SL_SLOT_READY;
     s->device = s->session = p->index;
-    s->request = (struct sl_request){.step = ++p->step, .kind = (uint8_t)kind, .n_seqs = (uint16_t)n};
+    s->request = (struct sl_request){
+        .step = ++p->step, .kind = (uint8_t)kind, .cut = (uint8_t)p->cut, .n_seqs = (uint16_t)n};
     for (uint32_t i = 0; i < n; i++) {
         p->seqs[i] = (struct sl_seq){.len = len[i] - 1, .ids = windows[i]};
         s->request.len[i] = (uint16_t)(len[i] - 1);
@@ -261,6 +289,8 @@ void world_open(struct world *w, const struct world_config *c)
         min_rank = c->rank[i] && c->rank[i] < min_rank ? c->rank[i] : min_rank;
     for (uint32_t i = 0; i < c->n_phones; i++)
         min_cut = c->cut[i] < min_cut ? c->cut[i] : min_cut;
+    if (c->min_cut)
+        min_cut = c->min_cut;
     assert_int_equal(sl_model_create(&shape, 11, &w->model), 0);
     w->n_lcores = c->n_lcores ? c->n_lcores : 1;
     for (uint32_t i = 0; i < w->n_lcores; i++)
@@ -290,6 +320,8 @@ void world_open(struct world *w, const struct world_config *c)
         .staleness = c->staleness,
         .min_cut = min_cut,
         .max_rows = c->gang_rows ? c->gang_rows : 8 * max_rows,
+        .changes = c->changes,
+        .n_changes = c->n_changes,
         .eval_rows = 2 * max_rows,
         .personal = {.resident = c->resident, .max_cut = LAYERS - 1, .index = device_index},
         .run = 77,
@@ -308,6 +340,7 @@ void world_open(struct world *w, const struct world_config *c)
         phone_init(&w->phones[i], w->model, &own, &c->optim, c->codec, i, c->cut[i], max_rows);
         w->phones[i].fresh_moments = c->svd;
         w->phones[i].lcore = c->lcore[i];
+        w->phones[i].class = c->class[i];
         w->phones[i].gradients = c->gradients;
         w->phones[i].accumulate = c->accumulate ? c->accumulate : 1;
         world_join(w, i);
@@ -350,6 +383,7 @@ void world_join(struct world *w, uint32_t device)
     c->lcore = w->phones[device].lcore;
     c->cut = w->phones[device].cut;
     c->rank = w->phones[device].rank;
+    c->class = w->phones[device].class;
     snprintf(c->id, sizeof c->id, "device-%05u", device);
     sl_trainer_post(w->trainer, c);
 }
@@ -396,6 +430,54 @@ static void take_checkpoint(struct world *w, uint8_t *image, size_t bytes)
     sl_trainer_post(w->trainer, c);
 }
 
+/* One block's moments on their way to the edge. */
+static void push_moments(struct world *w, struct phone *p, uint32_t layer)
+{
+    size_t n = sl_adapter_block(p->adapter, layer).n;
+    struct sl_command *c = command(w, SL_COMMAND_PUSH);
+    c->device = p->index;
+    c->push.kind = SL_PUSH_MOMENTS;
+    c->push.first = layer;
+    c->push.last = layer + 1;
+    c->push.step = p->moments[layer].t;
+    c->push.n = 2 * n;
+    c->push.weights = malloc(2 * n * sizeof(float));
+    memcpy(c->push.weights, p->moments[layer].m, n * sizeof(float));
+    memcpy(c->push.weights + n, p->moments[layer].v, n * sizeof(float));
+    sl_trainer_post(w->trainer, c);
+    w->moments_to_edge++;
+}
+
+/* With the G that comes (rules L9). */
+static void change_cut(struct world *w, struct phone *p)
+{
+    uint32_t from = p->cut, to = p->next_cut;
+    for (uint32_t l = to; l < from && p->give_moments && !w->keep_moments; l++)
+        push_moments(w, p, l);
+    phone_recut(p, to);
+    for (uint32_t l = from; l < to && p->given; l++) {
+        struct sl_given_moments *g = &p->given[l - from];
+        size_t n = sl_adapter_block(p->adapter, l).n;
+        if (!g->m_v)
+            continue;
+        p->moments[l].t = g->t;
+        memcpy(p->moments[l].m, g->m_v, n * sizeof(float));
+        memcpy(p->moments[l].v, g->m_v + n, n * sizeof(float));
+        w->moments_to_phones++;
+    }
+    sl_given_moments_free(p->given, to - from);
+    p->given = NULL;
+    p->next_cut = 0;
+}
+
+static void world_install(struct world *w, uint32_t device)
+{
+    struct phone *p = &w->phones[device];
+    if (p->next_cut)
+        change_cut(w, p);
+    install(w, p);
+}
+
 static void take_version(struct world *w, struct sl_event *e)
 {
     free(w->g);
@@ -404,7 +486,7 @@ static void take_version(struct world *w, struct sl_event *e)
     w->factor_error = e->version.factor_error;
     w->left_out += e->version.left_out;
     for (uint32_t i = 0; i < e->version.n_devices; i++)
-        install(w, &w->phones[e->version.devices[i]]);
+        world_install(w, e->version.devices[i]);
     free(e->version.devices);
     free(e->version.steps);
     take_checkpoint(w, e->version.checkpoint, e->version.checkpoint_bytes);
@@ -428,10 +510,19 @@ static void take_event(struct world *w, struct sl_event *e)
         break;
     case SL_EVENT_INSTALL:
         w->installs++;
-        install(w, &w->phones[e->device]);
+        world_install(w, e->device);
         break;
     case SL_EVENT_STALE:
         w->stale++;
+        break;
+    case SL_EVENT_CUT:
+        w->cuts++;
+        w->phones[e->device].next_cut = e->cut.to;
+        w->phones[e->device].give_moments = e->cut.give_moments;
+        w->phones[e->device].given = e->cut.moments;
+        break;
+    case SL_EVENT_OLD_CUT:
+        w->old_cuts++;
         break;
     case SL_EVENT_KEPT:
         w->kept++;
@@ -471,6 +562,10 @@ static bool take_returned(struct world *w, const struct sl_trainer_lcore *lcore)
     while (sl_ring_spsc_pop(lcore->returned, &handle, 1)) {
         struct sl_slot *s = sl_slot_get(lcore->slots, handle);
         struct phone *p = &w->phones[s->device];
+        if (p->slot != s) { /* of a connection that is gone */
+            s->state = SL_SLOT_FREE;
+            continue;
+        }
         bool push = s->outcome.flags & SL_RESULT_BOUNDARY;
         assert_ptr_equal(p->slot, s);
         phone_receive(p);

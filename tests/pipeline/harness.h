@@ -28,8 +28,11 @@ struct phone {
     uint32_t accumulate; /* gangs in a step */
     float *sum;          /* [LAYERS, block] */
     uint64_t sum_tokens;
-    uint32_t index, lcore, cut, rank, max_rows;
-    bool fresh_moments; /* of blocks that a version changes */
+    uint32_t index, lcore, class, cut, rank, max_rows;
+    uint32_t next_cut; /* with the next G; 0: the same */
+    bool give_moments;
+    struct sl_given_moments *given; /* of blocks [cut, next_cut) */
+    bool fresh_moments;             /* of blocks that a version changes */
     uint64_t step, version, tokens_since;
     struct sl_slot *slot; /* of the message under way */
     double loss;          /* of the message that came back last */
@@ -48,6 +51,9 @@ void phone_send(struct phone *, const struct sl_trainer_lcore lcores[], const ui
 bool phone_can_send(const struct phone *, const struct sl_trainer_lcore lcores[]); /* a slot is free */
 /* Takes the returned slot: backward and optimiser step where it is a gradient. The slot is free again. */
 void phone_receive(struct phone *);
+/* Another half, [0, cut): what both have stays, further blocks have fresh moments. */
+void phone_recut(struct phone *, uint32_t cut);
+void phone_forget(struct phone *);                     /* its connection is gone, and the message under way */
 size_t phone_weights(struct phone *, float **weights); /* of its blocks; malloc'ed */
 void phone_install(struct phone *, const float *g, uint64_t version);
 
@@ -67,6 +73,8 @@ struct world {
     struct sl_personal_stats stats;
     double loss, factor_error;
     uint32_t left_out; /* of all aggregations */
+    uint32_t cuts, moments_to_phones, moments_to_edge, old_cuts;
+    bool keep_moments; /* phones do not give theirs, though asked */
     uint64_t global_step, step_tokens;
     uint32_t step_devices, n_evals;
     double eval_nll[64];
@@ -79,6 +87,8 @@ struct world_config {
     struct sl_optim_config optim;
     bool gradients;
     uint32_t accumulate; /* 0: one */
+    const struct sl_cut_change *changes;
+    uint32_t n_changes, min_cut /* 0: the smallest of cut */, class[8] /* of each phone */;
     uint32_t n_phones, cut[8], aggregate_every, slots /* of each lcore */, max_rows;
     uint32_t n_lcores /* 0: one */, lcore[8] /* of each phone */;
     double quorum; /* 0: 0.75 */

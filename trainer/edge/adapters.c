@@ -15,22 +15,21 @@
 enum { CHECKPOINT_MAX = 1 << 30 };
 
 /* G's first blocks at the rank of the device's class (rules L5). */
-static const float *g_at_rank(struct edge *e, const struct sl_class_config *class, size_t *n)
+static const float *g_at_rank(struct edge *e, const struct device *d, size_t *n)
 {
     struct sl_lora_config lora = e->lora;
-    lora.rank = class->rank;
-    *n = class->cut * sl_adapter_block_size(e->shape, &lora);
+    lora.rank = d->class->rank;
+    *n = d->cut * sl_adapter_block_size(e->shape, &lora);
     if (lora.rank == e->lora.rank)
         return e->g;
-    sl_factors_prefix(e->shape, &e->lora, e->g, class->cut, lora.rank, e->low_rank);
+    sl_factors_prefix(e->shape, &e->lora, e->g, d->cut, lora.rank, e->low_rank);
     return e->low_rank;
 }
 
 void edge_send_g(struct edge *e, struct device *d)
 {
-    struct sl_adapter_transfer t = {
-        .version = e->version, .step = d->last_step, .first = 0, .last = d->class->cut};
-    t.data = g_at_rank(e, d->class, &t.n);
+    struct sl_adapter_transfer t = {.version = e->version, .step = d->last_step, .first = 0, .last = d->cut};
+    t.data = g_at_rank(e, d, &t.n);
     if (d->state != DEVICE_JOINED || sl_control_send_adapter(d->control, &t))
         return; /* on its way out, or it does not read: its time-out ends it */
     sl_loop_flush(e->loop, d->control);
@@ -184,7 +183,7 @@ void edge_new_version(struct edge *e, struct sl_event *event)
     free(e->g);
     e->g = event->version.g;
     e->version = event->version.version;
-    e->global_step = event->version.global_step;
+    e->global_step = e->version_step = event->version.global_step;
     remember_steps(e, event->version.steps);
     free(event->version.steps);
     for (uint32_t i = 0; i < event->version.n_devices; i++)

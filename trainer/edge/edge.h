@@ -63,6 +63,7 @@ struct device {
     enum device_state state;
     struct sl_control *control; /* NULL: none */
     const struct sl_class_config *class;
+    uint32_t cut;            /* at present, as far as it was told or will be when it joins; 0: never here */
     uint32_t lcore, session; /* session: handle on that lcore */
     uint64_t session_id, receive_id;
     uint32_t epoch;
@@ -130,6 +131,7 @@ struct edge {
     struct sl_optim_config optim;
     enum sl_codec codec;
     uint32_t max_cut, min_cut, min_rank, message_rows;
+    struct sl_cut_change changes[SL_CHANGES_MAX];
     size_t block; /* trainable floats of one block */
     struct sl_addr data_addr;
     uint16_t fragment_units;
@@ -170,6 +172,8 @@ struct edge {
     float *g;        /* [n_layers, block]: the newest G */
     float *low_rank; /* [max_cut, block]: what of it goes to a device of lower rank */
     uint64_t version, global_step;
+    uint64_t version_step;    /* global step of that version */
+    uint64_t old_cuts;        /* messages skipped because they were taken at an older cut */
     uint64_t train_ns_before; /* spent in earlier incarnations */
     uint64_t train_from_ns, train_ns;
     uint8_t *checkpoint_next; /* waits while another is being written */
@@ -233,6 +237,7 @@ void edge_drop_device(struct edge *, struct device *, Sluice__ErrorCode, const c
 struct device *edge_find_device(struct edge *, const char *id); /* its place in the table; NULL: full */
 
 /* phases.c */
+void edge_send_plan(struct edge *, struct device *, bool give_moments);
 void edge_poll_phases(struct edge *, uint64_t now_ns);
 void edge_phase_done(struct edge *, struct device *, Sluice__Phase);
 void edge_trainer_event(struct edge *, struct sl_event *);
@@ -246,6 +251,13 @@ static inline bool edge_query_asked(const struct edge_lcore *l)
 {
     return __atomic_load_n(&l->query.state, __ATOMIC_ACQUIRE) == LCORE_QUERY_ASKED;
 }
+
+/* cut.c */
+int edge_lay_out_changes(struct edge *);
+uint32_t edge_class_index(const struct edge *, const struct device *);
+void edge_choose_cut(struct edge *, struct device *, bool same_class); /* of one that joins */
+void edge_cut_changed(struct edge *, struct sl_event *);
+void edge_old_cut(struct edge *, const struct sl_event *);
 
 /* key_log.c */
 int edge_open_key_log(struct edge *);

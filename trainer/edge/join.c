@@ -231,7 +231,10 @@ static void take_hello(struct edge *e, struct sl_control *control, const Sluice_
             "a newer connection with the same certificate took over");
     if (d) {
         d->control = control;
-        d->class = find_class(e, h->device_class);
+        const struct sl_class_config *class = find_class(e, h->device_class);
+        bool same_class = d->class == class;
+        d->class = class;
+        edge_choose_cut(e, d, same_class);
         d->receive_id = h->receive_id;
         d->phase_done = false;
         d->refusals = 0;
@@ -291,7 +294,7 @@ static void send_welcome(struct edge *e, struct device *d)
     uint64_t applied = sl_trainer_applied(e->trainer, d->index);
     w.last_step = applied > d->last_step ? applied : d->last_step;
     w.adapter_version = e->version;
-    w.cut = d->class->cut;
+    w.cut = d->cut;
     w.codec = (Sluice__Codec)e->codec;
     w.fragment_units = e->fragment_units;
     w.slot_bytes = sl_slots_bytes(e->lcores[d->lcore].slots);
@@ -323,7 +326,8 @@ static void complete_join(struct edge *e, struct device *d)
         .device = d->index,
         .lcore = d->lcore,
         .session = d->session,
-        .cut = d->class->cut,
+        .class = edge_class_index(e, d),
+        .cut = d->cut,
         .rank = d->class->rank};
     memcpy(c.id, d->id, sizeof c.id);
     edge_command(e, &c);
@@ -336,7 +340,7 @@ static void complete_join(struct edge *e, struct device *d)
     cJSON_AddStringToObject(o, "device", d->id);
     cJSON_AddNumberToObject(o, "index", d->index);
     cJSON_AddStringToObject(o, "class", d->class->name);
-    cJSON_AddNumberToObject(o, "cut", d->class->cut);
+    cJSON_AddNumberToObject(o, "cut", d->cut);
     cJSON_AddNumberToObject(o, "lcore", d->lcore);
     edge_event_caused(e, EDGE_CAUSE_JOIN, o);
 }

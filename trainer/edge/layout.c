@@ -162,6 +162,8 @@ int edge_lay_out(struct edge *e)
         status = e->low_rank ? 0 : -ENOMEM;
     }
     if (!status)
+        status = edge_lay_out_changes(e);
+    if (!status)
         status = lay_out_slots(e);
     return status ? status : lay_out_lcores(e);
 }

@@ -17,12 +17,13 @@ static const char *phase_name(Sluice__Phase phase)
     return (unsigned)phase < sizeof names / sizeof names[0] ? names[phase] : "?";
 }
 
-static void send_plan(struct edge *e, struct device *d)
+void edge_send_plan(struct edge *e, struct device *d, bool give_moments)
 {
     Sluice__Plan plan = SLUICE__PLAN__INIT;
     plan.phase = e->phase;
     plan.adapter_version = e->version;
-    plan.cut = d->class->cut;
+    plan.cut = d->cut;
+    plan.give_moments = give_moments;
     plan.fragment_units = e->fragment_units;
     plan.codec = (Sluice__Codec)e->codec;
     Sluice__Envelope envelope = SLUICE__ENVELOPE__INIT;
@@ -56,7 +57,7 @@ static void enter(struct edge *e, Sluice__Phase phase)
         d->phase_done = false;
         d->n_evals = 0;
         if (d->state == DEVICE_JOINED)
-            send_plan(e, d);
+            edge_send_plan(e, d, false);
     }
     cJSON *o = cJSON_CreateObject();
     cJSON_AddStringToObject(o, "phase", phase_name(phase));
@@ -83,7 +84,8 @@ void edge_end(struct edge *e, int exit_code, const char *reason)
         if (!d->control)
             continue;
         if (d->state == DEVICE_JOINED && exit_code == EXIT_SUCCESS)
-            send_plan(e, d); /* without it a device knows that the run may go on, and tries to come back */
+            edge_send_plan(
+                e, d, false); /* without it a device knows that the run may go on, and tries to come back */
         sl_control_bye(d->control, reason);
         sl_loop_flush(e->loop, d->control);
     }
@@ -239,6 +241,12 @@ void edge_trainer_event(struct edge *e, struct sl_event *event)
         break;
     case SL_EVENT_STALE:
         report_stale(e, event);
+        break;
+    case SL_EVENT_CUT:
+        edge_cut_changed(e, event);
+        break;
+    case SL_EVENT_OLD_CUT:
+        edge_old_cut(e, event);
         break;
     case SL_EVENT_KEPT: /* of personal adapters alone */
     case SL_EVENT_CHECKPOINT:

@@ -473,6 +473,7 @@ void edge_report_end(struct edge *e)
     add_nic_wait(e, o);
     cJSON_AddItemToObject(o, "lcore", lcore_numbers(e));
     cJSON_AddItemToObject(o, "lcores", each_lcore(e));
+    cJSON_AddNumberToObject(o, "old_cut_messages", (double)e->old_cuts);
     cJSON_AddItemToObject(o, "events_left_out", left_out_numbers(e));
     cJSON_AddStringToObject(o, "reason", e->end_reason ? e->end_reason : "");
     end_live_line(e);

@@ -225,7 +225,8 @@ static int listen_for_devices(struct edge *e)
     if (status)
         return status;
     struct sl_control_config c = {.role = SL_CONTROL_EDGE,
-        .adapter_bytes_max = e->max_cut * e->block * sizeof(float),
+        /* at least the moments of one block */
+        .adapter_bytes_max = (e->max_cut > 2 ? e->max_cut : 2) * e->block * sizeof(float),
         .messages_per_s = e->x->edge.limits.messages_per_s};
     status = listen_once_free(e, &c);
     return status < 0 ? status : 0; /* else it is the port */

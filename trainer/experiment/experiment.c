@@ -16,6 +16,7 @@ enum { FILE_BYTES_MAX = 1 << 20 };
 
 static int read_fleet(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
 static int read_cut(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
+static int read_changes(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
 static int read_cpus(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
 static int read_deadline(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
 static int read_staleness(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
@@ -28,7 +29,7 @@ struct cuts {
 /* The struct being filled, and what does not belong into the result. */
 struct target {
     struct sl_experiment e; /* first: the table's offsets are into it */
-    struct cuts cuts;
+    struct cuts cuts, changes[SL_CHANGES_MAX];
     char policy[16]; /* of gangs: becomes gang.async */
     char how[16];    /* of averaging LoRA's factors: becomes lora.freeze_a */
     char fixed[16];  /* choices with one value so far */
@@ -252,6 +253,7 @@ static const struct sl_field fields[] = {
         .hi = 1000000},
     {.path = "fleet", .kind = SL_FIELD_CUSTOM, .read = read_fleet, .required = true},
     {.path = "plan.cut", .kind = SL_FIELD_CUSTOM, .read = read_cut, .required = true},
+    {.path = "plan.changes", .kind = SL_FIELD_CUSTOM, .read = read_changes},
     {.path = "plan.objective", .kind = SL_FIELD_LATER},
     {.path = "plan.weights", .kind = SL_FIELD_LATER},
     {.path = "plan.replan_s", .kind = SL_FIELD_LATER},
@@ -433,9 +435,8 @@ static int read_one_cut(struct sl_reader *r, yaml_node_t *node, struct cuts *cut
     return status;
 }
 
-static int read_cut(struct sl_reader *r, yaml_node_t *node, const struct sl_field *f, void *base)
+static int read_cuts(struct sl_reader *r, yaml_node_t *node, struct cuts *cuts)
 {
-    struct cuts *cuts = &((struct target *)base)->cuts;
     int status = 0;
 
     cuts->line = node->start_mark.line + 1;
@@ -444,6 +445,60 @@ static int read_cut(struct sl_reader *r, yaml_node_t *node, const struct sl_fiel
     for (yaml_node_item_t *i = node->data.sequence.items.start;
          status == 0 && i < node->data.sequence.items.top; i++)
         status = read_one_cut(r, yaml_document_get_node(r->document, *i), cuts);
+    return status;
+}
+
+static int read_cut(struct sl_reader *r, yaml_node_t *node, const struct sl_field *f, void *base)
+{
+    return read_cuts(r, node, &((struct target *)base)->cuts);
+}
+
+/* One of plan.changes: {step: N, cut: C or [C, ..]}. */
+static int read_change(struct sl_reader *r, yaml_node_t *node, struct target *t)
+{
+    uint32_t i = t->e.n_changes;
+    bool step = false, cut = false;
+
+    if (node->type != YAML_MAPPING_NODE)
+        return sl_schema_error(r, node, "plan.changes: give a list like [{step: 100, cut: [2, 4]}]");
+    if (i == SL_CHANGES_MAX)
+        return sl_schema_error(r, node, "plan.changes: more than %d", SL_CHANGES_MAX);
+    for (yaml_node_pair_t *p = node->data.mapping.pairs.start; p < node->data.mapping.pairs.top; p++) {
+        yaml_node_t *key = yaml_document_get_node(r->document, p->key);
+        yaml_node_t *value = yaml_document_get_node(r->document, p->value);
+        const char *name = key->type == YAML_SCALAR_NODE ? (const char *)key->data.scalar.value : "";
+        int status;
+        double v = 0;
+        if (strcmp(name, "step") == 0 && !step) {
+            status = sl_schema_number(r, value, "plan.changes: step", 1, 100000000, true, &v);
+            t->e.changes[i].step = (uint32_t)v;
+            step = true;
+        } else if (strcmp(name, "cut") == 0 && !cut) {
+            status = read_cuts(r, value, &t->changes[i]);
+            cut = true;
+        } else {
+            status = sl_schema_error(r, key, "plan.changes: has one step and one cut each, nothing else");
+        }
+        if (status)
+            return status;
+    }
+    if (!step || !cut)
+        return sl_schema_error(r, node, "plan.changes: needs step and cut");
+    if (i && t->e.changes[i].step <= t->e.changes[i - 1].step)
+        return sl_schema_error(r, node, "plan.changes: steps must rise");
+    t->e.n_changes++;
+    return 0;
+}
+
+static int read_changes(struct sl_reader *r, yaml_node_t *node, const struct sl_field *f, void *base)
+{
+    int status = 0;
+
+    if (node->type != YAML_SEQUENCE_NODE)
+        return sl_schema_error(r, node, "%s: give a list like [{step: 100, cut: [2, 4]}]", f->path);
+    for (yaml_node_item_t *i = node->data.sequence.items.start;
+         status == 0 && i < node->data.sequence.items.top; i++)
+        status = read_change(r, yaml_document_get_node(r->document, *i), base);
     return status;
 }
 
@@ -579,6 +634,14 @@ static int check_whole(struct sl_reader *r, struct target *t)
     if (t->cuts.n != 1 && t->cuts.n != e->n_classes)
         return refuse(r, t->cuts.line,
             "plan.cut: give one cut for all classes, or one per class of the fleet in its order");
+    for (uint32_t k = 0; k < e->n_changes; k++) {
+        const struct cuts *c = &t->changes[k];
+        if (c->n != 1 && c->n != e->n_classes)
+            return refuse(r, c->line,
+                "plan.changes: give one cut for all classes, or one per class of the fleet in its order");
+        for (uint32_t i = 0; i < e->n_classes; i++)
+            e->changes[k].cut[i] = c->cut[c->n == 1 ? 0 : i];
+    }
     for (uint32_t i = 0; i < e->n_classes; i++) {
         e->fleet[i].cut = t->cuts.cut[t->cuts.n == 1 ? 0 : i];
         if (e->fleet[i].seq == 0)
@@ -719,6 +782,15 @@ int sl_experiment_load(const char *file, struct sl_experiment *e, char *err, siz
     free(text);
     fclose(f);
     return status;
+}
+
+uint32_t sl_experiment_cut(const struct sl_experiment *e, uint32_t class, uint64_t step)
+{
+    uint32_t cut = e->fleet[class].cut;
+
+    for (uint32_t i = 0; i < e->n_changes && e->changes[i].step <= step; i++)
+        cut = e->changes[i].cut[class];
+    return cut;
 }
 
 uint32_t sl_experiment_class_of(const struct sl_experiment *e, uint32_t device)

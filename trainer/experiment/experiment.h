@@ -12,6 +12,7 @@ enum {
     SL_CLASSES_MAX = 32,
     SL_TARGETS_MAX = 8,
     SL_EAL_EXTRA_MAX = 32,
+    SL_CHANGES_MAX = 256,
     SL_DATA_LCORES_MAX = 16,
     SL_NAME_MAX = 64,
     SL_PATH_BYTES = 1024,
@@ -127,6 +128,11 @@ struct sl_experiment {
     } edge;
     struct sl_class_config fleet[SL_CLASSES_MAX];
     uint32_t n_classes, n_devices;
+    struct {                          /* plan.changes, in the order of their steps */
+        uint32_t step;                /* at the first aggregation boundary at or after it */
+        uint32_t cut[SL_CLASSES_MAX]; /* of each class */
+    } changes[SL_CHANGES_MAX];
+    uint32_t n_changes;
     struct {
         uint32_t steps; /* 0: no limit */
         double seconds; /* of training; 0: no limit. At least one of both */
@@ -139,6 +145,8 @@ struct sl_experiment {
 int sl_experiment_load(const char *file, struct sl_experiment *, char *err, size_t err_cap);
 int sl_experiment_parse(
     const char *yaml, size_t len, const char *file_name, struct sl_experiment *, char *err, size_t err_cap);
+/* The cut of a class after a boundary of that global step: plan.cut, or what plan.changes has made of it. */
+uint32_t sl_experiment_cut(const struct sl_experiment *, uint32_t class, uint64_t step);
 /* The class of device number i (devices are numbered through the classes in order), and back. */
 uint32_t sl_experiment_class_of(const struct sl_experiment *, uint32_t device);
 /* The lowest and the highest cut that the run will see: the edge computes blocks from the one on, phones up to the other. */

@@ -37,7 +37,9 @@ int sl_trainer_create_sums(struct sl_trainer *t)
     t->grad_sum = calloc((t->n_layers - t->config.min_cut) * t->block, sizeof *t->grad_sum);
     t->grad_tokens = calloc(t->n_layers, sizeof *t->grad_tokens);
     t->grad = malloc(t->block * sizeof *t->grad);
-    return t->grad_sum && t->grad_tokens && t->grad ? 0 : -ENOMEM;
+    t->giver = calloc(t->n_layers, sizeof *t->giver);
+    t->edge_trained = calloc(t->n_layers, sizeof *t->edge_trained);
+    return t->grad_sum && t->grad_tokens && t->grad && t->giver && t->edge_trained ? 0 : -ENOMEM;
 }
 
 void sl_trainer_free_sums(struct sl_trainer *t)
@@ -45,6 +47,8 @@ void sl_trainer_free_sums(struct sl_trainer *t)
     free(t->grad_sum);
     free(t->grad_tokens);
     free(t->grad);
+    free(t->giver);
+    free(t->edge_trained);
 }
 
 bool sl_trainer_ends_round(const struct sl_trainer *t)

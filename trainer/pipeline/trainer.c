@@ -128,6 +128,7 @@ int sl_trainer_create(
         return err[0] ? status : fail(err, err_cap, status, "not enough memory for the adapter");
     }
     t->config.resume = NULL;
+    t->boundary_step = t->global_step;
     sl_trainer_install_g(t);
     sl_trainer_announce(t, 0, 0, 0, 0);
     *out = t;
@@ -138,6 +139,8 @@ static void free_event(struct sl_event *e)
 {
     if (e->kind == SL_EVENT_CHECKPOINT)
         free(e->checkpoint.image);
+    if (e->kind == SL_EVENT_CUT)
+        sl_given_moments_free(e->cut.moments, e->cut.to - e->cut.from);
     if (e->kind != SL_EVENT_VERSION)
         return;
     free(e->version.g);
@@ -219,6 +222,7 @@ static void leave(struct sl_trainer *t, struct device *d)
     if (slot)
         sl_trainer_return(t, slot, SL_RESULT_SKIPPED, 0);
     sl_trainer_no_longer_awaited(t, d);
+    sl_trainer_no_more_moments(t, d);
     sl_trainer_unpark(t, d);
     sl_gang_set_live(t->gang, (uint32_t)(d - t->devices), false);
     d->live = false;
@@ -241,7 +245,8 @@ static void join(struct sl_trainer *t, const struct sl_command *c)
 {
     struct device *d = &t->devices[c->device];
     leave(t, d);
-    if (strcmp(d->id, c->id)) {
+    bool known = strcmp(d->id, c->id) == 0;
+    if (!known) {
         memcpy(d->id, c->id, sizeof d->id);
         sl_trainer_set_applied(d, resumed_step(t, d->id));
         d->tokens_since = 0;
@@ -256,7 +261,7 @@ static void join(struct sl_trainer *t, const struct sl_command *c)
     d->steps_since = 0;
     d->lcore = c->lcore;
     d->session = c->session;
-    d->cut = c->cut;
+    sl_trainer_join_cut(t, d, c, known);
     d->rank = c->rank == t->config.lora.rank ? 0 : c->rank;
     d->version = t->version;
     if (t->personal.store)
@@ -326,7 +331,13 @@ static void obey(struct sl_trainer *t, const struct sl_command *c, uint64_t now)
         sl_personal_checkpointed(t, c->on_disk);
         break;
     case SL_COMMAND_PUSH:
-        sl_trainer_take_push(t, c);
+        if (c->push.kind == SL_PUSH_MOMENTS)
+            sl_trainer_take_moments(t, c);
+        else
+            sl_trainer_take_push(t, c);
+        break;
+    case SL_COMMAND_CUT:
+        sl_trainer_command_cut(t, c);
         break;
     }
 }
@@ -349,6 +360,8 @@ static void sort_in(struct sl_trainer *t, uint32_t lcore, uint32_t handle)
     }
     if (!d || !d->live || d->lcore != lcore || d->session != slot->session) {
         sl_trainer_return(t, slot, SL_RESULT_SKIPPED, 0);
+    } else if (slot->request.cut && slot->request.cut != (uint8_t)d->cut) {
+        sl_trainer_refuse_old_cut(t, slot);
     } else if (slot->request.kind == SL_REQUEST_EVAL) {
         if (t->phase == SL_TRAINER_EVAL)
             t->eval_queue[t->n_eval++] = slot;
@@ -380,6 +393,11 @@ static bool offered(const struct sl_trainer *t)
 
 static bool train(struct sl_trainer *t, uint64_t now)
 {
+    if (sl_trainer_moments_missing(t, now))
+        return false;
+    if (t->exchanging)
+        sl_gang_open(t->gang, now);
+    t->exchanging = false;
     if (t->aggregating)
         return sl_trainer_maybe_aggregate(t, now);
     if (t->n_pushes) {
@@ -422,7 +440,7 @@ bool sl_trainer_turn(struct sl_trainer *t)
         for (unsigned k = 0; k < n[i]; k++)
             sort_in(t, i, handles[i][k]);
     /* Events are never lost: nothing that makes them begins while their table is nearly full. */
-    if (sl_mailbox_room(t->events) < t->n_slots + 16)
+    if (sl_mailbox_room(t->events) < t->n_slots + t->config.gang.max_devices + 16)
         return false;
     uint64_t now = t->config.now_ns();
     worked = sl_personal_turn(t, now) || worked;

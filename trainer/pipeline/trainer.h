@@ -38,6 +38,12 @@ struct sl_trainer_lcore {
 /* Rules L4: every copy steps by itself and G is their mean; or G steps by the sum of all gradients. */
 enum sl_aggregation { SL_AGGREGATE_WEIGHTS, SL_AGGREGATE_GRADIENTS };
 
+/* Rules L9: at the first aggregation boundary at or after global step `step`. */
+struct sl_cut_change {
+    uint64_t step;
+    const uint32_t *cut; /* by class of device; in [min_cut, L) */
+};
+
 struct sl_trainer_config {
     struct sl_model *model;
     struct sl_lora_config lora;
@@ -58,6 +64,8 @@ struct sl_trainer_config {
     struct sl_server_config server; /* weights, neither svd nor asynchronous */
     bool mixed_ranks;               /* svd: some devices have a lower rank than `lora` */
     uint32_t min_cut;               /* the edge computes [min_cut, L) */
+    const struct sl_cut_change *changes; /* in the order of their steps; they outlive the trainer */
+    uint32_t n_changes;
     uint32_t max_rows;              /* of a gang */
     uint32_t eval_rows;             /* of an evaluation batch */
     uint64_t push_timeout_ns;       /* 0: the default */
@@ -82,7 +90,7 @@ enum sl_trainer_phase { SL_TRAINER_WAIT, SL_TRAINER_EVAL, SL_TRAINER_TRAIN };
 enum sl_push_kind { SL_PUSH_WEIGHTS, SL_PUSH_GRADIENTS, SL_PUSH_MOMENTS };
 
 enum sl_command_kind {
-    SL_COMMAND_JOIN,         /* device, lcore, session, cut, rank, id: before its Welcome is sent */
+    SL_COMMAND_JOIN,         /* device, lcore, session, class, cut, rank, id: before its Welcome is sent */
     SL_COMMAND_LEAVE,        /* device */
     SL_COMMAND_PHASE,        /* phase */
     SL_COMMAND_FINISH,       /* train on to the next boundary, aggregate, then FINISHED */
@@ -90,10 +98,11 @@ enum sl_command_kind {
     SL_COMMAND_PULL,         /* device, what: personal: a FETCH of its last boundary, for `what` */
     SL_COMMAND_CHECKPOINTED, /* on_disk: personal: the last checkpoint is written, or cannot be */
     SL_COMMAND_PUSH,         /* device, push: `weights` is malloc'ed and passes to the trainer */
+    SL_COMMAND_CUT, /* device, cut: from the next aggregation boundary on; ignored outside [min_cut, L) */
 };
 struct sl_command {
     enum sl_command_kind kind;
-    uint32_t device, lcore, session, cut, rank; /* rank: 0 is the trainer's own */
+    uint32_t device, lcore, session, class, cut, rank; /* rank: 0 is the trainer's own */
     char id[SL_CHECKPOINT_ID_BYTES];
     enum sl_trainer_phase phase;
     uint64_t version;
@@ -124,12 +133,21 @@ enum sl_event_kind {
     SL_EVENT_STALE,        /* a message of `device` was refused for its age (rules L8): the device pulls */
     SL_EVENT_KEPT,         /* personal: what `device` pushed is its new version */
     SL_EVENT_CHECKPOINT,   /* personal: an image to be written once the records are on disk */
+    SL_EVENT_CUT,          /* the cut of `device` changes with the G that it is sent next */
+    SL_EVENT_OLD_CUT,      /* a message of `device` was taken at a cut that it no longer has: skipped */
     SL_EVENT_REFUSED,      /* a message of `device` was refused for its content (rules T15) */
     SL_EVENT_PUSH_REFUSED, /* its push; `stale`: send it the present G, otherwise it is broken */
     SL_EVENT_SKIPPED,      /* a gang's gradient was not finite */
     SL_EVENT_DIVERGED,     /* too many of those in a row, or an adapter that is not finite */
     SL_EVENT_FINISHED,     /* training is over and G is at a boundary */
 };
+/* Optimiser moments of a block on their way to a device; m_v [2, block]: m, then v; NULL: fresh ones. */
+struct sl_given_moments {
+    uint64_t t;
+    float *m_v;
+};
+void sl_given_moments_free(struct sl_given_moments *, uint32_t n);
+
 struct sl_event {
     enum sl_event_kind kind;
     uint32_t device;
@@ -173,6 +191,14 @@ struct sl_event {
             size_t bytes;
             struct sl_personal_stats stats;
         } checkpoint;
+        struct {
+            bool live; /* else: it is away, and is told when it joins */
+            uint32_t lcore, session;
+            uint32_t from, to;
+            uint64_t version, step;
+            bool give_moments;                /* those of blocks [to, from) are wanted of it */
+            struct sl_given_moments *moments; /* of blocks [from, to), or NULL; passes to the receiver */
+        } cut;
         bool stale;
     };
 };

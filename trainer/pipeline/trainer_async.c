@@ -65,6 +65,8 @@ bool sl_trainer_checkpoint_due(struct sl_trainer *t, uint64_t now_ns)
     if (t->config.aggregation == SL_AGGREGATE_GRADIENTS && !t->finishing &&
         t->version % t->config.aggregate_every)
         return false;
+    if (t->n_givers) /* moments of it are still on their way */
+        return false;
     t->checkpoint_ns = now_ns;
     return true;
 }

@@ -24,7 +24,8 @@ struct device {
     bool in_round; /* and has come */
     bool parked;   /* pushed although nobody asked: trains again once there is a new G */
     char id[SL_CHECKPOINT_ID_BYTES];
-    uint32_t lcore, session, cut;
+    uint32_t lcore, session, class, cut;
+    uint32_t next_cut;     /* from the next G that it is given; 0: it stays */
     uint32_t rank;         /* 0: G's own */
     uint64_t version;      /* of G that it was last sent, as far as is known here */
     uint64_t applied;      /* newest step applied here (rules T12) */
@@ -48,10 +49,15 @@ struct sl_trainer {
     struct sl_adapter *edge;    /* the edge's copy, blocks [min_cut, L) */
     struct sl_moments *moments; /* [L], those below `owned` unused */
     uint32_t owned;             /* blocks [owned, L) have their moments here: rules L4 */
-    float *grad_sum;       /* [L - min_cut, block]: the edge's gradients since the last optimiser step, */
-    uint64_t *grad_tokens; /* [L]: and the tokens that they sum over */
-    float *grad;           /* [block]: scratch */
-    uint64_t *tokens_at;   /* [L]: the edge's own since the last aggregation */
+    float *grad_sum;        /* [L - min_cut, block]: the edge's gradients since the last optimiser step, */
+    uint64_t *grad_tokens;  /* [L]: and the tokens that they sum over */
+    float *grad;            /* [block]: scratch */
+    uint64_t boundary_step; /* global step of the present version */
+    uint32_t *giver;        /* [L]: 1 + the device whose moments of that layer are on their way here */
+    uint32_t n_givers;
+    bool *edge_trained;  /* [L]: scratch */
+    bool exchanging;     /* no gang before the moments are there */
+    uint64_t *tokens_at; /* [L]: the edge's own since the last aggregation */
     struct sl_gang *gang;
     struct sl_batch *batch, *eval;
 
@@ -111,6 +117,18 @@ bool sl_trainer_run_eval(struct sl_trainer *); /* false: nothing that could be c
 /* trainer_checkpoint.c */
 uint8_t *sl_trainer_checkpoint(struct sl_trainer *, size_t *len); /* NULL: no memory */
 int sl_trainer_restore(struct sl_trainer *, const struct sl_checkpoint *, char *err, size_t err_cap);
+
+/* cut.c */
+void sl_trainer_join_cut(struct sl_trainer *, struct device *, const struct sl_command *, bool known);
+void sl_trainer_command_cut(struct sl_trainer *, const struct sl_command *);
+void sl_trainer_plan_cuts(struct sl_trainer *); /* at a boundary: what the schedule says */
+/* Those devices are about to be sent G. */
+void sl_trainer_change_cuts(struct sl_trainer *, const uint32_t *devices, uint32_t n);
+void sl_trainer_change_absent(struct sl_trainer *);
+void sl_trainer_refuse_old_cut(struct sl_trainer *, struct sl_slot *);
+void sl_trainer_take_moments(struct sl_trainer *, const struct sl_command *);
+void sl_trainer_no_more_moments(struct sl_trainer *, const struct device *); /* NULL: of nobody */
+bool sl_trainer_moments_missing(struct sl_trainer *, uint64_t now_ns);
 
 /* gradient_round.c */
 uint32_t sl_trainer_owned(const struct sl_trainer_config *);

@@ -92,6 +92,8 @@ void sl_trainer_take_push(struct sl_trainer *t, const struct sl_command *c)
         d->version = t->version;
         d->tokens_since = 0;
         d->steps_since = 0;
+        if (stale)
+            sl_trainer_change_cuts(t, &c->device, 1);
         sl_trainer_tell(t, SL_EVENT_PUSH_REFUSED, c->device, stale, why);
         return;
     }
@@ -122,6 +124,7 @@ void sl_trainer_take_push(struct sl_trainer *t, const struct sl_command *c)
         return;
     }
     d->version = t->version;
+    sl_trainer_change_cuts(t, &c->device, 1);
     sl_trainer_tell(t, SL_EVENT_INSTALL, c->device, false, NULL);
 }
 
@@ -310,10 +313,17 @@ void sl_trainer_aggregate(struct sl_trainer *t)
     sl_trainer_reset_changed(t);
     uint32_t devices = sl_trainer_close_round(t);
     uint64_t now = t->config.now_ns();
+    sl_trainer_plan_cuts(t);
+    if (!t->finishing) {
+        sl_trainer_change_cuts(t, t->order, devices);
+        sl_trainer_change_absent(t);
+    }
     sl_trainer_announce(t, devices, n, error, now - from);
+    t->push_deadline_ns = now + t->config.push_timeout_ns;
+    t->exchanging = t->n_givers > 0;
     if (t->finishing)
         sl_trainer_end_training(t, now);
-    else
+    else if (!t->exchanging)
         sl_gang_open(t->gang, now);
 }
 
