@@ -26,26 +26,6 @@ static int make_moments(struct sl_front *f)
     return 0;
 }
 
-static int make_snapshots(struct sl_front *f)
-{
-    size_t n = f->block_floats * f->cfg.cut;
-
-    for (int i = 0; i < SL_FRONT_SNAPSHOTS; i++) {
-        struct snapshot *s = &f->snapshot[i];
-        s->adapter = malloc(n * sizeof(float));
-        s->t = calloc(f->cfg.cut, sizeof(uint64_t));
-        if (!s->adapter || !s->t)
-            return -ENOMEM;
-        if (!f->moments[0].m)
-            continue;
-        s->m = malloc(n * sizeof(float));
-        s->v = malloc(n * sizeof(float));
-        if (!s->m || !s->v)
-            return -ENOMEM;
-    }
-    return 0;
-}
-
 static int make_halves(struct sl_front *f)
 {
     uint32_t rows = f->cfg.seq - 1;
@@ -77,9 +57,10 @@ int sl_front_create(const struct sl_front_config *cfg, struct sl_front **out)
     if (!rc)
         rc = make_moments(f);
     if (!rc)
-        rc = make_snapshots(f);
-    if (!rc)
         rc = sl_front_create_sums(f);
+    f->offered = calloc(shape->n_layers, sizeof(*f->offered));
+    if (!rc && !f->offered)
+        rc = -ENOMEM;
     if (!rc)
         rc = make_halves(f);
     if (rc) {
@@ -101,12 +82,9 @@ void sl_front_free(struct sl_front *f)
     free(f->moments);
     free(f->sum);
     free(f->anchor);
-    for (int i = 0; i < SL_FRONT_SNAPSHOTS; i++) {
-        free(f->snapshot[i].adapter);
-        free(f->snapshot[i].m);
-        free(f->snapshot[i].v);
-        free(f->snapshot[i].t);
-    }
+    sl_front_free_snapshots(f);
+    sl_front_drop_offers(f);
+    free(f->offered);
     if (f->adapter)
         sl_adapter_free(f->adapter);
     free(f);
@@ -230,67 +208,4 @@ void sl_front_fresh_moments(struct sl_front *f)
 {
     for (uint32_t l = 0; l < f->cfg.cut; l++)
         sl_moments_reset(&f->moments[l], f->block_floats);
-}
-
-static struct snapshot *slot_for(struct sl_front *f, uint64_t version)
-{
-    struct snapshot *oldest = &f->snapshot[0];
-
-    for (int i = 0; i < SL_FRONT_SNAPSHOTS; i++) {
-        struct snapshot *s = &f->snapshot[i];
-        if (!s->used || s->mark.version == version)
-            return s;
-        if (s->mark.version < oldest->mark.version)
-            oldest = s;
-    }
-    return oldest;
-}
-
-void sl_front_snapshot(struct sl_front *f, const struct sl_front_mark *mark)
-{
-    struct snapshot *s = slot_for(f, mark->version);
-    size_t n = f->block_floats;
-
-    s->used = true;
-    s->mark = *mark;
-    sl_front_get(f, s->adapter);
-    for (uint32_t l = 0; l < f->cfg.cut; l++) {
-        s->t[l] = f->moments[l].t;
-        if (s->m) {
-            memcpy(s->m + l * n, f->moments[l].m, n * sizeof(float));
-            memcpy(s->v + l * n, f->moments[l].v, n * sizeof(float));
-        }
-    }
-}
-
-/* What came after a boundary that we went back to never happened. */
-static void forget_newer(struct sl_front *f, uint64_t version)
-{
-    for (int i = 0; i < SL_FRONT_SNAPSHOTS; i++) {
-        if (f->snapshot[i].mark.version > version)
-            f->snapshot[i].used = false;
-    }
-}
-
-bool sl_front_restore(struct sl_front *f, uint64_t version, struct sl_front_mark *mark)
-{
-    size_t n = f->block_floats;
-
-    for (int i = 0; i < SL_FRONT_SNAPSHOTS; i++) {
-        struct snapshot *s = &f->snapshot[i];
-        if (!s->used || s->mark.version != version)
-            continue;
-        sl_front_set(f, s->adapter);
-        for (uint32_t l = 0; l < f->cfg.cut; l++) {
-            f->moments[l].t = s->t[l];
-            if (s->m) {
-                memcpy(f->moments[l].m, s->m + l * n, n * sizeof(float));
-                memcpy(f->moments[l].v, s->v + l * n, n * sizeof(float));
-            }
-        }
-        *mark = s->mark;
-        forget_newer(f, version);
-        return true;
-    }
-    return false;
 }

@@ -80,7 +80,16 @@ void sl_front_set(struct sl_front *, const float *in);
 void sl_front_set_fresh(struct sl_front *, const float *in);
 void sl_front_fresh_moments(struct sl_front *);
 
+/* Another cut (rules L9), with no step under way. What both cuts have stays, further blocks are as the seed
+ * makes them, with the moments that were offered for them or fresh ones; gradients are forgotten. Snapshots
+ * stay those of their own cut. After -EINVAL or -ENOMEM all is as before. */
+int sl_front_recut(struct sl_front *, uint32_t cut);
+size_t sl_front_block_floats(const struct sl_front *);
+/* Moments of a block, m_v [2, block]: for the next change of cut; and those that it has now (false: none). */
+int sl_front_offer_moments(struct sl_front *, uint32_t block, uint64_t t, const float *m_v, size_t n);
+bool sl_front_moments(const struct sl_front *, uint32_t block, uint64_t *t, float *m_v);
+
 /* Keeps adapter and moments as they are now; the oldest of two snapshots goes. */
 void sl_front_snapshot(struct sl_front *, const struct sl_front_mark *);
-/* Back to the snapshot of that version; false: there is none. */
+/* Back to the snapshot of that version; false: there is none with the present cut. */
 bool sl_front_restore(struct sl_front *, uint64_t version, struct sl_front_mark *);

@@ -6,6 +6,7 @@
 
 struct snapshot {
     bool used;
+    uint32_t cut; /* what it has room for */
     struct sl_front_mark mark;
     float *adapter;
     float *m, *v; /* of all blocks, one after another; NULL for SGD */
@@ -26,6 +27,10 @@ struct sl_front {
     uint64_t sum_round;  /* of the first gang in it: (global step - 1) / accumulate */
     float *anchor;       /* [cut, block]: G as it was installed last; NULL without a proximal term */
     struct snapshot snapshot[SL_FRONT_SNAPSHOTS];
+    struct { /* [n_layers]: moments of blocks that a larger cut will bring */
+        uint64_t t;
+        float *m_v; /* NULL: none */
+    } * offered;
 };
 
 /* front_learn.c */
@@ -33,3 +38,8 @@ int sl_front_create_sums(struct sl_front *);
 /* From the adapter's gradients, which are finite: into the sums, and perhaps an optimiser step. */
 void sl_front_learn(struct sl_front *, uint32_t rows, const struct sl_front_step *);
 bool sl_front_all_finite(const float *x, size_t n);
+
+/* front_snapshot.c */
+void sl_front_free_snapshots(struct sl_front *);
+/* front_recut.c */
+void sl_front_drop_offers(struct sl_front *);

@@ -50,6 +50,8 @@ static void on_plan(struct sl_phone *p, const Sluice__Plan *plan, uint64_t now_n
     bool new_phase = plan->phase != p->phase;
 
     p->phase = plan->phase;
+    p->planned_cut = plan->cut != p->cut ? plan->cut : 0;
+    p->give_moments = plan->give_moments;
     if (new_phase) {
         p->eval_cursor = 0;
         p->phase_done = SLUICE__PHASE__PHASE_WAIT;

@@ -92,7 +92,10 @@ struct sl_phone {
 
     /* the edge's */
     uint64_t run, incarnation, receive_id;
-    uint32_t cut, rank, device_index, aggregate_every, heartbeat_ms;
+    uint32_t cut;
+    uint32_t planned_cut; /* comes with an adapter of so many blocks; 0: the cut stays */
+    bool give_moments;    /* of the blocks that it takes away */
+    uint32_t rank, device_index, aggregate_every, heartbeat_ms;
     uint16_t fragment_units;
     size_t slot_bytes;
     Sluice__Phase phase, phase_done; /* phase_done: the last one reported */
@@ -107,6 +110,7 @@ struct sl_phone {
     float *incoming; /* an adapter that came while a step was under way: installed when nothing is in flight
                         (rules L8) */
     bool has_incoming;
+    uint32_t incoming_cut;
     uint64_t incoming_version, pull_again_ns;
     float *outgoing;
 

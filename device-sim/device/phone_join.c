@@ -60,8 +60,6 @@ static const char *welcome_error(const struct sl_phone *p, const Sluice__Welcome
         return "edge and phones read different experiment files (codec); give both the same one";
     if (w->cut == 0 || w->cut >= shape->n_layers)
         return "the edge wants a cut that this model does not have";
-    if (p->front && w->cut != p->cut)
-        return "the edge moved the cut of a running phone; that is not supported yet";
     if (w->aggregation != SLUICE__AGGREGATION__AGGREGATION_WEIGHTS &&
         w->aggregation != SLUICE__AGGREGATION__AGGREGATION_GRADIENTS)
         return "the edge aggregates in a way that this phone does not know; use programs of one release";
@@ -98,7 +96,7 @@ static int make_front(struct sl_phone *p, const Sluice__Welcome *w)
         .train_windows = p->cfg.batch,
         .eval_windows = SL_PHONE_EVAL_WINDOWS};
     const char *schedule = w->optimizer->schedule;
-    size_t floats;
+    size_t most = shape->n_layers - 1; /* blocks that a cut can bring */
 
     if (schedule[0] && sl_schedule_parse(schedule, &cfg.optim.schedule.kind))
         return -EINVAL;
@@ -106,9 +104,10 @@ static int make_front(struct sl_phone *p, const Sluice__Welcome *w)
         cfg.lora.targets |= sl_target_bits(shape->family, w->lora->targets[i]);
     if (sl_front_create(&cfg, &p->front))
         return -EINVAL;
-    floats = sl_front_floats(p->front);
-    p->incoming = malloc(floats * sizeof(float));
-    p->outgoing = malloc(floats * sizeof(float));
+    most = most < 2 ? 2 : most; /* moments of a block are two of them */
+    p->incoming = malloc(most * sl_front_block_floats(p->front) * sizeof(float));
+    p->outgoing = malloc(most * sl_front_block_floats(p->front) * sizeof(float));
+    p->cut = w->cut;
     return p->incoming && p->outgoing ? 0 : -ENOMEM;
 }
 
@@ -192,8 +191,17 @@ bool sl_phone_welcomed(struct sl_phone *p, const Sluice__Welcome *w)
     }
     if (p->run != w->run || p->incarnation != w->incarnation || p->phase != w->phase)
         p->eval_cursor = 0; /* otherwise the edge has what was scored before the connection was lost */
+    if (w->cut != p->cut) { /* it changed while the phone was away */
+        if (sl_front_recut(p->front, w->cut)) {
+            sl_phone_fail(p, "cannot set up the front half with its new cut: out of memory");
+            return false;
+        }
+        p->cut = w->cut;
+        p->have_adapter = false;
+        p->tokens_since = 0;
+    }
+    p->planned_cut = 0;
     resume(p, w);
-    p->cut = w->cut;
     p->device_index = (uint32_t)w->device_index;
     p->rank = w->lora->rank;
     p->fresh_moments = w->lora->fresh_moments;
@@ -266,6 +274,35 @@ static bool may_install(const struct sl_phone *p)
            (!p->have_adapter || p->tokens_since == 0 || p->phase != SLUICE__PHASE__PHASE_TRAIN);
 }
 
+/* To the edge, before they are gone. */
+static void give_moments(struct sl_phone *p, uint32_t first)
+{
+    for (uint32_t l = first; l < p->cut; l++) {
+        struct sl_adapter_transfer t = {.kind = SLUICE__ADAPTER_KIND__ADAPTER_MOMENTS,
+            .version = p->incoming_version,
+            .first = l,
+            .last = l + 1,
+            .data = p->outgoing,
+            .n = 2 * sl_front_block_floats(p->front)};
+        if (sl_front_moments(p->front, l, &t.step, p->outgoing))
+            p->ops->push(p->app, p, &t);
+    }
+}
+
+/* Rules L9: the cut changes with G, and with nothing in flight. */
+static bool change_cut(struct sl_phone *p)
+{
+    if (p->give_moments)
+        give_moments(p, p->incoming_cut);
+    if (sl_front_recut(p->front, p->incoming_cut)) {
+        sl_phone_fail(p, "cannot set up the front half with its new cut: out of memory");
+        return false;
+    }
+    p->cut = p->incoming_cut;
+    p->planned_cut = 0;
+    return true;
+}
+
 bool sl_phone_install_incoming(struct sl_phone *p, uint64_t now_ns)
 {
     struct sl_front_mark mark;
@@ -273,6 +310,8 @@ bool sl_phone_install_incoming(struct sl_phone *p, uint64_t now_ns)
     if (!may_install(p))
         return false;
     p->has_incoming = false;
+    if (p->incoming_cut != p->cut && !change_cut(p))
+        return false;
     if (p->fresh_moments)
         sl_front_set_fresh(p->front, p->incoming);
     else
@@ -294,8 +333,13 @@ void sl_phone_adapter(struct sl_phone *p, const struct sl_adapter_transfer *t, u
 {
     if (p->state == SL_PHONE_ENDED || !p->front)
         return;
-    size_t n = sl_front_floats(p->front);
-    if (t->first != 0 || t->last < p->cut || t->n % t->last || t->n / t->last * p->cut != n) {
+    if (t->kind == SLUICE__ADAPTER_KIND__ADAPTER_MOMENTS) {
+        sl_front_offer_moments(p->front, t->first, t->step, t->data, t->n); /* else: fresh ones */
+        return;
+    }
+    uint32_t cut = p->planned_cut && t->last == p->planned_cut ? p->planned_cut : p->cut;
+    size_t n = cut * sl_front_block_floats(p->front);
+    if (t->first != 0 || t->last < cut || t->n != t->last * sl_front_block_floats(p->front)) {
         sl_phone_fail(p, "the edge sent an adapter of another shape or rank; its version is another one");
         return;
     }
@@ -306,6 +350,7 @@ void sl_phone_adapter(struct sl_phone *p, const struct sl_adapter_transfer *t, u
     } else if (t->version != p->version || !p->pushed) {
         memcpy(p->incoming, t->data, n * sizeof(float));
         p->incoming_version = t->version;
+        p->incoming_cut = cut;
         p->has_incoming = true;
     }
     sl_phone_tick(p, now_ns);

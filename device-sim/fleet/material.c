@@ -46,10 +46,13 @@ static int load_model(struct sl_material *m, char *err, size_t err_cap)
                 c->seq, shape->max_positions);
             return -EINVAL;
         }
-        if (c->cut >= 1 && c->cut < shape->n_layers)
+        uint32_t cut = c->cut, k = 0;
+        while (cut >= 1 && cut < shape->n_layers && k < m->experiment->n_changes)
+            cut = m->experiment->changes[k++].cut[i];
+        if (cut >= 1 && cut < shape->n_layers)
             continue;
-        snprintf(err, err_cap, "plan.cut is %u for class %s, but the model has %u blocks; give 1 to %u",
-            c->cut, c->name, shape->n_layers, shape->n_layers - 1);
+        snprintf(err, err_cap, "plan.%s %u for class %s, but the model has %u blocks; give 1 to %u",
+            k ? "changes: the cut is" : "cut is", cut, c->name, shape->n_layers, shape->n_layers - 1);
         return -EINVAL;
     }
     return 0;

@@ -152,6 +152,22 @@ static void parse__refuses_and_names_the_line(void **state)
         {"cut: 2", "cut: auto", "x.yaml:6: plan.cut: 'auto' is not supported by this version"},
         {"cut: 2", "cut: [2, 3]", "x.yaml:6: plan.cut: give one cut for all classes"},
         {"cut: 2", "cut: 0", "out of range"},
+        {"cut: 2", "cut: 2, changes: {step: 3, cut: 1}", "x.yaml:6: plan.changes: give a list"},
+        {"cut: 2", "cut: 2, changes: [3]", "plan.changes: give a list like"},
+        {"cut: 2", "cut: 2, changes: [{step: 3}]", "plan.changes: needs step and cut"},
+        {"cut: 2", "cut: 2, changes: [{step: 3, cut: 1, step: 4}]", "has one step and one cut each"},
+        {"cut: 2", "cut: 2, changes: [{step: 3, cut: 1, at: 4}]", "has one step and one cut each"},
+        {"cut: 2", "cut: 2, changes: [{step: 0, cut: 1}]", "out of range"},
+        {"cut: 2", "cut: 2, changes: [{step: 3, cut: [1, 2]}]", "plan.changes: give one cut for all classes"},
+        {"cut: 2", "cut: 2, changes: [{step: 3, cut: 1}, {step: 3, cut: 2}]",
+            "plan.changes: steps must rise"},
+        {"run: {steps: 5}", "run: {seconds: 5}\ntraining: {optimizer: {schedule: linear}}", "give run.steps"},
+        {"run: {steps: 5}", "run: {steps: 5}\ntraining: {optimizer: {warmup: 6}}",
+            "warmup: more than run.steps"},
+        {"run: {steps: 5}", "run: {steps: 5}\ntraining: {accumulate: 3}",
+            "not a multiple of training.accumulate"},
+        {"run: {steps: 5}", "run: {steps: 5}\ntraining: {aggregation: gradients, gang: {policy: async}}",
+            "asynchronous gangs make a step of each message"},
         {"cut: 2", "cut: 2, objective: physical", "plan.objective: is not supported by this version"},
         {"rtt_ms: 40", "rtt_ms: 40, trace: t", "x.yaml:5: link.trace: is not supported by this version"},
         {"model: {path: m}", "model: {path: m, precision: f64}", "is not one of f32|bf16"},
@@ -236,9 +252,23 @@ static void class_of__follows_the_order_of_the_fleet(void **state)
         assert_int_equal(sl_experiment_class_of(&e, i), expected[i]);
 }
 
+static void sl_experiment_cut__follows_the_changes(void **state)
+{
+    struct sl_experiment *e = calloc(1, sizeof *e);
+    char err[256], *yaml = edited("cut: 2", "cut: 2, changes: [{step: 3, cut: 1}, {step: 9, cut: [4]}]");
+    assert_int_equal(parse(yaml, e, err), 0);
+    assert_int_equal(e->n_changes, 2);
+    static const uint32_t expected[] = {2, 2, 2, 1, 1, 1, 1, 1, 1, 4, 4};
+    for (uint64_t step = 0; step < 11; step++)
+        assert_int_equal(sl_experiment_cut(e, 0, step), expected[step]);
+    free(yaml);
+    free(e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sl_experiment_cut__follows_the_changes),
         cmocka_unit_test(parse__small_file_gets_defaults),
         cmocka_unit_test(parse__values_reach_their_fields),
         cmocka_unit_test(parse__refuses_and_names_the_line),
