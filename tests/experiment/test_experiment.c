@@ -261,6 +261,9 @@ static void sl_experiment_cut__follows_the_changes(void **state)
     static const uint32_t expected[] = {2, 2, 2, 1, 1, 1, 1, 1, 1, 4, 4};
     for (uint64_t step = 0; step < 11; step++)
         assert_int_equal(sl_experiment_cut(e, 0, step), expected[step]);
+    uint32_t lowest, highest;
+    sl_experiment_cuts(e, &lowest, &highest);
+    assert_true(lowest == 1 && highest == 4);
     free(yaml);
     free(e);
 }

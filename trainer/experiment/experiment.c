@@ -807,8 +807,10 @@ void sl_experiment_cuts(const struct sl_experiment *e, uint32_t *lowest, uint32_
     *lowest = UINT32_MAX;
     *highest = 0;
     for (uint32_t i = 0; i < e->n_classes; i++) {
-        uint32_t cut = e->fleet[i].cut;
-        *lowest = cut < *lowest ? cut : *lowest;
-        *highest = cut > *highest ? cut : *highest;
+        for (uint32_t k = 0; k <= e->n_changes; k++) {
+            uint32_t cut = k ? e->changes[k - 1].cut[i] : e->fleet[i].cut;
+            *lowest = cut < *lowest ? cut : *lowest;
+            *highest = cut > *highest ? cut : *highest;
+        }
     }
 }
