@@ -6,6 +6,7 @@
 
 static const struct sl_command *const commands[] = {
     &sl_eval_command,
+    &sl_merge_command,
     &sl_lora_command,
     &sl_fedlora_command,
     &sl_pretrain_command,
