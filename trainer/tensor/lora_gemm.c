@@ -2,8 +2,6 @@
 #include "trainer/tensor/lora_kernels.h"
 #include "trainer/tensor/parallel.h"
 
-#include <string.h>
-
 enum { ROW_GRAIN = 8 /* a tile of rows */, LINE = 64 };
 
 /* Where the parts of a packed adapter lie, in elements: A [n rank, ld], and for each target its Bᵀ [rank,
@@ -41,56 +39,21 @@ size_t sl_lora_packed_size(const struct sl_lora_shape *s)
     return (bytes + LINE - 1) / LINE * LINE;
 }
 
-/* to [ranks, ld] = from, element (j, c) at j rank_stride + c col_stride; the columns beyond n are zero. */
-static void pack_f32(const float *from, size_t rank_stride, size_t col_stride, uint32_t ranks, uint32_t n,
-    size_t ld, float *to)
-{
-    for (uint32_t j = 0; j < ranks; j++, to += ld) {
-        if (col_stride == 1)
-            memcpy(to, from + j * rank_stride, n * sizeof *to);
-        else
-            for (uint32_t c = 0; c < n; c++)
-                to[c] = from[j * rank_stride + c * col_stride];
-        memset(to + n, 0, (ld - n) * sizeof *to);
-    }
-}
-
-/* The same in bf16, and a second time in pairs of ranks; an odd last rank is paired with zeros. */
-static void pack_bf16(const float *from, size_t rank_stride, size_t col_stride, uint32_t ranks, uint32_t n,
-    size_t ld, sl_bf16 *plain, sl_bf16 *pairs)
-{
-    for (uint32_t j = 0; j < ranks; j++) {
-        sl_bf16 *to = plain + j * ld;
-        if (col_stride == 1)
-            sl_bf16_from_f32(from + j * rank_stride, n, to);
-        else
-            for (uint32_t c = 0; c < n; c++)
-                to[c] = sl_bf16_round(from[j * rank_stride + c * col_stride]);
-        memset(to + n, 0, (ld - n) * sizeof *to);
-    }
-    for (uint32_t j = 0; j < ranks; j += 2, pairs += 2 * ld) {
-        const sl_bf16 *even = plain + j * ld, *odd = even + ld;
-        for (size_t c = 0; c < ld; c++) {
-            pairs[2 * c] = even[c];
-            pairs[2 * c + 1] = j + 1 < ranks ? odd[c] : 0;
-        }
-    }
-}
-
 void sl_lora_pack(const struct sl_lora_shape *s, const float *a, const float *const *b, void *packed)
 {
     struct layout l = layout_of(s);
     uint32_t ranks = s->n * s->rank;
     if (s->precision == SL_PRECISION_F32) {
         float *to = packed;
-        pack_f32(a, s->in, 1, ranks, s->in, l.ld_a, to + l.a);
+        sl_lora_pack_f32(a, ranks, s->in, l.ld_a, to + l.a);
         for (uint32_t t = 0; t < s->n; t++)
-            pack_f32(b[t], 1, s->rank, s->rank, s->width[t], l.ld_b[t], to + l.b[t]);
+            sl_lora_pack_transposed_f32(b[t], s->rank, s->width[t], l.ld_b[t], to + l.b[t]);
     } else {
         sl_bf16 *to = packed;
-        pack_bf16(a, s->in, 1, ranks, s->in, l.ld_a, to + l.a, to + l.a_pairs);
+        sl_lora_pack_bf16(a, ranks, s->in, l.ld_a, to + l.a, to + l.a_pairs);
         for (uint32_t t = 0; t < s->n; t++)
-            pack_bf16(b[t], 1, s->rank, s->rank, s->width[t], l.ld_b[t], to + l.b[t], to + l.b_pairs[t]);
+            sl_lora_pack_transposed_bf16(
+                b[t], s->rank, s->width[t], l.ld_b[t], to + l.b[t], to + l.b_pairs[t]);
     }
 }
 

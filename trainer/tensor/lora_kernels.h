@@ -12,6 +12,13 @@
 
 enum { SL_LORA_PAD = 32 };
 
+/* A [ranks, n], or transposed B [n, ranks], to the layouts above. */
+void sl_lora_pack_f32(const float *a, uint32_t ranks, uint32_t n, size_t ld, float *to);
+void sl_lora_pack_transposed_f32(const float *b, uint32_t ranks, uint32_t n, size_t ld, float *to);
+void sl_lora_pack_bf16(const float *a, uint32_t ranks, uint32_t n, size_t ld, sl_bf16 *plain, sl_bf16 *pairs);
+void sl_lora_pack_transposed_bf16(
+    const float *b, uint32_t ranks, uint32_t n, size_t ld, sl_bf16 *plain, sl_bf16 *pairs);
+
 void sl_lora_dots_f32(const float *x, size_t ld_x, uint32_t rows, uint32_t k, const float *m, size_t ld_m,
     uint32_t r, float scale, float *u, size_t ld_u);
 void sl_lora_spread_f32(const float *u, size_t ld_u, uint32_t rows, uint32_t r, float scale, const float *m,

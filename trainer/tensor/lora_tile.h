@@ -60,13 +60,13 @@ SL_INLINE void sl_tile_add(const float *tile, uint32_t ranks, uint32_t cols, flo
     }
 }
 
-/* Columns c..c+7 of the tile, transposed: out[i] = the 8 ranks of column c + i. */
-SL_INLINE void sl_transpose8(const float *tile, sl_v8 out[8])
+/* 8 by 8 values, rows ld apart, transposed. */
+SL_INLINE void sl_transpose8(const float *from, size_t ld, sl_v8 out[8])
 {
     sl_v8 r[8], t[8], u[8];
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++)
-        r[i] = *(const sl_v8_any *)(tile + i * SL_TILE_COLS);
+        r[i] = *(const sl_v8_any *)(from + (size_t)i * ld);
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
         t[2 * i] = __builtin_shufflevector(r[2 * i], r[2 * i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
@@ -93,7 +93,7 @@ SL_INLINE void sl_tile_add_transposed(
     if (ranks == SL_TILE_RANKS && cols == SL_TILE_COLS) {
         for (uint32_t c = 0; c < SL_TILE_COLS; c += 8) {
             sl_v8 column[8];
-            sl_transpose8(tile + c, column);
+            sl_transpose8(tile + c, SL_TILE_COLS, column);
 #pragma GCC unroll 8
             for (int i = 0; i < 8; i++)
                 *(sl_v8_any *)(g + (c + (size_t)i) * g_col) += column[i];
