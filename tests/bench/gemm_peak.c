@@ -37,7 +37,7 @@ struct bench_peak {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
     struct onednn_product onednn[N_SHAPES];
-    struct bench_sample gflops[LIBRARIES][N_SHAPES];
+    struct bench_sample gflops[BENCH_CLOCKS][LIBRARIES][N_SHAPES];
 };
 
 static bool plain(dnnl_memory_desc_t *desc, int rows, int cols, dnnl_data_type_t type, dnnl_format_tag_t tag)
@@ -116,8 +116,8 @@ int bench_peak_create(bool bf16, int threads, struct bench_peak **out)
     omp_set_num_threads(threads); /* oneDNN plans a primitive for the threads there are */
     for (unsigned i = 0; i < N_SHAPES && !err; i++) {
         err = make_onednn(p, &shapes[i], &p->onednn[i]);
-        for (unsigned l = 0; l < LIBRARIES && !err; l++)
-            err = bench_sample_init(&p->gflops[l][i], ROUNDS_MAX);
+        for (unsigned l = 0; l < BENCH_CLOCKS * LIBRARIES && !err; l++)
+            err = bench_sample_init(&p->gflops[l / LIBRARIES][l % LIBRARIES][i], ROUNDS_MAX);
     }
     omp_set_num_threads(before);
     if (err) {
@@ -139,8 +139,8 @@ void bench_peak_free(struct bench_peak *p)
         dnnl_memory_destroy(o->dst);
         dnnl_primitive_destroy(o->primitive);
         dnnl_primitive_desc_destroy(o->desc);
-        for (unsigned l = 0; l < LIBRARIES; l++)
-            bench_sample_free(&p->gflops[l][i]);
+        for (unsigned l = 0; l < BENCH_CLOCKS * LIBRARIES; l++)
+            bench_sample_free(&p->gflops[l / LIBRARIES][l % LIBRARIES][i]);
     }
     dnnl_stream_destroy(p->stream);
     dnnl_engine_destroy(p->engine);
@@ -172,19 +172,21 @@ void bench_peak_round(struct bench_peak *p)
     for (unsigned l = p->bf16 ? ONEDNN : OPENBLAS; l < LIBRARIES; l++)
         for (unsigned i = 0; i < N_SHAPES; i++) {
             double flop = 2.0 * shapes[i].m * shapes[i].n * shapes[i].k;
-            uint64_t t = bench_now_ns();
+            uint64_t t = bench_now_ns(), cpu = bench_cpu_ns();
             multiply(p, l, i);
-            bench_sample_add(&p->gflops[l][i], flop / (double)(bench_now_ns() - t));
+            cpu = bench_cpu_ns() - cpu;
+            bench_sample_add(&p->gflops[BENCH_WALL][l][i], flop / (double)(bench_now_ns() - t));
+            bench_sample_add(&p->gflops[BENCH_CPU][l][i], flop / (double)(cpu ? cpu : 1));
         }
     omp_set_num_threads(before);
 }
 
-double bench_peak_gflops(const struct bench_peak *p)
+double bench_peak_gflops(const struct bench_peak *p, enum bench_clock clock)
 {
     double best = 0;
     for (unsigned l = 0; l < LIBRARIES; l++)
         for (unsigned i = 0; i < N_SHAPES; i++) {
-            double v = bench_sample_median((struct bench_sample *)&p->gflops[l][i]);
+            double v = bench_sample_median((struct bench_sample *)&p->gflops[clock][l][i]);
             best = v > best ? v : best;
         }
     return best;
@@ -193,13 +195,14 @@ double bench_peak_gflops(const struct bench_peak *p)
 cJSON *bench_peak_json(const struct bench_peak *p)
 {
     cJSON *j = cJSON_CreateObject();
-    cJSON_AddNumberToObject(j, "gflops", bench_peak_gflops(p));
+    cJSON_AddNumberToObject(j, "gflops", bench_peak_gflops(p, BENCH_WALL));
     for (unsigned l = p->bf16 ? ONEDNN : OPENBLAS; l < LIBRARIES; l++) {
         cJSON *of = cJSON_AddObjectToObject(j, library_names[l]);
         for (unsigned i = 0; i < N_SHAPES; i++) {
             char name[48];
             snprintf(name, sizeof name, "%dx%dx%d", shapes[i].m, shapes[i].n, shapes[i].k);
-            cJSON_AddNumberToObject(of, name, bench_sample_median((struct bench_sample *)&p->gflops[l][i]));
+            cJSON_AddNumberToObject(
+                of, name, bench_sample_median((struct bench_sample *)&p->gflops[BENCH_WALL][l][i]));
         }
     }
     return j;

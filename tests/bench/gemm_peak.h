@@ -12,9 +12,10 @@ struct bench_peak;
 /* -ENOMEM; -ENOTSUP: bf16 on a CPU without it. */
 int bench_peak_create(bool bf16, int threads, struct bench_peak **);
 void bench_peak_free(struct bench_peak *);
-void bench_peak_round(struct bench_peak *); /* every product once */
+void bench_peak_round(struct bench_peak *);               /* every product once */
+enum bench_clock { BENCH_WALL, BENCH_CPU, BENCH_CLOCKS }; /* CPU: the process's time, whoever interrupts it */
 /* GFLOP/s of the library and shape whose median over all rounds is best. */
-double bench_peak_gflops(const struct bench_peak *);
+double bench_peak_gflops(const struct bench_peak *, enum bench_clock);
 cJSON *bench_peak_json(const struct bench_peak *);
 /* Why products on this host do not run as they could (rules L14); NULL: nothing found. */
 const char *bench_peak_crippled(void);

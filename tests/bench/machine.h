@@ -29,6 +29,7 @@ int bench_cpu(unsigned n);
 int bench_pin(int cpu);
 
 uint64_t bench_now_ns(void);         /* CLOCK_MONOTONIC */
+uint64_t bench_cpu_ns(void);         /* that this process has had, all threads */
 uint64_t bench_resident_bytes(void); /* of this process */
 
 /* What others took from this process between two looks: its involuntary switches, and CPU time of the host

@@ -52,7 +52,7 @@ static const struct bench_option options[] = {
 
 struct measured {
     struct bench_trainee *trainee;
-    struct bench_sample ms;
+    struct bench_sample ms, cpu_ms;
     double loss_first, loss_last;
     struct bench_work work;
 };
@@ -64,7 +64,7 @@ struct train {
     uint32_t sides;
     const char *compared_with; /* NULL: nothing */
     char compared_text[64];
-    struct bench_sample ratio; /* of GFLOP/s, measured over compared, in each round */
+    struct bench_sample ratio, cpu_ratio; /* of GFLOP/s, measured over compared, in each round */
     struct bench_peak *peak;
     uint64_t peak_memory;
     uint64_t bf16_products; /* of all measured steps of the measured side */
@@ -193,18 +193,22 @@ static int build(struct train *t, const struct bench_shape *shape, char *err, si
         failed = bench_trainee_create(t->model, &w, &m->trainee, err, cap);
         if (!failed)
             failed = bench_sample_init(&m->ms, STEPS_MAX);
+        if (!failed)
+            failed = bench_sample_init(&m->cpu_ms, STEPS_MAX);
         if (failed)
             return failed;
     }
-    return bench_sample_init(&t->ratio, STEPS_MAX);
+    failed = bench_sample_init(&t->ratio, STEPS_MAX);
+    return failed ? failed : bench_sample_init(&t->cpu_ratio, STEPS_MAX);
 }
 
 /* One step of one side; its time in ms, negative where it failed. */
-static double step(struct measured *m)
+static double step(struct measured *m, double *cpu_ms)
 {
-    uint64_t began = bench_now_ns();
+    uint64_t began = bench_now_ns(), cpu = bench_cpu_ns();
     double loss = bench_trainee_step(m->trainee);
     double ms = 1e-6 * (double)(bench_now_ns() - began);
+    *cpu_ms = 1e-6 * (double)(bench_cpu_ns() - cpu);
     if (!(loss >= 0))
         return -1;
     if (m->loss_first == 0)
@@ -220,10 +224,11 @@ static double gflops(const struct measured *m, double ms)
 
 static int warm_up(struct train *t, char *err, size_t cap)
 {
+    double cpu_ms;
     for (unsigned i = 0; i < WARM_UP && !bench_stopping(); i++)
         for (uint32_t s = 0; s < t->sides; s++) {
             bench_progress("train: warming up, step %u of %d", i + 1, WARM_UP);
-            if (step(&t->side[s]) < 0) {
+            if (step(&t->side[s], &cpu_ms) < 0) {
                 snprintf(err, cap, "the half refused its batch, or its loss is no number");
                 return -EINVAL;
             }
@@ -251,10 +256,10 @@ static bool asked(void)
     return fgets(line, sizeof line, stdin) != NULL;
 }
 
-static void answer(const struct measured *m, double ms)
+static void answer(const struct measured *m, double ms, double cpu_ms)
 {
-    printf("{\"ms\": %.6f, \"loss\": %.6f, \"peak_memory_bytes\": %llu}\n", ms, m->loss_last,
-        (unsigned long long)peak_memory_bytes());
+    printf("{\"ms\": %.6f, \"cpu_ms\": %.6f, \"loss\": %.6f, \"peak_memory_bytes\": %llu}\n", ms, cpu_ms,
+        m->loss_last, (unsigned long long)peak_memory_bytes());
     fflush(stdout);
 }
 
@@ -262,28 +267,31 @@ static int measure(struct train *t, char *err, size_t cap)
 {
     uint64_t began = bench_now_ns(), last_peak = 0;
     for (uint64_t round = 0; round < STEPS_MAX && !bench_stopping(); round++) {
-        double s_passed = 1e-9 * (double)(bench_now_ns() - began), ms[SIDES];
+        double s_passed = 1e-9 * (double)(bench_now_ns() - began), ms[SIDES], cpu_ms[SIDES];
         if (stepwise ? !asked() : steps ? round >= steps : round >= LEAST_ROUNDS && s_passed >= seconds)
             break;
         bench_progress("train: step %llu, %.0f of %.0f s", (unsigned long long)round + 1, s_passed, seconds);
         for (uint32_t k = 0; k < t->sides; k++) {
             uint32_t s = round % 2 ? t->sides - 1 - k : k; /* neither always goes first */
             uint64_t products = sl_packed_count(SL_PRECISION_BF16);
-            ms[s] = step(&t->side[s]);
+            ms[s] = step(&t->side[s], &cpu_ms[s]);
             t->bf16_products += s == MEASURED ? sl_packed_count(SL_PRECISION_BF16) - products : 0;
             if (ms[s] < 0) {
                 snprintf(err, cap, "step %llu: the loss is no number", (unsigned long long)round + 1);
                 return -EINVAL;
             }
             bench_sample_add(&t->side[s].ms, ms[s]);
+            bench_sample_add(&t->side[s].cpu_ms, cpu_ms[s]);
         }
         if (stepwise) {
-            answer(&t->side[MEASURED], ms[MEASURED]);
+            answer(&t->side[MEASURED], ms[MEASURED], cpu_ms[MEASURED]);
             continue;
         }
-        if (t->sides == SIDES)
-            bench_sample_add(&t->ratio,
-                gflops(&t->side[MEASURED], ms[MEASURED]) / gflops(&t->side[COMPARED], ms[COMPARED]));
+        if (t->sides == SIDES) {
+            const struct measured *a = &t->side[MEASURED], *b = &t->side[COMPARED];
+            bench_sample_add(&t->ratio, gflops(a, ms[MEASURED]) / gflops(b, ms[COMPARED]));
+            bench_sample_add(&t->cpu_ratio, gflops(a, cpu_ms[MEASURED]) / gflops(b, cpu_ms[COMPARED]));
+        }
         if (1e-9 * (double)(bench_now_ns() - last_peak) >= peak_every_s) {
             bench_peak_round(t->peak);
             last_peak = bench_now_ns();
@@ -317,12 +325,27 @@ static void describe_kernels(cJSON *to, struct measured *m, double peak)
     cJSON_AddNumberToObject(kernels, "unaccounted_share", all > 0 ? 1 - accounted / all : 0);
 }
 
-static void describe_side(cJSON *to, struct measured *m, double peak)
+/* The same by the CPU time that the process got: what a host that others use would show if it were quiet, but
+ * for caches and clock. With several threads it says nothing, because waiting threads may spin. */
+static void describe_cpu_time(cJSON *to, struct measured *m, double cpu_peak)
+{
+    double ms = bench_sample_median(&m->cpu_ms), tokens = (double)bench_trainee_tokens(m->trainee);
+    if (m->work.threads > 1 || !(ms > 0))
+        return;
+    cJSON *j = cJSON_AddObjectToObject(to, "by_cpu_time");
+    cJSON_AddNumberToObject(j, "tokens_per_s", 1e3 * tokens / ms);
+    cJSON_AddNumberToObject(j, "gflops", gflops(m, ms));
+    cJSON_AddNumberToObject(j, "gemm_peak_gflops", cpu_peak);
+    cJSON_AddNumberToObject(j, "fraction_of_gemm_peak", cpu_peak > 0 ? gflops(m, ms) / cpu_peak : 0);
+}
+
+static void describe_side(cJSON *to, struct measured *m, double peak, double cpu_peak)
 {
     double ms = bench_sample_median(&m->ms), tokens = (double)bench_trainee_tokens(m->trainee);
     cJSON_AddNumberToObject(to, "tokens_per_s", ms > 0 ? 1e3 * tokens / ms : 0);
     cJSON_AddNumberToObject(to, "gflops", gflops(m, ms));
     cJSON_AddNumberToObject(to, "fraction_of_gemm_peak", peak > 0 ? gflops(m, ms) / peak : 0);
+    describe_cpu_time(to, m, cpu_peak);
     cJSON_AddItemToObject(to, "step_ms", bench_sample_json(&m->ms));
     cJSON_AddNumberToObject(to, "flop_per_token", bench_flop_sum(bench_trainee_flop(m->trainee)) / tokens);
     cJSON_AddNumberToObject(to, "loss_first", m->loss_first);
@@ -367,10 +390,10 @@ static void judge(cJSON *result, const struct train *t)
 
 static void describe(cJSON *result, struct train *t, const struct bench_shape *shape)
 {
-    double peak = bench_peak_gflops(t->peak);
+    double peak = bench_peak_gflops(t->peak, BENCH_WALL), cpu_peak = bench_peak_gflops(t->peak, BENCH_CPU);
     judge(result, t);
     describe_load(result, t, shape);
-    describe_side(result, &t->side[MEASURED], peak);
+    describe_side(result, &t->side[MEASURED], peak, cpu_peak);
     cJSON_AddNumberToObject(result, "bf16_gemms",
         t->side[MEASURED].ms.n ? (double)t->bf16_products / (double)t->side[MEASURED].ms.n : 0);
     cJSON_AddNumberToObject(result, "peak_memory_bytes", (double)t->peak_memory);
@@ -382,8 +405,10 @@ static void describe(cJSON *result, struct train *t, const struct bench_shape *s
         cJSON *j = cJSON_AddObjectToObject(result, "compared");
         cJSON_AddStringToObject(j, "with", t->compared_with);
         cJSON_AddNumberToObject(j, "gflops_ratio", bench_sample_median(&t->ratio));
+        if (threads == 1)
+            cJSON_AddNumberToObject(j, "gflops_ratio_by_cpu_time", bench_sample_median(&t->cpu_ratio));
         cJSON_AddItemToObject(j, "ratios", bench_sample_json(&t->ratio));
-        describe_side(j, &t->side[COMPARED], peak);
+        describe_side(j, &t->side[COMPARED], peak, cpu_peak);
     }
     cJSON *target = cJSON_AddObjectToObject(result, "target");
     double wanted = t->bf16 ? target_fraction.bf16 : target_fraction.f32;
@@ -397,8 +422,10 @@ static void release(struct train *t)
     for (uint32_t s = 0; s < SIDES; s++) {
         bench_trainee_free(t->side[s].trainee);
         bench_sample_free(&t->side[s].ms);
+        bench_sample_free(&t->side[s].cpu_ms);
     }
     bench_sample_free(&t->ratio);
+    bench_sample_free(&t->cpu_ratio);
     bench_peak_free(t->peak);
     sl_model_free(t->model);
 }
