@@ -155,6 +155,7 @@ static bool may_send(const struct sl_control *c, Sluice__Envelope__BodyCase kind
     case SLUICE__ENVELOPE__BODY_WELCOME:
         return edge && c->state == SL_CONTROL_WELCOME;
     case SLUICE__ENVELOPE__BODY_PLAN:
+    case SLUICE__ENVELOPE__BODY_ADAPTER_KEPT:
     case SLUICE__ENVELOPE__BODY_HEARTBEAT_ACK:
         return edge && open;
     case SLUICE__ENVELOPE__BODY_ADAPTER_PULL:

@@ -63,7 +63,7 @@ static void on_plan(struct sl_phone *p, const Sluice__Plan *plan, uint64_t now_n
     }
     if (new_phase && p->state >= SL_PHONE_COMPUTING && p->state <= SL_PHONE_WAITING)
         sl_phone_abandon(p);
-    if (new_phase && p->state == SL_PHONE_MERGING)
+    if (new_phase && p->state == SL_PHONE_MERGING && !p->personal)
         p->state = SL_PHONE_IDLE;
     sl_phone_tick(p, now_ns);
 }
@@ -79,6 +79,9 @@ void sl_phone_message(struct sl_phone *p, const Sluice__Envelope *e, uint64_t no
         break;
     case SLUICE__ENVELOPE__BODY_PLAN:
         on_plan(p, e->plan, now_ns);
+        break;
+    case SLUICE__ENVELOPE__BODY_ADAPTER_KEPT:
+        sl_phone_kept(p, e->adapter_kept->version, now_ns);
         break;
     default: /* HeartbeatAck; Error and Bye come again with the connection's end */
         break;

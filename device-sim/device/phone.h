@@ -104,6 +104,7 @@ struct sl_phone {
     /* adapter */
     bool session_open, have_adapter, wants_adapter;
     bool fresh_moments; /* where a new version changes a block */
+    bool personal; /* nobody else's training comes in: versions are this phone's, and no weights come back */
     uint64_t version, wanted_version;
     uint64_t tokens_since; /* predicted tokens trained on since `version` was installed, not yet pushed */
     bool pushed;

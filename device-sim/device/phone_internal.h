@@ -7,6 +7,7 @@
 bool sl_phone_welcomed(struct sl_phone *, const Sluice__Welcome *); /* false: the phone has ended */
 void sl_phone_pull(struct sl_phone *, uint64_t now_ns);
 void sl_phone_push(struct sl_phone *, uint64_t now_ns);
+void sl_phone_kept(struct sl_phone *, uint64_t version, uint64_t now_ns); /* what it pushed is that version */
 bool sl_phone_install_incoming(struct sl_phone *, uint64_t now_ns); /* whether there was one to install now */
 void sl_phone_fail(struct sl_phone *, const char *text);            /* ENDED, and leave */
 

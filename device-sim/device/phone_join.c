@@ -202,6 +202,7 @@ bool sl_phone_welcomed(struct sl_phone *p, const Sluice__Welcome *w)
     }
     p->planned_cut = 0;
     resume(p, w);
+    p->personal = w->personal;
     p->device_index = (uint32_t)w->device_index;
     p->rank = w->lora->rank;
     p->fresh_moments = w->lora->fresh_moments;
@@ -270,8 +271,8 @@ static bool may_install(const struct sl_phone *p)
         return false;
     if (p->state == SL_PHONE_MERGING)
         return p->incoming_version != p->version;
-    return p->state == SL_PHONE_IDLE &&
-           (!p->have_adapter || p->tokens_since == 0 || p->phase != SLUICE__PHASE__PHASE_TRAIN);
+    return p->state == SL_PHONE_IDLE && (!p->have_adapter || p->tokens_since == 0 ||
+                                            (p->phase != SLUICE__PHASE__PHASE_TRAIN && !p->personal));
 }
 
 /* To the edge, before they are gone. */
@@ -345,7 +346,7 @@ void sl_phone_adapter(struct sl_phone *p, const struct sl_adapter_transfer *t, u
     }
     /* The answer to a pull may be what the phone has trained on since: that training is not thrown away. */
     if (t->version == p->version && p->have_adapter && p->tokens_since && !p->pushed &&
-        p->phase == SLUICE__PHASE__PHASE_TRAIN) {
+        (p->phase == SLUICE__PHASE__PHASE_TRAIN || p->personal)) {
         p->wants_adapter = false;
     } else if (t->version != p->version || !p->pushed) {
         memcpy(p->incoming, t->data, n * sizeof(float));
@@ -353,6 +354,19 @@ void sl_phone_adapter(struct sl_phone *p, const struct sl_adapter_transfer *t, u
         p->incoming_cut = cut;
         p->has_incoming = true;
     }
+    sl_phone_tick(p, now_ns);
+}
+
+void sl_phone_kept(struct sl_phone *p, uint64_t version, uint64_t now_ns)
+{
+    if (!p->front || !p->pushed || p->state != SL_PHONE_MERGING)
+        return;
+    struct sl_front_mark mark = {.version = version, .step = p->applied_step, .cursor = p->cursor};
+    sl_front_snapshot(p->front, &mark);
+    p->version = version;
+    p->tokens_since = 0;
+    p->pushed = false;
+    p->state = SL_PHONE_IDLE;
     sl_phone_tick(p, now_ns);
 }
 

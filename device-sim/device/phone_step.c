@@ -121,6 +121,10 @@ void sl_phone_proceed(struct sl_phone *p, uint64_t now_ns)
     case SLUICE__PHASE__PHASE_EVAL_AFTER:
         if (p->phase_done == p->phase)
             break;
+        if (p->personal && p->tokens_since) { /* what is scored is what the edge keeps (rules L3) */
+            sl_phone_push(p, now_ns);
+            break;
+        }
         if (p->eval_cursor < p->cfg.held_out_windows)
             begin_evaluation(p, now_ns);
         else

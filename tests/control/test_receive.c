@@ -111,6 +111,8 @@ static void write_envelope(struct bare *b, const Sluice__Envelope *e)
 #define ACK(b)                                                                                               \
     WRITE(b, HEARTBEAT_ACK, heartbeat_ack, Sluice__HeartbeatAck, SLUICE__HEARTBEAT_ACK__INIT,                \
         inner_.seq_no = 1)
+#define KEPT(b)                                                                                              \
+    WRITE(b, ADAPTER_KEPT, adapter_kept, Sluice__AdapterKept, SLUICE__ADAPTER_KEPT__INIT, inner_.version = 1)
 #define DONE(b)                                                                                              \
     WRITE(b, PHASE_DONE, phase_done, Sluice__PhaseDone, SLUICE__PHASE_DONE__INIT, inner_.phase = 1)
 
@@ -220,12 +222,14 @@ static void input__edge_wants_hello_first_and_once(void **state)
 
 static void input__edge_refuses_what_only_edges_say(void **state)
 {
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         struct bare b;
 
         bare_init(&b, true);
         HELLO(&b);
-        if (i == 0)
+        if (i == 3)
+            KEPT(&b);
+        else if (i == 0)
             WELCOME(&b);
         else if (i == 1)
             PLAN(&b);

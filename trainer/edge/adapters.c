@@ -70,8 +70,6 @@ void edge_take_push(struct edge *e, struct device *d, const struct sl_adapter_tr
 /* -------------------------------------------------------------------------------------------------
  * checkpoints */
 
-static void write_checkpoint(struct edge *e, uint8_t *image, size_t bytes);
-
 static void checkpoint_written(void *app, void *data, int status)
 {
     struct edge *e = app;
@@ -82,14 +80,15 @@ static void checkpoint_written(void *app, void *data, int status)
             strerror(-status), status == -ENOSPC ? "; free some disk space" : "");
         e->checkpoint_failed = true;
     }
+    edge_checkpointed(e, status == 0);
     uint8_t *next = e->checkpoint_next;
     e->checkpoint_next = NULL;
     if (next)
-        write_checkpoint(e, next, e->checkpoint_next_bytes);
+        edge_write_checkpoint(e, next, e->checkpoint_next_bytes);
 }
 
 /* One at a time; of those that wait only the newest matters. Takes the image. */
-static void write_checkpoint(struct edge *e, uint8_t *image, size_t bytes)
+void edge_write_checkpoint(struct edge *e, uint8_t *image, size_t bytes)
 {
     char path[SL_PATH_BYTES + 32];
     if (!image)
@@ -189,7 +188,7 @@ void edge_new_version(struct edge *e, struct sl_event *event)
     for (uint32_t i = 0; i < event->version.n_devices; i++)
         edge_send_g(e, &e->devices[event->version.devices[i]]);
     free(event->version.devices);
-    write_checkpoint(e, event->version.checkpoint, event->version.checkpoint_bytes);
+    edge_write_checkpoint(e, event->version.checkpoint, event->version.checkpoint_bytes);
     if (!event->version.copies)
         return;
     cJSON *o = cJSON_CreateObject();
@@ -227,6 +226,10 @@ void edge_write_adapters(struct edge *e)
     if (!e->g || e->adapters_written)
         return;
     e->adapters_written = true;
+    if (e->personal) {
+        edge_export_personal(e);
+        return;
+    }
     snprintf(dir, sizeof dir, "%s/adapters", e->options.run);
     mkdir(dir, 0755);
     snprintf(dir, sizeof dir, "%s/adapters/global", e->options.run);

@@ -12,6 +12,7 @@
 #include "dataplane/ingest/ingest.h"
 #include "dataplane/io/lcore/lcore.h"
 #include "dataplane/io/uring/loop.h"
+#include "dataplane/io/uring/record_file.h"
 #include "trainer/experiment/experiment.h"
 #include "trainer/experiment/histogram.h"
 #include "trainer/experiment/metrics.h"
@@ -27,7 +28,9 @@ enum {
     EDGE_OWN_FILES = 128,
     EDGE_CONTENT_REFUSALS = 3, /* rules T15: then the device has to go */
     EDGE_EXIT_INTERRUPTED = 130,
+    EDGE_RESIDENT_MIN = 16,
 };
+#define EDGE_RESIDENT_BYTES (UINT64_C(1) << 30) /* of personal adapters in memory, where nothing is said */
 #define SECOND_NS UINT64_C(1000000000)
 #define EDGE_POLL_NS UINT64_C(2000000)
 #define EDGE_QUORUM_WAIT_NS (20 * SECOND_NS) /* from the first join, for the rest of the fleet */
@@ -67,13 +70,22 @@ struct device {
     uint32_t lcore, session; /* session: handle on that lcore */
     uint64_t session_id, receive_id;
     uint32_t epoch;
-    uint64_t last_step; /* newest step that the last version of G contains */
+    uint64_t last_step;              /* newest step that the last version of G contains */
+    uint64_t version;                /* personal: of its own adapter */
+    uint64_t held_run, held_version; /* what it said that it holds */
     bool phase_done;
     uint32_t refusals;
     uint64_t left_ns;
     struct eval_message *evals; /* of this phase */
     uint32_t n_evals, evals_cap;
     double battery, energy_j;
+};
+
+struct held_out { /* of a phase of evaluation, by device (rules L3) */
+    double nll, median, worst;
+    uint32_t devices;
+    uint64_t tokens;
+    char worst_device[SL_CHECKPOINT_ID_BYTES];
 };
 
 enum session_state { SESSION_FREE, SESSION_OPENING, SESSION_OPEN, SESSION_CLOSING };
@@ -179,6 +191,20 @@ struct edge {
     uint8_t *checkpoint_next; /* waits while another is being written */
     size_t checkpoint_next_bytes;
     bool checkpoint_busy, checkpoint_failed;
+    size_t checkpoint_bytes; /* of the one whose records are being brought to the disk */
+    bool personal;           /* an adapter for every device (personal.c) */
+    struct sl_record_file *records;
+    struct sl_adapter_record_shape record_shape;
+    struct sl_personal_stats personal_stats;
+    struct held_out held_out[2]; /* before, after training */
+    struct {                     /* every device's adapter for people, one after another */
+        bool running, under_way;
+        uint32_t next, device, files;
+        struct sl_adapter *adapter;
+        struct sl_moments *moments;
+        char *config;
+        uint8_t *weights;
+    } export;
     char *peft_config;
     uint8_t *peft_weights;
     size_t peft_config_bytes, peft_weights_bytes;
@@ -270,6 +296,20 @@ void edge_send_g(struct edge *, struct device *);
 void edge_take_push(struct edge *, struct device *, const struct sl_adapter_transfer *);
 void edge_write_adapters(struct edge *);
 int edge_read_checkpoint(struct edge *, struct sl_checkpoint *, bool *found);
+
+void edge_write_checkpoint(struct edge *, uint8_t *image, size_t bytes); /* takes the image */
+
+/* personal.c */
+uint32_t edge_resident(const struct edge *); /* adapters in memory; 0: one shared adapter */
+int edge_open_records(struct edge *);
+void edge_close_records(struct edge *);
+void edge_poll_records(struct edge *);
+void edge_take_checkpoint(struct edge *, struct sl_event *);
+void edge_checkpointed(struct edge *, bool on_disk);
+void edge_kept(struct edge *, const struct sl_event *);
+void edge_pull_personal(struct edge *, struct device *);
+void edge_export_personal(struct edge *);
+bool edge_exporting(struct edge *); /* goes on with it; false: done, or never begun */
 
 /* report.c */
 int edge_open_report(struct edge *);

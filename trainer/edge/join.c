@@ -236,6 +236,8 @@ static void take_hello(struct edge *e, struct sl_control *control, const Sluice_
         d->class = class;
         edge_choose_cut(e, d, same_class);
         d->receive_id = h->receive_id;
+        d->held_run = h->run;
+        d->held_version = h->adapter_version;
         d->phase_done = false;
         d->refusals = 0;
         int status = open_session(e, d);
@@ -293,7 +295,8 @@ static void send_welcome(struct edge *e, struct device *d)
     /* A device that only lost its connection goes on from what this incarnation has applied of it. */
     uint64_t applied = sl_trainer_applied(e->trainer, d->index);
     w.last_step = applied > d->last_step ? applied : d->last_step;
-    w.adapter_version = e->version;
+    w.adapter_version = e->personal ? d->version : e->version;
+    w.personal = e->personal;
     w.cut = d->cut;
     w.codec = (Sluice__Codec)e->codec;
     w.fragment_units = e->fragment_units;
@@ -328,7 +331,9 @@ static void complete_join(struct edge *e, struct device *d)
         .session = d->session,
         .class = edge_class_index(e, d),
         .cut = d->cut,
-        .rank = d->class->rank};
+        .rank = d->class->rank,
+        .anew = d->held_run != e->run,
+        .holds = d->held_version};
     memcpy(c.id, d->id, sizeof c.id);
     edge_command(e, &c);
     d->state = DEVICE_JOINED;
@@ -422,6 +427,10 @@ static void take_heartbeat(struct device *d, struct sl_control *control, const S
 /* The trainer learns first which version the device is going to have. */
 static void answer_pull(struct edge *e, struct device *d)
 {
+    if (e->personal) {
+        edge_pull_personal(e, d);
+        return;
+    }
     struct sl_command c = {.kind = SL_COMMAND_SENT, .device = d->index, .version = e->version};
     edge_command(e, &c);
     edge_send_g(e, d);

@@ -107,6 +107,7 @@ static int lay_out_slots(struct edge *e)
         return -ERANGE;
     }
     e->max_devices = x->edge.max_devices;
+    e->personal = strcmp(x->training.adapters, "personal") == 0;
     return 0;
 }
 

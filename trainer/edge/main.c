@@ -98,6 +98,7 @@ static void poll(void *app, uint64_t now_ns)
     struct sl_event *event;
     edge_poll_sessions(e);
     edge_flush_commands(e);
+    edge_poll_records(e);
     while ((event = sl_trainer_event(e->trainer))) {
         edge_trainer_event(e, event);
         sl_trainer_release(e->trainer, event);

@@ -21,7 +21,7 @@ void edge_send_plan(struct edge *e, struct device *d, bool give_moments)
 {
     Sluice__Plan plan = SLUICE__PLAN__INIT;
     plan.phase = e->phase;
-    plan.adapter_version = e->version;
+    plan.adapter_version = e->personal ? 0 : e->version; /* 0: what it has is its own */
     plan.cut = d->cut;
     plan.give_moments = give_moments;
     plan.fragment_units = e->fragment_units;
@@ -128,29 +128,64 @@ static int by_step(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+static int by_nll(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Rules L3: the mean over all tokens, the median and the worst device. `each` [n] is sorted. */
+static void sum_up(struct edge *e, double nll, uint64_t tokens, double *each, uint32_t n, const char *worst)
+{
+    struct held_out *h = &e->held_out[e->phase != SLUICE__PHASE__PHASE_EVAL_BEFORE];
+    qsort(each, n, sizeof *each, by_nll);
+    *h = (struct held_out){.nll = nll / (double)tokens,
+        .median = n % 2 ? each[n / 2] : (each[n / 2 - 1] + each[n / 2]) / 2,
+        .worst = each[n - 1],
+        .devices = n,
+        .tokens = tokens};
+    snprintf(h->worst_device, sizeof h->worst_device, "%s", worst);
+    const char *when = e->phase == SLUICE__PHASE__PHASE_EVAL_BEFORE ? "before" : "after";
+    edge_say(e, "held-out loss %s training: %.4f nats a token over %llu tokens", when, h->nll,
+        (unsigned long long)tokens);
+    if (e->personal)
+        edge_say(e, "held-out loss %s training, by device: median %.4f, worst %.4f (%s)", when, h->median,
+            h->worst, worst);
+}
+
 /* The mean loss over all windows, and an event per device with its windows in order. */
 static void report_evals(struct edge *e)
 {
-    double nll = 0;
+    double nll = 0, *each = malloc(e->max_devices * sizeof *each), highest = -INFINITY;
     uint64_t tokens = 0;
+    uint32_t n = 0;
+    const char *worst = "";
     for (uint32_t i = 0; i < e->max_devices; i++) {
         struct device *d = &e->devices[i];
+        double own = 0;
+        uint64_t own_tokens = 0;
         if (!d->n_evals)
             continue;
         qsort(d->evals, d->n_evals, sizeof *d->evals, by_step);
         for (uint32_t m = 0; m < d->n_evals; m++) {
             for (uint32_t w = 0; w < d->evals[m].n; w++) {
                 nll += d->evals[m].nll[w];
-                tokens += d->evals[m].tokens[w];
+                own += d->evals[m].nll[w];
+                own_tokens += d->evals[m].tokens[w];
             }
         }
+        tokens += own_tokens;
+        own /= (double)own_tokens;
+        worst = own > highest ? d->id : worst;
+        highest = own > highest ? own : highest;
+        if (each)
+            each[n++] = own;
         edge_report_eval(e, d);
         d->n_evals = 0;
     }
-    if (tokens)
-        edge_say(e, "held-out loss %s training: %.4f nats a token over %llu tokens",
-            e->phase == SLUICE__PHASE__PHASE_EVAL_BEFORE ? "before" : "after", nll / (double)tokens,
-            (unsigned long long)tokens);
+    if (n)
+        sum_up(e, nll, tokens, each, n, worst);
+    free(each);
 }
 
 static bool all_done(const struct edge *e)
@@ -248,8 +283,11 @@ void edge_trainer_event(struct edge *e, struct sl_event *event)
     case SL_EVENT_OLD_CUT:
         edge_old_cut(e, event);
         break;
-    case SL_EVENT_KEPT: /* of personal adapters alone */
+    case SL_EVENT_KEPT:
+        edge_kept(e, event);
+        break;
     case SL_EVENT_CHECKPOINT:
+        edge_take_checkpoint(e, event);
         break;
     case SL_EVENT_REFUSED:
         content_refused(e, event);
@@ -395,7 +433,7 @@ static void wind_down(struct edge *e, uint64_t now)
 {
     bool closed = sl_loop_connections(e->loop) == 0 && sessions_are_closed(e);
     bool quiet = closed || now - e->ending_ns > EDGE_BYE_NS;
-    if (quiet && sl_loop_writes(e->loop) == 0 && !e->checkpoint_busy)
+    if (quiet && !edge_exporting(e) && sl_loop_writes(e->loop) == 0 && !e->checkpoint_busy)
         sl_loop_stop(e->loop);
 }
 

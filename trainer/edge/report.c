@@ -445,6 +445,54 @@ static void add_load(const struct edge *e, cJSON *end)
     cJSON_AddNumberToObject(end, "stall_s", (double)l.stall_ns * 1e-9);
 }
 
+static void add_held_out(const struct edge *e, cJSON *end)
+{
+    static const char *const when[] = {"before", "after"};
+    cJSON *all = cJSON_AddObjectToObject(end, "held_out");
+    for (unsigned i = 0; i < 2; i++) {
+        const struct held_out *h = &e->held_out[i];
+        if (!h->devices)
+            continue;
+        cJSON *o = cJSON_AddObjectToObject(all, when[i]);
+        sl_metrics_number(o, "nll", h->nll);
+        sl_metrics_number(o, "median", h->median);
+        sl_metrics_number(o, "worst", h->worst);
+        cJSON_AddStringToObject(o, "worst_device", h->worst_device);
+        cJSON_AddNumberToObject(o, "devices", h->devices);
+        cJSON_AddNumberToObject(o, "tokens", (double)h->tokens);
+    }
+}
+
+/* Personal adapters: what moved between memory and disk up to the last checkpoint, and what it cost. */
+static void add_adapters(const struct edge *e, cJSON *end)
+{
+    struct sl_record_file_stats f;
+    const struct sl_personal_stats *p = &e->personal_stats;
+    if (!e->records)
+        return;
+    sl_record_file_stats(e->records, &f);
+    cJSON *o = cJSON_AddObjectToObject(end, "adapters");
+    cJSON_AddNumberToObject(o, "resident", edge_resident(e));
+    cJSON_AddNumberToObject(o, "record_bytes", (double)sl_adapter_record_bytes(&e->record_shape));
+    cJSON_AddNumberToObject(o, "hits", (double)p->store.hits);
+    cJSON_AddNumberToObject(o, "misses", (double)p->store.misses);
+    cJSON_AddNumberToObject(o, "loads", (double)p->store.loads);
+    cJSON_AddNumberToObject(o, "evictions", (double)p->store.evictions);
+    cJSON_AddNumberToObject(o, "saves", (double)p->store.saves);
+    cJSON_AddNumberToObject(
+        o, "load_ms", p->store.loads ? (double)p->store.load_ns * 1e-6 / (double)p->store.loads : 0);
+    cJSON_AddNumberToObject(o, "load_ms_max", (double)p->store.load_ns_max * 1e-6);
+    cJSON_AddNumberToObject(o, "gangs", (double)p->gangs);
+    cJSON_AddNumberToObject(o, "gangs_waited", (double)p->gangs_waited);
+    cJSON_AddNumberToObject(o, "waited_ms", (double)p->waited_ns * 1e-6);
+    cJSON_AddNumberToObject(o, "reads", (double)f.reads);
+    cJSON_AddNumberToObject(o, "writes", (double)f.writes);
+    cJSON_AddNumberToObject(o, "bytes_read", (double)f.bytes_read);
+    cJSON_AddNumberToObject(o, "bytes_written", (double)f.bytes_written);
+    cJSON_AddNumberToObject(o, "read_ms", f.reads ? (double)f.read_ns * 1e-6 / (double)f.reads : 0);
+    cJSON_AddNumberToObject(o, "write_ms", f.writes ? (double)f.write_ns * 1e-6 / (double)f.writes : 0);
+}
+
 void edge_report_end(struct edge *e)
 {
     say_capture(e);
@@ -474,6 +522,8 @@ void edge_report_end(struct edge *e)
     cJSON_AddItemToObject(o, "lcore", lcore_numbers(e));
     cJSON_AddItemToObject(o, "lcores", each_lcore(e));
     cJSON_AddNumberToObject(o, "old_cut_messages", (double)e->old_cuts);
+    add_held_out(e, o);
+    add_adapters(e, o);
     cJSON_AddItemToObject(o, "events_left_out", left_out_numbers(e));
     cJSON_AddStringToObject(o, "reason", e->end_reason ? e->end_reason : "");
     end_live_line(e);

@@ -183,7 +183,9 @@ static int begin_or_resume(struct edge *e)
     while (!e->run)
         if (getrandom(&e->run, sizeof e->run, 0) != sizeof e->run)
             return -EIO;
-    status = edge_start_trainer(e, e->resumed ? &c : NULL);
+    status = edge_open_records(e);
+    if (!status)
+        status = edge_start_trainer(e, e->resumed ? &c : NULL);
     if (e->resumed)
         sl_checkpoint_clear(&c);
     return status;
@@ -319,6 +321,7 @@ void edge_stop(struct edge *e)
         sl_loop_free(e->loop);
     if (e->trainer)
         edge_stop_trainer(e);
+    edge_close_records(e);
     edge_stop_dataplane(e);
     edge_close_key_log(e);
     edge_close_report(e);

@@ -20,6 +20,8 @@ static void *run(void *arg)
             idle = 0;
             for (uint32_t i = 0; i < e->n_lcores; i++)
                 sl_lcore_wake(e->lcores[i].lcore); /* a gradient may be on the return ring */
+            if (sl_trainer_asked_disk(e->trainer))
+                sl_loop_wake(e->loop);
             continue;
         }
         idle++;
@@ -44,10 +46,20 @@ static void wake(void *app, uint32_t lcore)
     sl_lcore_wake(e->lcores[lcore].lcore);
 }
 
+static uint32_t device_index(void *app, const char *id)
+{
+    const struct device *d = edge_find_device(app, id);
+    return d ? d->index : UINT32_MAX;
+}
+
 int edge_start_trainer(struct edge *e, const struct sl_checkpoint *resume)
 {
     const struct sl_experiment *x = e->x;
     uint32_t slots = edge_slots(e), members = slots < x->n_devices ? slots : x->n_devices;
+    uint32_t resident = edge_resident(e);
+    /* Where not all are in memory, half of it is the gang's and the other half the next one's. */
+    if (resident && resident < x->n_devices)
+        members = members < (resident + 1) / 2 ? members : (resident + 1) / 2;
     struct sl_trainer_config c = {.model = e->model,
         .lora = e->lora,
         .svd = x->training.lora.svd,
@@ -79,6 +91,7 @@ int edge_start_trainer(struct edge *e, const struct sl_checkpoint *resume)
         .n_changes = x->n_changes,
         .max_rows = members * e->message_rows,
         .eval_rows = EVAL_MESSAGES * e->message_rows,
+        .personal = {.resident = resident, .max_cut = e->max_cut, .index = device_index},
         .run = e->run,
         .incarnation = e->incarnation,
         .resume = resume,
@@ -94,6 +107,8 @@ int edge_start_trainer(struct edge *e, const struct sl_checkpoint *resume)
     int status = sl_trainer_create(&c, &e->trainer, e->err, sizeof e->err);
     if (status)
         return status;
+    for (uint32_t i = 0; e->personal && i < e->max_devices; i++)
+        e->devices[i].version = sl_adapter_store_version(sl_trainer_store(e->trainer), i);
     status = -pthread_create(&e->trainer_thread, NULL, run, e);
     if (status) {
         snprintf(e->err, sizeof e->err, "cannot start the trainer's thread: %s", strerror(-status));

@@ -156,7 +156,10 @@ static const struct sl_field fields[] = {
         FIELD(training.aggregation),
         .choices = "weights|gradients"},
     {.path = "training.accumulate", .kind = SL_FIELD_U32, FIELD(training.accumulate), .lo = 1, .hi = 100000},
-    {.path = "training.adapters", ONE_CHOICE, .choices = "shared", .later = "personal"},
+    {.path = "training.adapters",
+        .kind = SL_FIELD_CHOICE,
+        FIELD(training.adapters),
+        .choices = "shared|personal"},
     {.path = "training.aggregate_every",
         .kind = SL_FIELD_U32,
         FIELD(training.aggregate_every),
@@ -208,6 +211,11 @@ static const struct sl_field fields[] = {
         .hi = 86400},
     {.path = "edge.slots", .kind = SL_FIELD_U32, FIELD(edge.slots), .lo = 1, .hi = 65535},
     {.path = "edge.threads", .kind = SL_FIELD_U32, FIELD(edge.threads), .lo = 1, .hi = 256},
+    {.path = "edge.adapters.resident",
+        .kind = SL_FIELD_U32,
+        FIELD(edge.adapters.resident),
+        .lo = 1,
+        .hi = SL_DEVICES_MAX},
     {.path = "edge.slot_kib", .kind = SL_FIELD_U32, FIELD(edge.slot_kib), .lo = 1, .hi = 1 << 20},
     {.path = "edge.max_devices",
         .kind = SL_FIELD_U32,
@@ -355,6 +363,7 @@ static void set_defaults(struct sl_experiment *e)
     e->training.optimizer.eps = 1e-8;
     e->training.gang.quorum = 0.75;
     strcpy(e->training.optimizer.schedule, "constant");
+    strcpy(e->training.adapters, "shared");
     strcpy(e->training.aggregation, "weights");
     strcpy(e->training.server.kind, "none");
     e->training.server.lr = 1e-2; /* the usual of the paper's (2003.00295, section 5 and appendix D) */
@@ -557,6 +566,29 @@ static int refuse(struct sl_reader *r, size_t line, const char *text)
 }
 
 /* Asynchronous gangs have no common boundary, and no order that could be repeated. */
+/* Nothing of one device's training reaches another's: what says how it does makes no sense. */
+static int check_personal(struct sl_reader *r, const struct sl_experiment *e)
+{
+    if (strcmp(e->training.adapters, "personal"))
+        return e->edge.adapters.resident ? refuse(r, 1,
+                                               "edge.adapters.resident: for training.adapters: personal "
+                                               "alone; remove it")
+                                         : 0;
+    if (e->training.gang.async)
+        return refuse(r, 1,
+            "training.gang.policy: personal adapters have no version that a device could be behind; take "
+            "sync");
+    if (strcmp(e->training.aggregation, "weights") || e->training.accumulate > 1)
+        return refuse(r, 1,
+            "training.aggregation and training.accumulate: personal adapters are not aggregated; take "
+            "weights "
+            "and 1");
+    if (e->training.deterministic && e->edge.adapters.resident && e->edge.adapters.resident < e->n_devices)
+        return refuse(r, 1,
+            "edge.adapters.resident: a deterministic gang of all devices needs all their adapters in memory");
+    return 0;
+}
+
 static int check_async(struct sl_reader *r, struct target *t)
 {
     struct sl_experiment *e = &t->e;
@@ -652,6 +684,8 @@ static int check_whole(struct sl_reader *r, struct target *t)
     if (e->training.deterministic && (e->run.steps == 0 || e->run.seconds > 0))
         return refuse(r, 1, "training.deterministic: such a run ends by run.steps alone; remove run.seconds");
     int status = check_async(r, t);
+    if (!status)
+        status = check_personal(r, &t->e);
     if (status)
         return status;
     if (strcmp(e->training.optimizer.schedule, "constant") && e->run.steps == 0)

@@ -86,6 +86,7 @@ struct sl_experiment {
             char kind[12]; /* none, fedadam: what the mean of the copies does to G */
             double lr, beta1, beta2, tau;
         } server;
+        char adapters[12];        /* shared, personal (rules L3) */
         char aggregation[12];     /* weights, gradients (rules L4) */
         uint32_t aggregate_every; /* gangs; with gradients: steps between two checkpoints */
         uint32_t accumulate;      /* gangs whose gradients make one optimiser step */
@@ -113,6 +114,9 @@ struct sl_experiment {
         } data;
         uint32_t slots;
         uint32_t threads; /* of the trainer's arithmetic */
+        struct {
+            uint32_t resident; /* personal adapters in memory; 0: auto */
+        } adapters;
         uint32_t slot_kib;
         uint32_t max_devices;
         uint32_t heartbeat_ms;

@@ -172,16 +172,21 @@ int sl_loop_create(uint32_t max_connections, struct sl_loop **out, char *err, si
     return 0;
 }
 
-void sl_loop_stop(struct sl_loop *loop)
+void sl_loop_wake(struct sl_loop *loop)
 {
     uint64_t one = 1;
     int keep = errno;
 
-    atomic_store(&loop->stop, 1);
     if (write(loop->stop_fd, &one, sizeof(one)) < 0) {
         /* full: it is waking up already */
     }
     errno = keep;
+}
+
+void sl_loop_stop(struct sl_loop *loop)
+{
+    atomic_store(&loop->stop, 1);
+    sl_loop_wake(loop);
 }
 
 static void complete_all(struct sl_loop *loop)
@@ -280,7 +285,8 @@ void sl_loop_free(struct sl_loop *loop)
     if (loop->enabled && loop->thread == gettid()) {
         uint64_t until = sl_loop_now_ns() + FREE_WAIT_S * second_ns;
 
-        while ((loop->n_conns || sl_loop_writes(loop)) && sl_loop_now_ns() < until && turn(loop, 10 * ms_ns) == 0)
+        while ((loop->n_conns || sl_loop_writes(loop)) && sl_loop_now_ns() < until &&
+               turn(loop, 10 * ms_ns) == 0)
             ;
     }
     io_uring_queue_exit(&loop->ring);

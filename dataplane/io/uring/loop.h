@@ -29,9 +29,10 @@ void sl_loop_free(struct sl_loop *);
 int sl_loop_run(
     struct sl_loop *, void (*poll)(void *app, uint64_t now_ns), void *app, uint64_t poll_interval_ns);
 void sl_loop_stop(struct sl_loop *);                  /* from any thread or a signal handler */
+void sl_loop_wake(struct sl_loop *);                  /* likewise: the loop takes a turn now */
 uint64_t sl_loop_now_ns(void);                        /* CLOCK_MONOTONIC */
 uint32_t sl_loop_connections(const struct sl_loop *); /* open, connecting or not yet wholly closed */
-uint32_t sl_loop_writes(const struct sl_loop *);      /* files being written, and operations on record files */
+uint32_t sl_loop_writes(const struct sl_loop *); /* files being written, and operations on record files */
 /* "address:port" of the other end, for messages. Only before or in ops->closed. */
 const char *sl_loop_peer(const struct sl_control *);
 
