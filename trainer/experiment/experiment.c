@@ -565,7 +565,6 @@ static int refuse(struct sl_reader *r, size_t line, const char *text)
     return -EINVAL;
 }
 
-/* Asynchronous gangs have no common boundary, and no order that could be repeated. */
 /* Nothing of one device's training reaches another's: what says how it does makes no sense. */
 static int check_personal(struct sl_reader *r, const struct sl_experiment *e)
 {
@@ -581,14 +580,22 @@ static int check_personal(struct sl_reader *r, const struct sl_experiment *e)
     if (strcmp(e->training.aggregation, "weights") || e->training.accumulate > 1)
         return refuse(r, 1,
             "training.aggregation and training.accumulate: personal adapters are not aggregated; take "
-            "weights "
-            "and 1");
+            "weights and 1");
+    if (e->training.lora.svd)
+        return refuse(
+            r, 1, "training.lora.how: personal adapters are not averaged; take factors or freeze_a");
+    if (e->training.fedprox_mu > 0 || strcmp(e->training.server.kind, "none"))
+        return refuse(r, 1,
+            "training.fedprox_mu and training.server: personal adapters have no common one to stay near or "
+            "to "
+            "step; remove them");
     if (e->training.deterministic && e->edge.adapters.resident && e->edge.adapters.resident < e->n_devices)
         return refuse(r, 1,
             "edge.adapters.resident: a deterministic gang of all devices needs all their adapters in memory");
     return 0;
 }
 
+/* Asynchronous gangs have no common boundary, and no order that could be repeated. */
 static int check_async(struct sl_reader *r, struct target *t)
 {
     struct sl_experiment *e = &t->e;
@@ -684,8 +691,6 @@ static int check_whole(struct sl_reader *r, struct target *t)
     if (e->training.deterministic && (e->run.steps == 0 || e->run.seconds > 0))
         return refuse(r, 1, "training.deterministic: such a run ends by run.steps alone; remove run.seconds");
     int status = check_async(r, t);
-    if (!status)
-        status = check_personal(r, &t->e);
     if (status)
         return status;
     if (strcmp(e->training.optimizer.schedule, "constant") && e->run.steps == 0)
@@ -714,6 +719,8 @@ static int check_whole(struct sl_reader *r, struct target *t)
     status = check_ranks(r, e);
     if (!status)
         status = check_federated(r, e);
+    if (!status)
+        status = check_personal(r, e);
     if (status)
         return status;
     if (e->training.lora.n_targets == 0) {

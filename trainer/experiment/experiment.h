@@ -43,7 +43,7 @@ struct sl_class_config {
     struct sl_link_config link;
     uint32_t seq;  /* tokens of this class's windows; data.seq where the file says nothing */
     uint32_t rank; /* of its LoRA factors; training.lora.rank where the file says nothing */
-    uint32_t cut; /* from plan.cut: one for all, or one per class in order */
+    uint32_t cut;  /* from plan.cut: one for all, or one per class in order */
 };
 
 struct sl_experiment {
@@ -153,5 +153,6 @@ int sl_experiment_parse(
 uint32_t sl_experiment_cut(const struct sl_experiment *, uint32_t class, uint64_t step);
 /* The class of device number i (devices are numbered through the classes in order), and back. */
 uint32_t sl_experiment_class_of(const struct sl_experiment *, uint32_t device);
-/* The lowest and the highest cut that the run will see: the edge computes blocks from the one on, phones up to the other. */
+/* The lowest and the highest cut that the run will see: the edge computes blocks from the one on, phones up
+ * to the other. */
 void sl_experiment_cuts(const struct sl_experiment *, uint32_t *lowest, uint32_t *highest);
