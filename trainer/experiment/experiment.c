@@ -581,6 +581,11 @@ static int check_personal(struct sl_reader *r, const struct sl_experiment *e)
         return refuse(r, 1,
             "training.aggregation and training.accumulate: personal adapters are not aggregated; take "
             "weights and 1");
+    if (e->n_changes)
+        return refuse(r, 1,
+            "plan.changes: a layer that moves takes the global adapter, and personal adapters have none; "
+            "remove "
+            "it");
     if (e->training.lora.svd)
         return refuse(
             r, 1, "training.lora.how: personal adapters are not averaged; take factors or freeze_a");
