@@ -126,6 +126,11 @@ static void weights__moments_of_several_copies_stay(void **state)
     assert_int_equal(w.cuts, 2);
     assert_int_equal(w.moments_to_edge + w.moments_to_phones, 0);
     assert_int_equal(w.phones[0].moments[2].t, 10 - EVERY); /* fresh since step 3 */
+    steps(&w, 10, 12, 2);
+    struct sl_checkpoint *c = world_checkpoint(&w);
+    assert_int_equal(c->moments[2 - c->first].t, EVERY); /* the edge's, trained until 3 and since 9 */
+    sl_checkpoint_clear(c);
+    free(c);
     world_close(&w);
 }
 

@@ -86,6 +86,38 @@ def test_restart_goes_on_exactly():
         assert worst <= 1e-6, worst
 
 
+def live(steps=20, **more):
+    """Not deterministic: a gang goes on without a phone that is gone. A quarter of a second a step."""
+    what = training()
+    what.update(deterministic=False, gang={"quorum": 0.5, "deadline": 2})
+    fleet = [phone_class("a", 2, compute_gflops=0.4), phone_class("b", 1, compute_gflops=0.4)]
+    return experiment(fleet=fleet, plan={"cut": [2, 4], **more}, training=what, run={"steps": steps})
+
+
+def test_phones_that_die_or_send_nonsense_hold_nothing_up():
+    with Run(live()) as run:
+        sim, edge = run.start_sim("--fault", "die@4:2", "--fault", "nan@3:0"), run.start_edge()
+        codes = run.finish(edge, sim)
+        assert codes[0] == 0, run.output(edge)[-2000:]
+        losses = run.losses()
+        assert len(losses) == 20 and min(losses[10:]) < losses[0], losses
+        assert any("device-00002" in str(e) for e in run.events("edge", "leave"))
+
+
+def test_simulator_killed_and_restarted():
+    """All phones are new; they take the present adapter, and the present cut."""
+    with Run(live(24, changes=[{"step": 3, "cut": [5, 1]}])) as run:
+        sim, edge = run.start_sim(), run.start_edge()
+        run.wait_for(lambda: len(run.events("edge", "step")) >= 6, "six steps", processes=(sim, edge))
+        sim.send_signal(signal.SIGKILL)
+        sim.wait()
+        again = run.start_sim()
+        codes = run.finish(edge, again)
+        assert codes == [0, 0], f"{codes}\n{run.output(edge)[-3000:]}\n{run.output(again)[-3000:]}"
+        assert {(e["class"], e["cut"]) for e in run.events("edge", "join")[3:]} == {("a", 5), ("b", 1)}
+        assert run.events("edge", "end")[-1]["old_cut_messages"] == 0
+
+
 def central_of(run, steps):
     """As harness.central, for a run whose step events contain repeats."""
     run.losses = lambda: [0.0] * steps
