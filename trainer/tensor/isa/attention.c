@@ -150,9 +150,12 @@ SL_INLINE void forward_group(
     uint32_t hd = a->dims->head_dim;
     for (uint32_t i = 0; i < MM_ROWS && first + i < a->len; i++) {
         float inverse = 1.0f / sum[i];
-        for (uint32_t e = 0; e < hd; e += VL)
-            v_put(out.p, out.precision == SL_PRECISION_BF16, (size_t)(first + i) * a->ld_out + e,
+        for (uint32_t e = 0; e < hd; e += VL) {
+            size_t to = (size_t)(first + i) * a->ld_out + e;
+            v_put(out.p, out.precision == SL_PRECISION_BF16, to,
                 v_load(m->out + (size_t)i * a->width + e, VL) * inverse, hd - e < VL ? hd - e : VL);
+            fetch_next_to_write(out, to + hd);
+        }
         lse[(size_t)(first + i) * a->dims->n_heads] = max[i] / v_log2e + logf(sum[i]);
     }
 }
@@ -271,6 +274,8 @@ static void tile_statistics(
         vf sum = {0};
         for (uint32_t e = 0; e < hd; e += VL) {
             uint32_t n = hd - e < VL ? hd - e : VL;
+            fetch_next(out, at + e + hd);
+            fetch_next(dout, at + e + hd);
             sum += v_get(out.p, out.precision == SL_PRECISION_BF16, at + e, n) *
                    v_get(dout.p, dout.precision == SL_PRECISION_BF16, at + e, n);
         }
