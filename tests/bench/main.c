@@ -18,6 +18,7 @@ static const struct bench_verb *const verbs[] = {
     &bench_reject,
     &bench_wake,
     &bench_train,
+    &bench_products,
 };
 enum { N_VERBS = sizeof(verbs) / sizeof(verbs[0]) };
 

@@ -165,6 +165,14 @@ def reject__every_packet_under_its_name():
         assert x["cycles"]["n"] > 0 and x["cycles"]["median"] > 0, x
 
 
+def products__every_matrix_of_a_shape():
+    j = result("products", "--precision", "f32", "--rows", "40", "--segments", "3", "--seconds", "0.01")
+    assert set(j["matrices"]) == {"c_attn", "c_proj", "c_fc", "mlp.c_proj", "head"}
+    for m in j["matrices"].values():
+        assert m["forward_gflops"] > 0 and m["backward_gflops"] > 0 and m["openblas_f32_gflops"] > 0
+    assert j["matrices"]["c_fc"]["many_over_one_adapter"] > 0 and "lora_of_frozen" not in j["matrices"]["head"]
+
+
 def wake__both_ports():
     j = result("wake", "--seconds", "0.5", "--idle-seconds", "0.2")
     for name in "memif", "uring_udp":
@@ -258,7 +266,7 @@ def interrupt__two_processes():
 TESTS = [ingest__all_fields_and_nothing_uncounted, ingest__jumbo_frames_and_many_sessions, ingest__every_codec, ingest__two_data_lcores,
          ingest__over_veth,
          handoff__all_fields, overload__nothing_uncounted, path__every_lcore, latency__every_load_and_every_message, scale__every_session_and_every_message, reject__every_packet_under_its_name,
-         wake__both_ports, train__counts_the_mathematics, train__mixed_cuts_against_one, train__bf16_and_personal_adapters, train__a_crippled_library_makes_it_invalid,
+         wake__both_ports, products__every_matrix_of_a_shape, train__counts_the_mathematics, train__mixed_cuts_against_one, train__bf16_and_personal_adapters, train__a_crippled_library_makes_it_invalid,
          usage__says_what_is_wrong, interrupt__leaves_nothing_behind, interrupt__two_processes]
 
 
