@@ -5,13 +5,14 @@
 #include <openssl/sha.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 _Static_assert((int)SL_IMAGE_DIGEST == SHA256_DIGEST_LENGTH, "the digest is SHA-256");
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "floats are copied as they lie in memory"
 #endif
 
-enum { ALIGNMENT = 8, FORMAT_AT = SL_IMAGE_MAGIC, SECTIONS_AT = FORMAT_AT + 4 };
+enum { ALIGNMENT = 8, HUGE_PAGE = 2 << 20, FORMAT_AT = SL_IMAGE_MAGIC, SECTIONS_AT = FORMAT_AT + 4 };
 
 static size_t padding(size_t n)
 {
@@ -70,7 +71,14 @@ void sl_image_begin(struct sl_image *im, const char magic[SL_IMAGE_MAGIC], uint3
 {
     *im = (struct sl_image){0};
     im->cap = bytes > SL_IMAGE_HEADER ? bytes : SL_IMAGE_HEADER;
-    im->bytes = malloc(im->cap);
+    if (im->cap >= 2 * HUGE_PAGE) { /* most of the time of a large copy is faults of fresh pages */
+        im->cap = (im->cap + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+        im->bytes = aligned_alloc(HUGE_PAGE, im->cap);
+        if (im->bytes)
+            madvise(im->bytes, im->cap, MADV_HUGEPAGE);
+    } else {
+        im->bytes = malloc(im->cap);
+    }
     im->failed = !im->bytes;
     sl_image_bytes(im, magic, SL_IMAGE_MAGIC);
     sl_image_u32(im, format);

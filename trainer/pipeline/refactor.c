@@ -95,14 +95,19 @@ static void widen(const struct work *w, const struct sl_factor *f, const float *
     }
 }
 
-/* Squared norm of L Rᵀ - B A, of which that of L Rᵀ is known. */
-static double distance(struct work *w, const struct sl_factor *f, const float *block, double square)
+/* Squared norm of L Rᵀ - B A, but for the squared norm of L Rᵀ: that is the sum of the squared singular
+ * values, once these are known. */
+static double distance(struct work *w, const struct sl_factor *f, const float *block)
 {
     widen(w, f, block, w->b, w->a);
     double own = sl_lowrank_dot(f->out, f->in, w->rank, w->b, w->a, w->rank, w->b, w->a, w->scratch);
     double both = sl_lowrank_dot(f->out, f->in, w->k, w->left, w->right, w->rank, w->b, w->a, w->scratch);
-    double d = square - 2 * both + own;
-    return d > 0 ? d : 0;
+    return own - 2 * both;
+}
+
+static double positive(double x)
+{
+    return x > 0 ? x : 0; /* a difference of nearly equal squares may fall below nought */
 }
 
 static void put_back(struct work *w, const struct sl_factor *f, uint32_t values, float *block)
@@ -121,35 +126,24 @@ static void put_back(struct work *w, const struct sl_factor *f, uint32_t values,
     }
 }
 
-static double self_dot(struct work *w, const struct sl_factor *f)
-{
-    /* In pieces of `rank` columns: the scratch holds no more. */
-    double sum = 0;
-    for (uint32_t at = 0; at < w->k; at += w->rank) {
-        uint32_t n = w->k - at < w->rank ? w->k - at : w->rank;
-        sum += sl_lowrank_dot(f->out, f->in, w->k, w->left, w->right, n, w->left + (size_t)at * f->out,
-            w->right + (size_t)at * f->in, w->scratch);
-    }
-    return sum;
-}
-
 static int refactor_one(struct work *w, uint32_t layer, uint32_t i, double tokens, const float *mean)
 {
     const struct sl_factor *f = &w->own[i];
     float *g = w->g + layer * w->block;
     gather(w, layer, i, tokens);
-    double square = self_dot(w, f);
-    w->update += distance(w, f, g, square);
-    if (mean)
-        w->missed += distance(w, f, mean, square);
+    double update = distance(w, f, g), missed = mean ? distance(w, f, mean) : 0, square = 0;
     int err =
         sl_lowrank_factor(w->lowrank, f->out, f->in, w->k, w->left, w->right, w->rank, w->u, w->v, w->sigma);
     if (err)
         return err;
     uint32_t values = w->k < f->out ? w->k : f->out;
     values = values < f->in ? values : f->in;
-    for (uint32_t j = w->rank; j < values; j++)
-        w->lost += w->sigma[j] * w->sigma[j];
+    for (uint32_t j = 0; j < values; j++) {
+        square += w->sigma[j] * w->sigma[j];
+        w->lost += j < w->rank ? 0 : w->sigma[j] * w->sigma[j];
+    }
+    w->update += positive(update + square);
+    w->missed += mean ? positive(missed + square) : 0;
     put_back(w, f, values, g);
     return 0;
 }

@@ -14,15 +14,15 @@ void dgeqrf_(const int *m, const int *n, double *a, const int *lda, double *tau,
 void dormqr_(const char *side, const char *trans, const int *m, const int *n, const int *k, const double *a,
     const int *lda, const double *tau, double *c, const int *ldc, double *work, const int *lwork, int *info,
     size_t, size_t);
-void dgesvd_(const char *jobu, const char *jobvt, const int *m, const int *n, double *a, const int *lda,
-    double *s, double *u, const int *ldu, double *vt, const int *ldvt, double *work, const int *lwork,
-    int *info, size_t, size_t);
+void dgesdd_(const char *jobz, const int *m, const int *n, double *a, const int *lda, double *s, double *u,
+    const int *ldu, double *vt, const int *ldvt, double *work, const int *lwork, int *iwork, int *info,
+    size_t);
 
 enum { BLOCK = 64 }; /* columns of a block reflector, LAPACK's upper bound for dormqr */
 
 struct sl_lowrank {
     double *tau[2], *t[2], *core, *u, *vt, *work;
-    int lwork;
+    int *iwork, lwork;
 };
 
 static uint32_t least(uint32_t a, uint32_t b)
@@ -43,11 +43,12 @@ struct sl_lowrank *sl_lowrank_create(uint32_t m, uint32_t n, uint32_t k)
     w->core = malloc((a * b + 1) * sizeof(double));
     w->u = malloc((a * p + 1) * sizeof(double));
     w->vt = malloc((p * b + 1) * sizeof(double));
-    /* dgeqrf: k blocks' columns; dormqr: columns of the target in blocks and their triangle; dgesvd: its
-     * documented least is 5 of the wide side, more is faster. */
-    w->lwork = (int)((size_t)BLOCK * (k + BLOCK + 1) + 5 * wide + 2 * (size_t)BLOCK * wide);
+    /* dgeqrf: k blocks' columns; dormqr: columns of the target in blocks and their triangle; dgesdd: 4 p^2 +
+     * 7 p by its documentation, and some to work in blocks. */
+    w->lwork = (int)((size_t)BLOCK * (k + BLOCK + 1) + 4 * p * p + 7 * p + 2 * (size_t)BLOCK * wide);
+    w->iwork = malloc((8 * p + 1) * sizeof *w->iwork);
     w->work = malloc((size_t)w->lwork * sizeof(double));
-    if (w->tau[0] && w->tau[1] && w->t[0] && w->t[1] && w->core && w->u && w->vt && w->work)
+    if (w->tau[0] && w->tau[1] && w->t[0] && w->t[1] && w->core && w->u && w->vt && w->work && w->iwork)
         return w;
     sl_lowrank_free(w);
     return NULL;
@@ -65,6 +66,7 @@ void sl_lowrank_free(struct sl_lowrank *w)
     free(w->u);
     free(w->vt);
     free(w->work);
+    free(w->iwork);
     free(w);
 }
 
@@ -123,7 +125,7 @@ int sl_lowrank_factor(struct sl_lowrank *w, uint32_t m, uint32_t n, uint32_t k, 
         return -EDOM;
     cblas_dgemm(
         CblasColMajor, CblasNoTrans, CblasTrans, a, b, (int)k, 1, w->t[0], a, w->t[1], b, 0, w->core, a);
-    dgesvd_("S", "S", &a, &b, w->core, &a, sigma, w->u, &a, w->vt, &p, w->work, &w->lwork, &info, 1, 1);
+    dgesdd_("S", &a, &b, w->core, &a, sigma, w->u, &a, w->vt, &p, w->work, &w->lwork, w->iwork, &info, 1);
     if (info)
         return -EDOM;
     for (uint32_t j = 0; j < kept; j++) {
