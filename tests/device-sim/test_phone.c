@@ -27,9 +27,16 @@ struct world {
         uint32_t held_out;
     } hello;
     struct {
+        Sluice__AdapterKind kind;
         uint64_t version, tokens, step;
         float *data;
     } push;
+    unsigned moments; /* of blocks, given to the edge: the last one */
+    uint32_t moments_block;
+    uint64_t moments_step;
+    uint32_t cut; /* that the edge says */
+    Sluice__Aggregation aggregation;
+    uint32_t accumulate;
     Sluice__Phase done_phase;
 };
 
@@ -62,13 +69,22 @@ static int op_push(void *app, struct sl_phone *p, const struct sl_adapter_transf
 {
     struct world *w = app;
 
+    if (t->kind == SLUICE__ADAPTER_KIND__ADAPTER_MOMENTS) {
+        w->moments++;
+        w->moments_block = t->first;
+        w->moments_step = t->step;
+        assert_int_equal(t->last, t->first + 1);
+        assert_int_equal(t->n, 2 * w->g_floats / CUT);
+        return 0;
+    }
     w->pushes++;
+    w->push.kind = t->kind;
     w->push.version = t->version;
     w->push.tokens = t->tokens;
     w->push.step = t->step;
     assert_int_equal(t->first, 0);
-    assert_int_equal(t->last, CUT);
-    assert_int_equal(t->n, w->g_floats);
+    assert_int_equal(t->last, p->cut);
+    assert_int_equal(t->n, w->g_floats / CUT * p->cut);
     memcpy(w->push.data, t->data, t->n * sizeof(float));
     return 0;
 }
@@ -167,6 +183,7 @@ static struct world *setup(void)
         .message_bytes = sizeof(w->messages) / 2};
     assert_int_equal(sl_phone_init(&w->phone, &c, &ops, w), 0);
     w->now = 1000 * ms;
+    w->cut = CUT;
     return w;
 }
 
@@ -202,7 +219,9 @@ static void welcome_as(
     m.incarnation = incarnation;
     m.adapter_version = version;
     m.last_step = last_step;
-    m.cut = CUT;
+    m.cut = w->cut;
+    m.aggregation = w->aggregation;
+    optimizer.accumulate = w->accumulate;
     m.codec = SLUICE__CODEC__CODEC_F32;
     m.fragment_units = 22;
     m.slot_bytes = 1 << 16;
@@ -227,6 +246,8 @@ static void plan(struct world *w, Sluice__Phase phase, uint64_t version)
 
     m.phase = phase;
     m.adapter_version = version;
+    m.cut = w->cut;
+    m.give_moments = w->cut < w->phone.cut;
     e.body_case = SLUICE__ENVELOPE__BODY_PLAN;
     e.plan = &m;
     sl_phone_message(&w->phone, &e, w->now);
@@ -235,7 +256,7 @@ static void plan(struct world *w, Sluice__Phase phase, uint64_t version)
 static void send_g(struct world *w, uint64_t version, const float *data)
 {
     struct sl_adapter_transfer t = {
-        .version = version, .first = 0, .last = CUT, .data = data, .n = w->g_floats};
+        .version = version, .first = 0, .last = w->cut, .data = data, .n = w->g_floats / CUT * w->cut};
 
     sl_phone_adapter(&w->phone, &t, w->now);
 }
@@ -696,6 +717,92 @@ static void closed__full_is_final_only_for_who_was_never_in(void **state)
     teardown(w);
 }
 
+/* Rules L9: Plan says which cut comes, the adapter brings it; moments of the block that goes are given. */
+static void plan__of_another_cut_waits_for_its_adapter(void **state)
+{
+    struct world *w = training();
+    float kept[4096], now[4096];
+    size_t block = w->g_floats / CUT;
+
+    train(w, 0, 1);
+    w->cut = 1;
+    plan(w, SLUICE__PHASE__PHASE_TRAIN, 0);
+    assert_int_equal(w->phone.cut, CUT); /* a step is under way */
+    assert_int_equal(w->phone.request.cut, CUT);
+    train(w, SL_RESULT_BOUNDARY, 2);
+    assert_int_equal(w->pushes, 1);
+    assert_int_equal(w->phone.state, SL_PHONE_MERGING);
+    memcpy(kept, w->push.data, w->g_floats * sizeof(float));
+    send_g(w, 2, kept);
+    assert_int_equal(w->phone.cut, 1);
+    assert_int_equal(w->phone.request.cut, 1);
+    assert_int_equal(w->moments, 1);
+    assert_int_equal(w->moments_block, 1);
+    assert_int_equal(w->moments_step, 2);
+    assert_int_equal(sl_front_floats(w->phone.front), block);
+    train(w, SL_RESULT_BOUNDARY, 3);
+    assert_int_equal(w->pushes, 2);
+    w->cut = 2; /* and back; its moments are not sent: fresh ones */
+    plan(w, SLUICE__PHASE__PHASE_TRAIN, 0);
+    send_g(w, 3, kept);
+    assert_int_equal(w->phone.cut, 2);
+    sl_front_get(w->phone.front, now);
+    assert_memory_equal(now, kept, 2 * block * sizeof(float));
+    assert_int_equal(w->moments, 1);
+    teardown(w);
+}
+
+static void rejoin__with_another_cut(void **state)
+{
+    struct world *w = training();
+
+    train(w, SL_RESULT_BOUNDARY, 1);
+    w->cut = 1;
+    reconnect(w, 1, 2, 1);
+    assert_int_equal(w->phone.cut, 1);
+    send_g(w, 2, w->g);
+    assert_int_equal(w->phone.state, SL_PHONE_COMPUTING);
+    assert_int_equal(w->phone.request.cut, 1);
+    w->cut = 2; /* the edge was killed, and its checkpoint is of before the change */
+    reconnect(w, 2, 1, 0);
+    assert_int_equal(w->phone.cut, 2);
+    assert_int_equal(w->phone.totals.rollbacks, 1);
+    send_g(w, 1, w->g);
+    assert_int_equal(w->phone.request.step, 1);
+    train(w, 0, 1);
+    teardown(w);
+}
+
+/* Rules L4: nothing steps on the phone; the sums of `accumulate` gangs are pushed. */
+static void gradients__are_pushed_in_place_of_weights(void **state)
+{
+    struct world *w = setup();
+    float weights[4096];
+
+    w->aggregation = SLUICE__AGGREGATION__AGGREGATION_GRADIENTS;
+    w->accumulate = 2;
+    welcome_as(w, 1, 1, 0, SLUICE__PHASE__PHASE_TRAIN);
+    send_g(w, 1, w->g);
+    train(w, 0, 1);
+    assert_int_equal(w->pushes, 0);
+    train(w, SL_RESULT_BOUNDARY, 2);
+    sl_front_get(w->phone.front, weights);
+    assert_memory_equal(weights, w->g, w->g_floats * sizeof(float));
+    assert_int_equal(w->push.kind, SLUICE__ADAPTER_KIND__ADAPTER_GRADIENTS);
+    assert_int_equal(w->push.tokens, 2 * BATCH * ROWS);
+    double sum = 0;
+    for (size_t i = 0; i < w->g_floats; i++)
+        sum += fabs((double)w->push.data[i]);
+    assert_true(sum > 0);
+    send_g(w, 2, w->g);
+    train(w, 0, 3);
+    reconnect(w, 1, 3, 3); /* a round was missed: what belongs to an older G is forgotten */
+    send_g(w, 3, w->g);
+    train(w, SL_RESULT_BOUNDARY, 4);
+    assert_int_equal(w->push.tokens, BATCH * ROWS);
+    teardown(w);
+}
+
 static void fault__spoils_one_step(void **state)
 {
     for (int fault = SL_FAULT_NAN; fault <= SL_FAULT_ABSURD; fault++) {
@@ -740,6 +847,9 @@ int main(void)
         cmocka_unit_test(rejoin__of_a_living_edge_keeps_what_was_learnt),
         cmocka_unit_test(closed__tells_refusals_from_lost_connections),
         cmocka_unit_test(closed__full_is_final_only_for_who_was_never_in),
+        cmocka_unit_test(plan__of_another_cut_waits_for_its_adapter),
+        cmocka_unit_test(rejoin__with_another_cut),
+        cmocka_unit_test(gradients__are_pushed_in_place_of_weights),
         cmocka_unit_test(fault__spoils_one_step),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -50,8 +50,8 @@ static void beside_central(struct world *w, struct world_config *config, double 
 
 static void gradients__losses_do_not_notice_a_change_of_cut(void **state)
 {
-    const struct sl_cut_change changes[] = {
-        {5, (const uint32_t[]){3, 1, 2}}, {6, (const uint32_t[]){1, 1, 1}}, {13, (const uint32_t[]){2, 3, 1}}};
+    const struct sl_cut_change changes[] = {{5, (const uint32_t[]){3, 1, 2}},
+        {6, (const uint32_t[]){1, 1, 1}}, {13, (const uint32_t[]){2, 3, 1}}};
     const struct sl_optim_config optims[] = {adamw(1e-3f), sgd(0.5f)};
     for (unsigned family = 0; family < 2; family++) {
         struct world w;
