@@ -495,6 +495,55 @@ static void push__that_never_comes_is_given_up_at_its_deadline(void **state)
     world_close(&w);
 }
 
+/* More devices than slots: while the pushes of a boundary are on their way, the others' messages are computed
+ * as the gang that they are. Where each device has a slot of its own, nothing is. */
+static void aggregate__lets_others_train_while_pushes_are_awaited(void **state)
+{
+    for (uint32_t slots = 4; slots <= 6; slots += 2) {
+        struct world w;
+        struct world_config c = {
+            .optim = sgd(0.1f), .n_phones = 6, .aggregate_every = 1, .slots = slots, .quorum = 0.25};
+        for (uint32_t d = 0; d < 6; d++)
+            c.cut[d] = 1 + d % 2;
+        fake_now_ns = 1;
+        world_open(&w, &c);
+        world_phase(&w, SL_TRAINER_TRAIN);
+        send_one(&w, 0, 0);
+        send_one(&w, 1, 1);
+        fake_now_ns += 2 * SL_GANG_FIRST_DEADLINE_NS;
+        uint32_t handle[2];
+        while (sl_trainer_turn(w.trainer))
+            ;
+        assert_int_equal(sl_ring_spsc_pop(w.lcore[0].returned, handle, 2), 2);
+        for (uint32_t d = 0; d < 2; d++) {
+            assert_int_equal(w.phones[d].slot->outcome.flags, SL_RESULT_BOUNDARY);
+            phone_receive(&w.phones[d]);
+        }
+        send_one(&w, 2, 2);
+        send_one(&w, 3, 3);
+        world_run(&w);
+        assert_int_equal(w.global_step, slots < 6 ? 2 : 1);
+        assert_int_equal(w.version, 0);
+        for (uint32_t d = 0; d < 2; d++)
+            world_push(&w, &w.phones[d]);
+        world_run(&w);
+        assert_true(w.version > 0);
+        assert_int_equal(w.phones[0].version, 1);
+        assert_int_equal(w.phones[1].version, 1);
+        for (uint32_t s = 0; s < 4; s++) { /* and on it goes, nobody waits for ever */
+            uint64_t before = w.global_step;
+            for (uint32_t d = 0; d < 6; d++)
+                if (phone_can_send(&w.phones[d], w.lcore))
+                    send_one(&w, d, 6 * s + d);
+            fake_now_ns += 1000000000000;
+            world_run(&w);
+            assert_true(w.global_step > before);
+        }
+        assert_int_equal(w.push_refused, 0);
+        world_close(&w);
+    }
+}
+
 static void finish__aggregates_once_more_and_ends(void **state)
 {
     struct world w;
@@ -662,6 +711,7 @@ int main(void)
         cmocka_unit_test(push__unasked_of_the_only_device_makes_a_version),
         cmocka_unit_test(push__repeated_after_a_new_connection_counts_once),
         cmocka_unit_test(push__that_never_comes_is_given_up_at_its_deadline),
+        cmocka_unit_test(aggregate__lets_others_train_while_pushes_are_awaited),
         cmocka_unit_test(finish__aggregates_once_more_and_ends),
         cmocka_unit_test(finish__at_a_boundary_ends_at_once),
         cmocka_unit_test(eval__gives_each_window_its_loss),

@@ -71,6 +71,14 @@ void sl_gang_set_lcore(struct sl_gang *g, uint32_t device, uint32_t lcore)
         g->device[device].lcore = (uint8_t)lcore;
 }
 
+bool sl_gang_crowded(const struct sl_gang *g)
+{
+    for (uint32_t i = 0; i < g->config.n_lcores; i++)
+        if (g->lcore_live[i] > g->config.lcore_slots[i])
+            return true;
+    return false;
+}
+
 uint32_t sl_gang_live(const struct sl_gang *g)
 {
     return g->live;

@@ -45,6 +45,8 @@ void sl_gang_set_lcore(struct sl_gang *, uint32_t device, uint32_t lcore);
 void sl_gang_set_live(struct sl_gang *, uint32_t device, bool live);
 /* Its message waits, or was taken away. */
 void sl_gang_set_ready(struct sl_gang *, uint32_t device, bool ready);
+/* Some lcore has more devices than slots: while some of them wait for others, the rest has messages. */
+bool sl_gang_crowded(const struct sl_gang *);
 uint32_t sl_gang_live(const struct sl_gang *);
 uint32_t sl_gang_ready(const struct sl_gang *);
 

@@ -398,8 +398,14 @@ static bool train(struct sl_trainer *t, uint64_t now)
     if (t->exchanging)
         sl_gang_open(t->gang, now);
     t->exchanging = false;
-    if (t->aggregating)
-        return sl_trainer_maybe_aggregate(t, now);
+    if (t->aggregating) {
+        if (sl_trainer_maybe_aggregate(t, now))
+            return true;
+        if (!sl_trainer_may_overlap(t) || !sl_gang_should_start(t->gang, now))
+            return false;
+        sl_trainer_run_gang(t, now);
+        return true;
+    }
     if (t->n_pushes) {
         sl_trainer_aggregate(t);
         return true;

@@ -143,6 +143,9 @@ enum sl_push_kind sl_trainer_push_kind(const struct sl_trainer *);
 const char *sl_trainer_check_gradients(const struct sl_trainer *, const struct sl_command *push);
 
 /* trainer_round.c */
+/* While pushes are awaited, devices that have none to make may form a gang, where there are more devices than
+ * slots: for them and for the edge's copy it is as if that gang had come a moment before the boundary. */
+bool sl_trainer_may_overlap(const struct sl_trainer *);
 void sl_trainer_begin_aggregation(struct sl_trainer *, uint64_t now_ns);
 void sl_trainer_unpark(struct sl_trainer *, struct device *);
 void sl_trainer_take_push(struct sl_trainer *, const struct sl_command *);

@@ -137,11 +137,20 @@ void sl_trainer_unpark(struct sl_trainer *t, struct device *d)
     sl_gang_set_live(t->gang, (uint32_t)(d - t->devices), d->live);
 }
 
+bool sl_trainer_may_overlap(const struct sl_trainer *t)
+{
+    const struct sl_trainer_config *c = &t->config;
+    bool last = t->finishing || (c->steps && t->global_step + 1 >= c->steps);
+    return c->aggregation == SL_AGGREGATE_WEIGHTS && c->accumulate == 1 && !c->gang.deterministic &&
+           !c->gang.async && !t->personal.store && !last && sl_gang_crowded(t->gang);
+}
+
 void sl_trainer_begin_aggregation(struct sl_trainer *t, uint64_t now_ns)
 {
     t->aggregating = true;
     t->push_deadline_ns = now_ns + t->config.push_timeout_ns;
-    sl_gang_close(t->gang);
+    if (!sl_trainer_may_overlap(t))
+        sl_gang_close(t->gang);
 }
 
 void sl_trainer_install_g(struct sl_trainer *t)

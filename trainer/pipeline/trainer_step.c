@@ -87,8 +87,10 @@ void sl_trainer_leave(void *trainer, const struct sl_batch_member *m, bool finit
         d->steps_since++;
         bool push =
             t->boundary || (t->config.gang.async ? sl_trainer_push_due(t, d) : d->version < t->version);
-        d->awaited = t->boundary;
-        t->n_awaited += t->boundary;
+        if (t->boundary) {
+            d->awaited = true;
+            t->n_awaited++;
+        }
         t->n_left++;
         t->rows_left += m->rows;
         m->slot->outcome.nll = m->nll;
@@ -146,8 +148,8 @@ static void number_gang(struct sl_trainer *t)
 {
     t->global_step++;
     bool last = t->finishing || (t->config.steps && t->global_step >= t->config.steps);
-    t->boundary = last || sl_trainer_ends_round(t);
-    t->n_left = t->n_awaited = 0;
+    t->boundary = !t->aggregating && (last || sl_trainer_ends_round(t));
+    t->n_left = 0;
     t->rows_left = 0;
 }
 
