@@ -131,10 +131,11 @@ def checkpoint__is_damaged():
     case = Case("checkpoint")
     os.mkdir(case.run, 0o700)
     path = os.path.join(case.run, "checkpoint.bin")
-    with open(path, "wb") as f:
-        f.write(b"SLUICECP" + b"\1\0\0\0" + bytes(400))
-    case.ends(1, "checkpoint", "damaged")
-    assert os.path.getsize(path) == 412
+    for version, why in ((b"\2", "damaged"), (b"\1", "another format version")):  # 1 is what older releases wrote
+        with open(path, "wb") as f:
+            f.write(b"SLUICECP" + version + b"\0\0\0" + bytes(400))
+        case.ends(1, "checkpoint", why)
+        assert os.path.getsize(path) == 412
 
 
 def io_uring__is_not_permitted():
