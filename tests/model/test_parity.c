@@ -1,6 +1,7 @@
 /* Losses, logits, gradients and twenty steps of training against PyTorch's (rules L6), from golden files that
  * tests/model/reference.py wrote. */
 #include "tests/model/fixture.h"
+#include "tests/tensor/golden.h"
 #include "trainer/model/optim.h"
 
 #include <math.h>
@@ -47,50 +48,6 @@ static const struct parity_case {
         {GPT2, .n_layers = 2, .d_model = 64, .n_heads = 1, .n_kv_heads = 1, .head_dim = 64, .d_ff = 256}, 2,
         {61, 7}, 1u << SL_C_ATTN | 1u << SL_MLP_C_PROJ},
 };
-
-/* A golden file in memory: records of name, count, values. */
-struct golden {
-    char *bytes;
-    size_t len;
-};
-
-static struct golden golden_read(const char *name)
-{
-    char path[512];
-    struct golden g = {0};
-    snprintf(path, sizeof path, "%s/%s.bin", GOLDEN_DIR, name);
-    FILE *f = fopen(path, "rb");
-    if (!f)
-        fail_msg("cannot open %s", path);
-    fseek(f, 0, SEEK_END);
-    g.len = (size_t)ftell(f);
-    rewind(f);
-    g.bytes = malloc(g.len);
-    assert_int_equal(fread(g.bytes, 1, g.len, f), g.len);
-    fclose(f);
-    return g;
-}
-
-/* The values of a record, as doubles or floats; the count must be n. Copied: records are not aligned. */
-static void golden_get(const struct golden *g, const char *name, size_t n, size_t size, void *out)
-{
-    for (size_t at = 0; at < g->len;) {
-        uint32_t name_len, count;
-        memcpy(&name_len, g->bytes + at, sizeof name_len);
-        const char *text = g->bytes + at + sizeof name_len;
-        memcpy(&count, text + name_len, sizeof count);
-        bool wide = strncmp(text, "loss", 4) == 0 || strncmp(text, "max", 3) == 0;
-        size_t bytes = count * (wide ? sizeof(double) : sizeof(float));
-        const char *data = text + name_len + sizeof count;
-        if (name_len == strlen(name) && memcmp(text, name, name_len) == 0) {
-            assert_int_equal(bytes, n * size);
-            memcpy(out, data, bytes);
-            return;
-        }
-        at = (size_t)(data - g->bytes) + bytes;
-    }
-    fail_msg("no record %s", name);
-}
 
 /* The worst seen of each kind, printed: the margin below the tolerances. */
 struct worst {
@@ -273,7 +230,7 @@ static void check_training(const struct parity_case *c, const struct golden *gol
 static void check_case(const struct parity_case *c)
 {
     struct worst worst = {0};
-    struct golden golden = golden_read(c->name);
+    struct golden golden = golden_read(GOLDEN_DIR, c->name);
     for (int full = 0; full < 2; full++) {
         struct run r;
         struct batch b;
