@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const uint64_t totals_every_ns = 1000000000;
+static const uint64_t totals_every_ns = 250000000;
 static const uint64_t poll_ns = 500000, bye_wait_ns = 2000000000, publish_wait_ns = 50000000;
 enum { ADAPTER_SLACK_BYTES = 4096 };
 
