@@ -11,6 +11,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct fed_options {
     struct sl_tuning_options tuning;
@@ -75,6 +76,22 @@ static int read_phones(const struct fed_options *o, struct fed_run *run, char *e
     return 0;
 }
 
+/* Each phone has weights and moments of its own. */
+static int check_memory(const struct fed_run *run, size_t floats, char *err, size_t err_cap)
+{
+    double copies = run->optim.kind == SL_ADAMW ? 3 : 1;
+    double need = copies * (double)floats * sizeof(float) * run->n_phones;
+    double have = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    if (need <= have / 2)
+        return 0;
+    snprintf(err, err_cap,
+        "%u phones' adapters and moments would take %.1f GB, more than half of this host's memory: fewer "
+        "phones, or a "
+        "lower --rank",
+        run->n_phones, need * 1e-9);
+    return -ENOMEM;
+}
+
 static int prepare(const struct fed_options *o, struct fed_run *run, char *err, size_t err_cap)
 {
     const struct sl_model_config *config = sl_model_config(run->subject.model);
@@ -86,6 +103,9 @@ static int prepare(const struct fed_options *o, struct fed_run *run, char *err, 
     size_t all = run->layers * run->block;
     run->optim = sl_tuning_optimiser(&o->tuning);
     run->optim.schedule.steps = run->steps;
+    rc = check_memory(run, all, err, err_cap);
+    if (rc)
+        return rc;
     run->seqs = calloc(o->batch, sizeof *run->seqs);
     run->global = malloc(all * sizeof *run->global);
     run->scratch = malloc(run->block * sizeof *run->scratch);
