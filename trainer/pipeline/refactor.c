@@ -25,7 +25,7 @@ struct work {
 };
 
 /* LoRA's initialisation is uniform within 1/sqrt(in): a row's mean square norm is 1/3 (lora.c). */
-static const double row_norm = 0.57735026918962576;
+static const double least_norm = 0.57735026918962576;
 
 static struct sl_lora_config lora_of(const struct work *w, const struct sl_copy *c)
 {
@@ -113,16 +113,16 @@ static double positive(double x)
 static void put_back(struct work *w, const struct sl_factor *f, uint32_t values, float *block)
 {
     for (uint32_t j = 0; j < w->rank; j++) {
-        double s = j < values ? w->sigma[j] : 0;
         if (j >= values) { /* the layer is narrower than the rank: A stays what it was */
             for (uint32_t o = 0; o < f->out; o++)
                 block[f->b + (size_t)o * w->rank + j] = 0;
             continue;
         }
+        double s = w->sigma[j], norm = sqrt(s) > least_norm ? sqrt(s) : least_norm;
         for (uint32_t o = 0; o < f->out; o++)
-            block[f->b + (size_t)o * w->rank + j] = (float)(w->u[(size_t)j * f->out + o] * s / row_norm);
+            block[f->b + (size_t)o * w->rank + j] = (float)(w->u[(size_t)j * f->out + o] * s / norm);
         for (uint32_t i = 0; i < f->in; i++)
-            block[f->a + (size_t)j * f->in + i] = (float)(w->v[(size_t)j * f->in + i] * row_norm);
+            block[f->a + (size_t)j * f->in + i] = (float)(w->v[(size_t)j * f->in + i] * norm);
     }
 }
 

@@ -5,9 +5,9 @@
  *
  * is re-factored to G's rank by truncated SVD (lowrank.h). Components come in descending order, so the first
  * r of them are the best factors of rank r: a device of lower rank starts from those (factors.h), which makes
- * P_c the first r components of the G that it started from, and ranks mix. A's rows get the norm that LoRA's
- * initialisation gives them on average (1/sqrt 3), B carries the singular value: a component that is nought
- * still learns.
+ * P_c the first r components of the G that it started from, and ranks mix. A singular value s is shared
+ * evenly, sqrt s to each factor, but a row of A has at least the norm that LoRA's initialisation gives it on
+ * average (1/sqrt 3): a component that is nearly nought still learns.
  *
  * A block with a single copy of G's rank that started from the present G takes its weights unchanged, as in
  * sl_aggregate, unless ranks are mixed: then it is re-factored too, since its components have no order. */
