@@ -211,6 +211,7 @@ void edge_report_step(struct edge *e, const struct sl_event *event)
     cJSON_AddNumberToObject(o, "tokens", (double)event->step.tokens);
     cJSON_AddNumberToObject(o, "devices", event->step.devices);
     cJSON_AddNumberToObject(o, "gang_ms", (double)gang_ns * 1e-6);
+    cJSON_AddNumberToObject(o, "early_ms", (double)event->step.early_ns * 1e-6);
     cJSON_AddNumberToObject(o, "stall_ms", (double)event->step.stall_ns * 1e-6);
     cJSON_AddNumberToObject(o, "compute_ms", (double)event->step.compute_ns * 1e-6);
     cJSON_AddNumberToObject(o, "tokens_per_s", per_s((double)event->step.tokens, gang_ns));

@@ -61,15 +61,15 @@ struct sl_trainer_config {
     uint32_t staleness; /* asynchronous: versions of G that a message or push may be behind (rules L8); 1.. */
     uint64_t steps;     /* global steps after which training finishes; 0: until told */
     bool svd;           /* aggregation re-factors the mean product (refactor.h); not asynchronous */
-    struct sl_server_config server; /* weights, neither svd nor asynchronous */
-    bool mixed_ranks;               /* svd: some devices have a lower rank than `lora` */
-    uint32_t min_cut;               /* the edge computes [min_cut, L) */
+    struct sl_server_config server;      /* weights, neither svd nor asynchronous */
+    bool mixed_ranks;                    /* svd: some devices have a lower rank than `lora` */
+    uint32_t min_cut;                    /* the edge computes [min_cut, L) */
     const struct sl_cut_change *changes; /* in the order of their steps; they outlive the trainer */
     uint32_t n_changes;
-    uint32_t max_rows;              /* of a gang */
-    uint32_t eval_rows;             /* of an evaluation batch */
-    uint64_t push_timeout_ns;       /* 0: the default */
-    struct {                        /* personal adapters; resident 0: one shared adapter */
+    uint32_t max_rows;        /* of a gang */
+    uint32_t eval_rows;       /* of an evaluation batch */
+    uint64_t push_timeout_ns; /* 0: the default */
+    struct {                  /* personal adapters; resident 0: one shared adapter */
         uint32_t resident, max_cut;
         /* Number of a device that the checkpoint names; UINT32_MAX: no place for it. Creation only. */
         uint32_t (*index)(void *app, const char *id);
@@ -159,7 +159,9 @@ struct sl_event {
             uint32_t devices;
             bool boundary;
             uint64_t wait_ns, compute_ns; /* since the gang opened; forward to the end of the backward pass */
-            uint64_t stall_ns;            /* stalled since the step before (load.h) */
+            uint64_t early_ns; /* by which gradients left before the gang and the optimiser's step were done:
+                                  the mean of its members */
+            uint64_t stall_ns; /* stalled since the step before (load.h) */
         } step;
         struct {
             uint64_t step;

@@ -80,6 +80,8 @@ struct sl_trainer {
     bool aggregating, finishing, finished;
     bool boundary;          /* of the gang that is being computed */
     uint32_t n_left;        /* its members whose gradient has left, */
+    uint64_t gang_ns;       /* when it began */
+    uint64_t left_ns;       /* the sum of when they left */
     uint64_t rows_left;     /* and their tokens */
     uint32_t n_pushes;      /* asynchronous: that wait to be merged */
     uint64_t checkpoint_ns; /* when the last checkpoint was made */

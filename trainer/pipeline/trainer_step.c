@@ -93,6 +93,7 @@ void sl_trainer_leave(void *trainer, const struct sl_batch_member *m, bool finit
         }
         t->n_left++;
         t->rows_left += m->rows;
+        t->left_ns += t->config.now_ns() - t->gang_ns;
         m->slot->outcome.nll = m->nll;
         sl_trainer_return(t, m->slot, SL_RESULT_GRADIENT, push ? SL_RESULT_BOUNDARY : 0);
     } else {
@@ -136,6 +137,7 @@ static void report_step(
     e->step.boundary = boundary;
     e->step.wait_ns = wait_ns;
     e->step.compute_ns = compute_ns;
+    e->step.early_ns = t->config.now_ns() - t->gang_ns - t->left_ns / left;
     struct sl_load_times times;
     sl_load_read(t->load, &times);
     e->step.stall_ns = times.stall_ns - t->stall_reported_ns;
@@ -150,12 +152,13 @@ static void number_gang(struct sl_trainer *t)
     bool last = t->finishing || (t->config.steps && t->global_step >= t->config.steps);
     t->boundary = !t->aggregating && (last || sl_trainer_ends_round(t));
     t->n_left = 0;
-    t->rows_left = 0;
+    t->rows_left = t->left_ns = 0;
 }
 
 void sl_trainer_run_gang(struct sl_trainer *t, uint64_t now_ns)
 {
     uint64_t opened = sl_gang_opened_ns(t->gang);
+    t->gang_ns = now_ns;
     gather(t);
     if (t->personal.store)
         sl_personal_begin_gang(t);
