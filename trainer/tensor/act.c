@@ -41,23 +41,3 @@ void sl_act_backward(
     struct act_work w = {.kind = kind, .x = x, .dact = dact, .ff = ff, .y = dx};
     sl_parallel(rows, GRAIN, backward_rows, &w);
 }
-
-void sl_swiglu_forward(const float *gate_up, uint32_t rows, uint32_t ff, float *act)
-{
-    sl_act_forward(SL_ACT_SWIGLU, sl_src_f32(gate_up), rows, ff, sl_dst_f32(act));
-}
-
-void sl_swiglu_backward(const float *gate_up, const float *dact, uint32_t rows, uint32_t ff, float *dgate_up)
-{
-    sl_act_backward(SL_ACT_SWIGLU, sl_src_f32(gate_up), sl_src_f32(dact), rows, ff, sl_dst_f32(dgate_up));
-}
-
-void sl_gelu_forward(const float *x, uint32_t rows, uint32_t ff, float *act)
-{
-    sl_act_forward(SL_ACT_GELU, sl_src_f32(x), rows, ff, sl_dst_f32(act));
-}
-
-void sl_gelu_backward(const float *x, const float *dact, uint32_t rows, uint32_t ff, float *dx)
-{
-    sl_act_backward(SL_ACT_GELU, sl_src_f32(x), sl_src_f32(dact), rows, ff, sl_dst_f32(dx));
-}

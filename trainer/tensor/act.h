@@ -13,9 +13,3 @@ void sl_act_forward(enum sl_act, struct sl_src x, uint32_t rows, uint32_t ff, st
 /* dx [rows, as wide as x] from dact [rows, ff]. */
 void sl_act_backward(
     enum sl_act, struct sl_src x, struct sl_src dact, uint32_t rows, uint32_t ff, struct sl_dst dx);
-
-/* The same in f32 alone. */
-void sl_swiglu_forward(const float *gate_up, uint32_t rows, uint32_t ff, float *act);
-void sl_swiglu_backward(const float *gate_up, const float *dact, uint32_t rows, uint32_t ff, float *dgate_up);
-void sl_gelu_forward(const float *x, uint32_t rows, uint32_t ff, float *act);
-void sl_gelu_backward(const float *x, const float *dact, uint32_t rows, uint32_t ff, float *dx);

@@ -24,17 +24,3 @@ void sl_attend_forward(const struct sl_attention *, const uint32_t *lens, uint32
 /* dqkv, shaped as qkv, is overwritten. */
 void sl_attend_backward(const struct sl_attention *, const uint32_t *lens, uint32_t n_seqs, struct sl_src qkv,
     struct sl_src out, const float *lse, struct sl_src dout, struct sl_dst dqkv, void *scratch);
-
-/* The plain way, a head at a time by whole products, in f32 and of one sequence. */
-struct sl_attention_dims {
-    uint32_t n_heads, n_kv_heads, head_dim;
-};
-
-/* Floats of scratch for sequences up to max_len. */
-size_t sl_attention_scratch(uint32_t max_len);
-/* out [len, n_heads head_dim]; lse [len, n_heads] the log-sum-exp of each row's scores, kept for backward. */
-void sl_attention_forward(
-    const struct sl_attention_dims *, const float *qkv, uint32_t len, float *out, float *lse, float *scratch);
-/* dqkv [len, ld] is overwritten. */
-void sl_attention_backward(const struct sl_attention_dims *, const float *qkv, const float *out,
-    const float *lse, const float *dout, uint32_t len, float *dqkv, float *scratch);

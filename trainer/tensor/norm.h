@@ -30,17 +30,3 @@ void sl_norm_forward(const struct sl_norm *, struct sl_src x, struct sl_src add,
  * are added to; NULL where the weights are frozen. */
 void sl_norm_backward(const struct sl_norm *, struct sl_src dy, struct sl_src x, struct sl_norm_stats,
     struct sl_src residual, uint32_t rows, struct sl_dst dx, sl_bf16 *dx_bf16, float *dw, float *db);
-
-/* The same in f32 alone. Backward adds to dx (the residual path) and, where dw is not NULL, to dw and db. */
-
-/* y = x·rstd·w, rstd = 1/sqrt(mean(x²) + eps). meansq, rstd: [rows]. */
-void sl_rmsnorm_forward(const float *x, const float *w, float eps, uint32_t rows, uint32_t d, float *y,
-    float *rstd, float *meansq);
-void sl_rmsnorm_backward(const float *dy, const float *x, const float *w, const float *rstd, uint32_t rows,
-    uint32_t d, float *dx, float *dw);
-
-/* y = (x - mean)·rstd·w + b. mean, rstd, meansq (of x itself, for the entry check): [rows]. */
-void sl_layernorm_forward(const float *x, const float *w, const float *b, float eps, uint32_t rows,
-    uint32_t d, float *y, float *mean, float *rstd, float *meansq);
-void sl_layernorm_backward(const float *dy, const float *x, const float *w, const float *mean,
-    const float *rstd, uint32_t rows, uint32_t d, float *dx, float *dw, float *db);

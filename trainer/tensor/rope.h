@@ -7,5 +7,3 @@
 
 /* table [positions, head_dim]: cos of the head_dim/2 angles, then their sin. */
 void sl_rope_table(float theta, uint32_t positions, uint32_t head_dim, float *table);
-/* Turns the heads of one row in place; `backward` turns back. */
-void sl_rope(float *row, uint32_t n_heads, uint32_t head_dim, const float *table_row, int backward);
