@@ -223,6 +223,7 @@ def summarise(run_dir, experiment, calibration, baseline, wall_s):
         "tokens_per_s": end.get("tokens_per_s"), "stall": end.get("stall"), "busy": end.get("busy"),
         "nll_before": _mean([before[k] for k in both]), "nll_after": nll_after,
         "nll_ci95": _fall_interval([(before[k][0], after[k][0], before[k][1]) for k in both], experiment.get("seed", 1)),
+        "personal": _by_device(end) if experiment.get("training", {}).get("adapters") == "personal" else None,
         "held_out_windows": len(both), "nll_after_central": baseline["central"]["nll"] if baseline else None,
         "nll_after_fedlora": baseline["fedlora"]["nll"] if baseline and "fedlora" in baseline else None,
         "bytes_up": sum(p["bytes_up"] for p in phones), "bytes_down": sum(p["bytes_down"] for p in phones),
@@ -235,6 +236,16 @@ def summarise(run_dir, experiment, calibration, baseline, wall_s):
                     "bytes_down": p["bytes_down"]} for p in phones],
         "comparison": _comparison(run_dir, experiment, baseline, nll_after),
     }
+
+
+def _by_device(end):
+    """Personal adapters (rules L3): beside the mean, the median and the worst device; and what moved between memory and disk."""
+    after, store = end.get("held_out", {}).get("after"), end.get("adapters", {})
+    if not after:
+        return None
+    return {"nll_median": after["median"], "nll_worst": after["worst"], "worst_device": after["worst_device"], "devices": after["devices"],
+            "resident": store.get("resident"), "loads": store.get("loads"), "load_ms": store.get("load_ms"),
+            "gangs_waited": store["gangs_waited"] / store["gangs"] if store.get("gangs") else None}
 
 
 def fleet_sentence(experiment, calibration):
@@ -286,6 +297,10 @@ def text(s, run_dir):
     if s["nll_ci95"]:
         fall = s["nll_before"] - s["nll_after"]
         lines[-1] += f"  (fall {fall:.4f}, 95 % interval {s['nll_ci95'][0]:.4f} to {s['nll_ci95'][1]:.4f}, {s['held_out_windows']} windows)"
+    if s.get("personal"):
+        p = s["personal"]
+        lines.append(f"by device       median {_number(p['nll_median'], 4)}, worst {_number(p['nll_worst'], 4)} ({p['worst_device']}) of {p['devices']}, "
+                     f"each with its own adapter; {p['resident']} in memory, {p['loads']} loads")
     if s["nll_after_central"] is not None:
         fall, central = s["nll_before"] - s["nll_after"], s["nll_before"] - s["nll_after_central"]
         lines.append(f"central         {s['nll_after_central']:.4f} nats/token with the same windows in one process: "

@@ -12,6 +12,8 @@ struct sl_ingest_config {
     struct sl_slots *slots;
     struct sl_ring_spsc *ready;    /* data lcore -> trainer: slot handles in READY */
     struct sl_ring_spsc *returned; /* trainer -> data lcore: handles in GRADIENT, with outcome set */
+    struct sl_ring_spsc *granted;  /* data lcore -> trainer, or NULL: devices (their low 32 bits) that were
+                                      given a  slot, so that what they need can be fetched; drops when full */
     uint32_t max_sessions;
     uint32_t d_model;
     enum sl_codec codec;

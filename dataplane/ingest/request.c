@@ -257,6 +257,10 @@ static void grant_slot(struct sl_ingest *in, struct sl_ingest_session *s, const 
     e->slot.grid = grid;
     e->slot.granted_ns = in->now_ns;
     watch(in, e);
+    if (in->config.granted) {
+        uint32_t device = (uint32_t)s->device;
+        sl_ring_spsc_push(in->config.granted, &device, 1);
+    }
     SL_COUNT(in->stats.granted, 1);
     SL_COUNT(in->stats.grants_outstanding, 1);
     sl_ingest_owe(in, s, index, SL_OWES_GRANT);

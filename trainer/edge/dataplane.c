@@ -192,6 +192,7 @@ static int create_ingest(const struct edge *e, struct edge_lcore *l)
     struct sl_ingest_config ingest = {.slots = l->slots,
         .ready = l->ready,
         .returned = l->returned,
+        .granted = l->granted,
         .max_sessions = l->max_sessions,
         .d_model = e->shape->d_model,
         .codec = e->codec,
@@ -220,7 +221,9 @@ static int create_lcore(const struct edge *e, struct edge_lcore *l)
     l->sessions = calloc(l->max_sessions, sizeof *l->sessions);
     l->ready = sl_ring_spsc_create(ring_for(l->n_slots));
     l->returned = sl_ring_spsc_create(ring_for(l->n_slots));
-    if (!l->sessions || !l->ready || !l->returned)
+    if (e->personal)
+        l->granted = sl_ring_spsc_create(ring_for(l->n_slots));
+    if (!l->sessions || !l->ready || !l->returned || (e->personal && !l->granted))
         return -ENOMEM;
     int status = sl_slots_create(l->n_slots, (size_t)e->x->edge.slot_kib * 1024, &l->slots);
     return status ? status : create_ingest(e, l);
@@ -289,6 +292,8 @@ static void free_lcore(struct edge_lcore *l)
         sl_ring_spsc_free(l->ready);
     if (l->returned)
         sl_ring_spsc_free(l->returned);
+    if (l->granted)
+        sl_ring_spsc_free(l->granted);
     free(l->sessions);
 }
 

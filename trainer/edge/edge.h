@@ -120,6 +120,7 @@ struct edge_lcore {
     int cpu; /* -1: not pinned */
     struct sl_slots *slots;
     struct sl_ring_spsc *ready, *returned;
+    struct sl_ring_spsc *granted; /* personal adapters alone: NULL otherwise */
     struct sl_ingest *ingest;
     struct sl_endpoint *endpoint;
     struct sl_lcore *lcore;

@@ -16,12 +16,13 @@ static void *run(void *arg)
     unsigned idle = 0;
     sl_privileges_drop_thread();
     while (!__atomic_load_n(&e->trainer_stop, __ATOMIC_ACQUIRE)) {
-        if (sl_trainer_turn(e->trainer)) {
+        bool worked = sl_trainer_turn(e->trainer);
+        if (sl_trainer_asked_disk(e->trainer))
+            sl_loop_wake(e->loop);
+        if (worked) {
             idle = 0;
             for (uint32_t i = 0; i < e->n_lcores; i++)
                 sl_lcore_wake(e->lcores[i].lcore); /* a gradient may be on the return ring */
-            if (sl_trainer_asked_disk(e->trainer))
-                sl_loop_wake(e->loop);
             continue;
         }
         idle++;
@@ -101,8 +102,10 @@ int edge_start_trainer(struct edge *e, const struct sl_checkpoint *resume)
         .waiting = waiting,
         .wake = wake};
     for (uint32_t i = 0; i < e->n_lcores; i++)
-        c.lcore[i] = (struct sl_trainer_lcore){
-            .slots = e->lcores[i].slots, .ready = e->lcores[i].ready, .returned = e->lcores[i].returned};
+        c.lcore[i] = (struct sl_trainer_lcore){.slots = e->lcores[i].slots,
+            .ready = e->lcores[i].ready,
+            .returned = e->lcores[i].returned,
+            .granted = e->lcores[i].granted};
     memcpy(c.model_hash, e->model_hash, sizeof c.model_hash);
     int status = sl_trainer_create(&c, &e->trainer, e->err, sizeof e->err);
     if (status)

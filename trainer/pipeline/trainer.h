@@ -33,6 +33,8 @@ enum {
 struct sl_trainer_lcore {
     struct sl_slots *slots;
     struct sl_ring_spsc *ready, *returned;
+    struct sl_ring_spsc
+        *granted; /* devices that were given a slot: their adapters will be wanted; may be NULL */
 };
 
 /* Rules L4: every copy steps by itself and G is their mean; or G steps by the sum of all gradients. */

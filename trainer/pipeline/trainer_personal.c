@@ -327,11 +327,25 @@ bool sl_personal_close_round(struct sl_trainer *t, uint64_t now_ns)
     return true;
 }
 
+/* A device that has a slot computes now, and sends then: its adapter has that long to come. */
+static void take_hints(struct sl_trainer *t, uint64_t now_ns)
+{
+    uint32_t devices[POP_BURST];
+    for (uint32_t i = 0; i < t->config.n_lcores; i++) {
+        struct sl_ring_spsc *granted = t->config.lcore[i].granted;
+        unsigned n = granted ? sl_ring_spsc_pop(granted, devices, POP_BURST) : 0;
+        for (unsigned k = 0; k < n; k++)
+            if (devices[k] < t->config.gang.max_devices)
+                sl_adapter_store_hint(t->personal.store, devices[k], now_ns);
+    }
+}
+
 bool sl_personal_turn(struct sl_trainer *t, uint64_t now_ns)
 {
     struct sl_personal *p = &t->personal;
     if (!p->store)
         return false;
+    take_hints(t, now_ns);
     bool worked = sl_adapter_store_turn(p->store, now_ns);
     if (sl_adapter_store_error(p->store)) {
         if (!p->error_told)
