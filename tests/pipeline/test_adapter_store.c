@@ -48,6 +48,10 @@ static int carry_out(struct disk *d, struct sl_disk_op *op, char *why, size_t ca
     }
     switch (op->kind) {
     case SL_DISK_LOAD:
+        if (op->place == SL_PLACE_NONE) {
+            sl_adapter_store_make_initial(d->store, op->frame);
+            return 0;
+        }
         return sl_adapter_record_decode(&d->shape, op->head.id, place_bytes(d, op->place), op->frame->adapter,
             op->frame->moments, &op->head, why, cap);
     case SL_DISK_SAVE:
@@ -88,11 +92,13 @@ static bool work(struct disk *d, uint32_t which)
         return false;
     uint32_t i = which % d->n;
     for (uint32_t k = 0; k < i; k++)
-        if (d->ops[k]->place == d->ops[i]->place)
-            i = k;
+        if (d->ops[k]->place == d->ops[i]->place ||
+            (d->ops[i]->frame && d->ops[k]->frame == d->ops[i]->frame))
+            i = k, k = UINT32_MAX;
     struct sl_disk_op *op = d->ops[i];
     memmove(d->ops + i, d->ops + i + 1, (--d->n - i) * sizeof *d->ops);
     int status = carry_out(d, op, why, sizeof why);
+    op->done_ns = op->asked_ns;
     sl_adapter_store_done(d->store, op, status, why);
     return true;
 }
@@ -117,7 +123,7 @@ struct store_world {
     uint64_t random, at;
 };
 
-static void usable(void *app, uint32_t device)
+static void usable(void *app, uint32_t device, uint64_t since_ns)
 {
     struct store_world *w = app;
     assert_true(w->twins[device].wanted);
@@ -337,10 +343,10 @@ static void store__gives_back_what_was_trained(void **state)
         }
         struct sl_adapter_store_stats s;
         sl_adapter_store_stats(w.store, &s);
-        print_message("%llu evictions, %llu loads, %llu hits, %llu misses, %llu saves, %llu revived\n",
+        print_message("%llu evictions, %llu loads, %llu hits, %llu misses, %llu saves\n",
             (unsigned long long)s.evictions, (unsigned long long)s.loads, (unsigned long long)s.hits,
-            (unsigned long long)s.misses, (unsigned long long)s.saves, (unsigned long long)s.revived);
-        assert_true(s.evictions > 30 && s.loads > 30 && s.hits && s.saves > 30 && s.revived > 10);
+            (unsigned long long)s.misses, (unsigned long long)s.saves);
+        assert_true(s.evictions > 30 && s.loads > 30 && s.hits && s.saves > 30);
         assert_true(w.disk.fetched > 100);
         assert_true(sl_adapter_store_places(w.store) <= 4 * 40);
         close_all(&w);

@@ -74,7 +74,9 @@ static bool work(struct world *w)
         return false;
     sl_adapter_store_shape(store, &s);
     uint8_t *bytes = op->place == SL_PLACE_NONE ? NULL : place_bytes(&s, op->place);
-    if (op->kind == SL_DISK_LOAD) {
+    if (op->kind == SL_DISK_LOAD && !bytes) {
+        sl_adapter_store_make_initial(store, op->frame);
+    } else if (op->kind == SL_DISK_LOAD) {
         status = sl_adapter_record_decode(
             &s, op->head.id, bytes, op->frame->adapter, op->frame->moments, &op->head, why, sizeof why);
         disk.loads++;
@@ -86,6 +88,7 @@ static bool work(struct world *w)
     } else if (bytes) {
         fetch(w, &s, op);
     }
+    op->done_ns = fake_now_ns;
     sl_adapter_store_done(store, op, status, why);
     return true;
 }

@@ -84,6 +84,7 @@ static void done(struct edge *e, struct sl_disk_op *op, int status, const char *
         snprintf(text, sizeof text, "adapters.bin: cannot %s the adapter of %s: %s%s",
             op->kind == SL_DISK_SAVE ? "write" : "read", op->head.id, strerror(-status),
             status == -ENOSPC ? "; free some disk space and start the edge again" : "");
+    op->done_ns = sl_loop_now_ns();
     sl_adapter_store_done(sl_trainer_store(e->trainer), op, status, text);
 }
 
@@ -101,14 +102,20 @@ static void loaded(void *app, void *what, const uint8_t *data, int status)
     done(e, op, status, why);
 }
 
+static void carry_out(struct edge *e, struct sl_disk_op *op);
+
 static void fill(void *app, void *what, uint8_t *data)
 {
     struct edge *e = app;
-    const struct sl_disk_op *op = what;
+    struct sl_disk_op *op = what, *next = op->frame->waiting;
     sl_adapter_record_encode(&e->record_shape, &op->head, op->frame->adapter, op->frame->moments, data);
     if (op->front)
         sl_adapter_record_encode_front(
             &e->record_shape, &op->head, op->front, data + sl_adapter_record_edge_bytes(&e->record_shape));
+    op->frame->unsaved = false;
+    op->frame->waiting = NULL;
+    if (next)
+        carry_out(e, next);
 }
 
 static void saved(void *app, void *what, int status)
@@ -167,9 +174,19 @@ static void carry_out(struct edge *e, struct sl_disk_op *op)
     int status = 0;
     switch (op->kind) {
     case SL_DISK_LOAD:
+        if (op->frame->unsaved) { /* what is in there has to be taken out first */
+            op->frame->waiting = op;
+            return;
+        }
+        if (op->place == SL_PLACE_NONE) {
+            sl_adapter_store_make_initial(sl_trainer_store(e->trainer), op->frame);
+            done(e, op, 0, NULL);
+            return;
+        }
         status = sl_record_read(e->records, op->place, 0, edge, loaded, e, op);
         break;
     case SL_DISK_SAVE:
+        op->frame->unsaved = true;
         status = sl_record_write(e->records, op->place, 0, op->front ? all : edge, fill, saved, e, op);
         break;
     case SL_DISK_FETCH:

@@ -13,11 +13,7 @@
 
 #define NONE UINT32_MAX
 
-enum {
-    SPARE_SHARE = 4, /* where there are more devices than frames, one frame in so many is kept free ... */
-    SPARE_MAX = 8,   /* ... but no more: enough for the disk's queue */
-    WHY_BYTES = 256,
-};
+enum { WHY_BYTES = 256 };
 
 enum role { ROLE_CURRENT, ROLE_BOUNDARY, ROLE_PENDING, ROLE_DURABLE, ROLES };
 
@@ -44,8 +40,9 @@ struct entry {
 struct completion {
     enum sl_disk_kind kind;
     uint32_t device, place, frame;
+    bool boundary;
     int status;
-    uint64_t asked_ns;
+    uint64_t asked_ns, done_ns;
     struct sl_adapter_record_head head;
     char why[WHY_BYTES];
 };
@@ -59,7 +56,7 @@ struct sl_adapter_store {
     uint32_t *unused, n_unused;
     uint32_t newest, oldest;
     uint32_t *queue, queue_head, n_queue; /* [max_devices], in a ring */
-    uint32_t n_known, n_leaving, n_expected, n_pushes;
+    uint32_t n_known, n_expected, n_pushes;
     struct sl_places places;
     struct sl_mailbox *requests, *completions;
     bool asked, failed;
@@ -119,9 +116,9 @@ int sl_adapter_store_create(const struct sl_adapter_store_config *config, struct
         .max_cut = config->max_cut,
         .block = sl_adapter_block_size(config->model, &config->lora),
         .moments = config->optim.kind == SL_ADAMW};
-    /* A device has at most one load, eviction or save under way, and one fetch. */
+    /* Of a device there are at most an eviction, a load or a boundary after it, and a fetch under way. */
     uint32_t entries = 2;
-    while (entries < 2 * config->max_devices + 2)
+    while (entries < 4 * config->max_devices)
         entries *= 2;
     s->requests = sl_mailbox_create(entries, sizeof(struct sl_disk_op));
     s->completions = sl_mailbox_create(entries, sizeof(struct completion));
@@ -285,7 +282,8 @@ static void start_load(struct sl_adapter_store *s, uint32_t device, uint64_t now
     struct sl_disk_op *op = ask(s, SL_DISK_LOAD, device, now);
     op->place = e->place[ROLE_CURRENT];
     e->state = SL_ADAPTER_COMING;
-    s->stats.loads++;
+    s->stats.loads += op->place != NONE;
+    s->stats.made += op->place == NONE;
     sl_mailbox_post(s->requests, op);
 }
 
@@ -298,8 +296,10 @@ static bool start_save(struct sl_adapter_store *s, uint32_t device, bool boundar
         e->step = e->pushed_step;
     struct sl_disk_op *op = ask(s, SL_DISK_SAVE, device, now);
     op->place = e->saving_to;
+    op->boundary = boundary;
     op->front = boundary ? e->front : NULL;
     e->saving = boundary;
+    s->frames[e->frame].saves++;
     s->stats.saves += boundary;
     s->stats.evictions += !boundary;
     sl_mailbox_post(s->requests, op);
@@ -329,22 +329,25 @@ static void leave_frame(struct sl_adapter_store *s, struct entry *e)
     no_longer_expected(s, e);
 }
 
-/* The least recently used one leaves: at once, or once it is written. */
+/* The least recently used one leaves, and its frame is free at once: whoever carries out the disk's
+ * operations takes its contents out before it puts others in. So a load never waits here for the eviction
+ * before it. */
 static bool evict_one(struct sl_adapter_store *s, uint64_t now)
 {
     uint32_t device = s->oldest;
     if (device == NONE)
         return false;
     struct entry *e = &s->entries[device];
-    unlist(s, device);
-    if (!e->dirty) {
-        leave_frame(s, e);
-        return true;
+    if (e->dirty) {
+        if (!start_save(s, device, false, now))
+            return false;
+        uint32_t place = e->saving_to;
+        e->saving_to = NONE;
+        set_place(s, e, ROLE_CURRENT, place);
+        e->dirty = false;
     }
-    if (!start_save(s, device, false, now))
-        return false;
-    e->state = SL_ADAPTER_LEAVING;
-    s->n_leaving++;
+    unlist(s, device);
+    leave_frame(s, e);
     return true;
 }
 
@@ -356,9 +359,8 @@ static bool take_frame(struct sl_adapter_store *s, uint32_t *frame)
     return true;
 }
 
-static void make_initial(struct sl_adapter_store *s, struct entry *e)
+void sl_adapter_store_make_initial(const struct sl_adapter_store *s, struct sl_adapter_frame *f)
 {
-    struct sl_adapter_frame *f = &s->frames[e->frame];
     size_t n = s->shape.block;
     for (uint32_t l = s->config.first; l < s->n_layers; l++) {
         struct sl_moments *m = &f->moments[l - s->config.first];
@@ -369,7 +371,6 @@ static void make_initial(struct sl_adapter_store *s, struct entry *e)
             memset(m->v, 0, n * sizeof(float));
         }
     }
-    s->stats.made++;
 }
 
 /* Its adapter is in its frame, and nobody else works on it. */
@@ -380,7 +381,7 @@ static void settle(struct sl_adapter_store *s, uint32_t device, uint64_t now)
     if (e->front)
         start_save(s, device, true, now);
     else if (e->pinned)
-        s->config.usable(s->config.app, device);
+        s->config.usable(s->config.app, device, now);
     else
         list(s, device);
 }
@@ -392,7 +393,7 @@ static void serve(struct sl_adapter_store *s, uint64_t now)
         struct entry *e = &s->entries[device];
         bool needed = e->state == SL_ADAPTER_AWAY && (e->pinned || e->front || e->expected);
         if (needed && !take_frame(s, &frame)) {
-            if (s->n_leaving >= s->n_queue || !evict_one(s, now))
+            if (!evict_one(s, now))
                 break;
             continue;
         }
@@ -403,19 +404,14 @@ static void serve(struct sl_adapter_store *s, uint64_t now)
             continue;
         e->frame = frame;
         s->frames[frame].device = device;
-        if (e->place[ROLE_CURRENT] != NONE) {
+        if (e->place[ROLE_CURRENT] != NONE || s->frames[frame].saves) {
             start_load(s, device, now);
         } else {
-            make_initial(s, e);
+            sl_adapter_store_make_initial(s, &s->frames[frame]);
+            s->stats.made++;
             settle(s, device, now);
         }
     }
-    if (s->n_known <= s->config.resident)
-        return;
-    uint32_t spare =
-        s->config.resident / SPARE_SHARE < SPARE_MAX ? s->config.resident / SPARE_SHARE : SPARE_MAX;
-    while (s->n_unused + s->n_leaving < spare && evict_one(s, now))
-        ;
 }
 
 /* ----------------------------------------------------------------------------------------- what is asked for
@@ -460,7 +456,7 @@ void sl_adapter_store_want(struct sl_adapter_store *s, uint32_t device, uint64_t
     unlist(s, device);
     if (sl_adapter_store_usable(s, device)) {
         s->stats.hits++;
-        s->config.usable(s->config.app, device);
+        s->config.usable(s->config.app, device, now_ns);
         return;
     }
     s->stats.misses++;
@@ -485,7 +481,7 @@ void sl_adapter_store_hint(struct sl_adapter_store *s, uint32_t device, uint64_t
     if (!e->known || e->state != SL_ADAPTER_AWAY || e->queued)
         return;
     s->stats.hints++;
-    if (s->n_expected >= s->config.resident / 2) {
+    if (s->n_queue || s->n_expected >= s->config.resident / 2) {
         s->stats.hints_dropped++;
         return;
     }
@@ -549,7 +545,7 @@ void sl_adapter_store_roll_back(struct sl_adapter_store *s, uint32_t device)
     struct entry *e = &s->entries[device];
     if (e->front || (!e->dirty && e->place[ROLE_CURRENT] == e->place[ROLE_BOUNDARY]))
         return;
-    if (e->state == SL_ADAPTER_COMING || e->state == SL_ADAPTER_LEAVING) {
+    if (e->state == SL_ADAPTER_COMING) {
         e->discard = true;
     } else {
         unlist(s, device);
@@ -599,10 +595,10 @@ bool sl_adapter_store_boundary(
 /* --------------------------------------------------------------------------------------- what the disk did
  */
 
-static void loaded(struct sl_adapter_store *s, uint32_t device, const struct completion *c, uint64_t now)
+static void loaded(struct sl_adapter_store *s, uint32_t device, const struct completion *c)
 {
     struct entry *e = &s->entries[device];
-    uint64_t ns = now - c->asked_ns;
+    uint64_t ns = c->done_ns - c->asked_ns;
     s->stats.load_ns += ns;
     s->stats.load_ns_max = ns > s->stats.load_ns_max ? ns : s->stats.load_ns_max;
     if (e->discard) {
@@ -612,37 +608,12 @@ static void loaded(struct sl_adapter_store *s, uint32_t device, const struct com
         enqueue(s, device); /* where it is not needed, serve passes it */
         return;
     }
-    if (c->head.version != e->version - (e->front != NULL) || c->head.step != e->step) {
+    if (c->place != NONE && (c->head.version != e->version - (e->front != NULL) || c->head.step != e->step)) {
         fail(s, "a stored adapter is older than it should be: the disk has lost a write");
         return;
     }
     e->dirty = false;
-    settle(s, device, now);
-}
-
-static void evicted(struct sl_adapter_store *s, uint32_t device, uint64_t now)
-{
-    struct entry *e = &s->entries[device];
-    uint32_t place = e->saving_to;
-    s->n_leaving--;
-    e->saving_to = NONE;
-    if (e->discard) {
-        e->discard = false;
-        if (e->place[ROLE_CURRENT] != place)
-            sl_places_give(&s->places, place);
-        leave_frame(s, e);
-        set_place(s, e, ROLE_CURRENT, e->place[ROLE_BOUNDARY]);
-        enqueue(s, device);
-        return;
-    }
-    set_place(s, e, ROLE_CURRENT, place);
-    e->dirty = false;
-    if (e->pinned || e->front) {
-        s->stats.revived++;
-        settle(s, device, now);
-        return;
-    }
-    leave_frame(s, e);
+    settle(s, device, c->done_ns);
 }
 
 static void saved(struct sl_adapter_store *s, uint32_t device, const struct completion *c, uint64_t now)
@@ -660,7 +631,7 @@ static void saved(struct sl_adapter_store *s, uint32_t device, const struct comp
     s->n_pushes--;
     if (e->fetch_owed && !e->fetching)
         start_fetch(s, device, now);
-    settle(s, device, now);
+    settle(s, device, c->done_ns);
 }
 
 static void fetched(struct sl_adapter_store *s, uint32_t device, uint64_t now)
@@ -677,16 +648,16 @@ bool sl_adapter_store_turn(struct sl_adapter_store *s, uint64_t now_ns)
     bool any = false;
     while ((c = sl_mailbox_take(s->completions))) {
         any = true;
+        if (c->kind == SL_DISK_SAVE)
+            s->frames[c->frame].saves--;
         if (c->status)
             fail(s, c->why);
         else if (c->kind == SL_DISK_FETCH)
             fetched(s, c->device, now_ns);
         else if (c->kind == SL_DISK_LOAD)
-            loaded(s, c->device, c, now_ns);
-        else if (c->kind == SL_DISK_SAVE && s->entries[c->device].saving)
+            loaded(s, c->device, c);
+        else if (c->boundary)
             saved(s, c->device, c, now_ns);
-        else if (c->kind == SL_DISK_SAVE)
-            evicted(s, c->device, now_ns);
         sl_mailbox_release(s->completions, c);
     }
     serve(s, now_ns);
@@ -735,8 +706,12 @@ void sl_adapter_store_done(struct sl_adapter_store *s, struct sl_disk_op *op, in
     struct completion *c = sl_mailbox_claim(s->completions); /* by its size: never NULL */
     c->kind = op->kind;
     c->device = op->device;
+    c->place = op->place;
+    c->frame = op->frame ? (uint32_t)(op->frame - s->frames) : NONE;
+    c->boundary = op->boundary;
     c->status = status;
     c->asked_ns = op->asked_ns;
+    c->done_ns = op->done_ns;
     c->head = op->head;
     snprintf(c->why, sizeof c->why, "%s", why ? why : "");
     sl_mailbox_post(s->completions, c);

@@ -1,10 +1,9 @@
 /* Personal adapters of many devices, of which a bounded number is in memory: the edge's half of each, blocks
  * [first, L) with its optimiser's moments. Least recently used ones go to disk and come back.
  *
- *              want, hint            loaded                  evicted, changed       written
- *      AWAY ------------> COMING ------------> RESIDENT ------------------> LEAVING ------> AWAY
- *       ^  (a new device's is made on the spot)     |                          |
- *       '---------------- evicted, unchanged -------'          RESIDENT <------' wanted again
+ *              want, hint            loaded                 evicted, changed        (written meanwhile)
+ *      AWAY ------------> COMING ------------> RESIDENT -----------------> AWAY
+ *                (a new device's adapter is made)      evicted, unchanged
  *
  * A device's adapter is pinned from `want` to `unwant` (its message waits or is in a batch), and while it is
  * being written at a boundary. What is pinned does not leave, and what is being written does not change.
@@ -21,7 +20,7 @@
 
 #include "trainer/pipeline/adapter_record.h"
 
-enum sl_adapter_state { SL_ADAPTER_AWAY, SL_ADAPTER_COMING, SL_ADAPTER_RESIDENT, SL_ADAPTER_LEAVING };
+enum sl_adapter_state { SL_ADAPTER_AWAY, SL_ADAPTER_COMING, SL_ADAPTER_RESIDENT };
 
 #define SL_PLACE_NONE UINT32_MAX
 
@@ -33,7 +32,7 @@ struct sl_adapter_store_config {
     uint32_t max_devices, resident;
     const float *initial; /* [L, block]: what every device begins with; outlives the store */
     /* A device that is wanted can be used from now on. Called from within the calls below. */
-    void (*usable)(void *app, uint32_t device);
+    void (*usable)(void *app, uint32_t device, uint64_t since_ns);
     void *app;
 };
 
@@ -42,29 +41,36 @@ struct sl_adapter_frame {
     struct sl_adapter *adapter; /* blocks [first, L) */
     struct sl_moments *moments; /* [L - first] */
     uint32_t device;
+    uint32_t saves; /* the trainer's: asked for and not done */
+    /* The disk's: a save whose contents are still in here, and the load that waits for it. */
+    bool unsaved;
+    struct sl_disk_op *waiting;
 };
 
 enum sl_disk_kind {
-    SL_DISK_LOAD,  /* the edge part of `place` into `frame` */
+    SL_DISK_LOAD,  /* the edge part of `place` into `frame`; SL_PLACE_NONE: the initial adapter */
     SL_DISK_SAVE,  /* `frame`, and `front` where not NULL, to `place` */
     SL_DISK_FETCH, /* what `place` holds, for `what`: not the store's business. SL_PLACE_NONE: the device has
                       the initial adapter */
 };
+/* Operations on one place are carried out in the order in which they were asked for. Those on one frame, too,
+ * but a load need only wait until the save before it has taken the contents out. */
 struct sl_disk_op {
     enum sl_disk_kind kind;
+    bool boundary; /* of SAVE */
     uint32_t device, place;
     struct sl_adapter_frame *frame;
     const float *front; /* [head.cut, block] */
     struct sl_adapter_record_head head;
-    uint32_t what; /* of FETCH: the bits that were asked for meanwhile */
-    uint64_t asked_ns;
-    int status; /* of `done` */
+    uint32_t what;              /* of FETCH: the bits that were asked for meanwhile */
+    uint64_t asked_ns, done_ns; /* done: set by who carried it out */
+    int status;                 /* of `done` */
 };
 
 struct sl_adapter_store_stats {
-    uint64_t hits, misses;                     /* wants that found it resident, and that did not */
-    uint64_t made;                             /* misses of devices that nothing is stored of */
-    uint64_t loads, evictions, saves, revived; /* evictions: those that were written; saves: of boundaries */
+    uint64_t hits, misses;            /* wants that found it resident, and that did not */
+    uint64_t made;                    /* misses of devices that nothing is stored of */
+    uint64_t loads, evictions, saves; /* evictions: those that were written; saves: of boundaries */
     uint64_t hints, hints_dropped;
     uint64_t load_ns, load_ns_max; /* from asking for the load to its end */
 };
@@ -129,6 +135,9 @@ bool sl_adapter_store_asked(
 void sl_adapter_store_stats(const struct sl_adapter_store *, struct sl_adapter_store_stats *);
 enum sl_adapter_state sl_adapter_store_state(const struct sl_adapter_store *, uint32_t device);
 uint32_t sl_adapter_store_places(const struct sl_adapter_store *); /* records that the file has room for */
+
+/* What every device begins with, into a frame; any thread. */
+void sl_adapter_store_make_initial(const struct sl_adapter_store *, struct sl_adapter_frame *);
 
 /* The other thread. take: NULL: nothing to do. done: the operation's status; `why` where it failed. */
 struct sl_disk_op *sl_adapter_store_take(struct sl_adapter_store *);

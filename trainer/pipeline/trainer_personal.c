@@ -9,7 +9,7 @@
 /* ------------------------------------------------------------------------------------------------- creation
  */
 
-static void usable(void *app, uint32_t device)
+static void usable(void *app, uint32_t device, uint64_t since_ns)
 {
     struct sl_trainer *t = app;
     struct device *d = &t->devices[device];
@@ -17,7 +17,7 @@ static void usable(void *app, uint32_t device)
         return;
     t->personal.waiting -= d->adapter_awaited;
     d->adapter_awaited = false;
-    d->usable_ns = t->config.now_ns();
+    d->usable_ns = since_ns;
     sl_gang_set_ready(t->gang, device, true);
 }
 
@@ -191,7 +191,7 @@ struct sl_adapter *sl_personal_adapter(struct sl_trainer *t, uint32_t device)
 void sl_personal_begin_gang(struct sl_trainer *t)
 {
     struct sl_personal *p = &t->personal;
-    uint64_t message = 0, adapter = 0;
+    uint64_t message = sl_gang_opened_ns(t->gang), adapter = 0; /* the trainer was at work until then */
     for (uint32_t i = 0; i < sl_batch_members(t->batch); i++) {
         const struct device *d = &t->devices[sl_batch_member(t->batch, i)->device];
         message = d->message_ns > message ? d->message_ns : message;
