@@ -68,6 +68,7 @@ size_t sl_fuzz_seed(unsigned index, uint8_t *buf, size_t cap)
     case 2:
         buf[0] = 0x84;
         plan.cut = 3;
+        plan.give_moments = true;
         e.body_case = SLUICE__ENVELOPE__BODY_PLAN;
         e.plan = &plan;
         break;
@@ -94,6 +95,17 @@ size_t sl_fuzz_seed(unsigned index, uint8_t *buf, size_t cap)
         error.text = (char *)"full";
         e.body_case = SLUICE__ENVELOPE__BODY_ERROR;
         e.error = &error;
+        break;
+    case 8:
+    case 9:
+        chunk.kind =
+            index == 8 ? SLUICE__ADAPTER_KIND__ADAPTER_GRADIENTS : SLUICE__ADAPTER_KIND__ADAPTER_MOMENTS;
+        chunk.last = 1;
+        chunk.step = 12;
+        chunk.total_bytes = sizeof(floats);
+        chunk.data = (ProtobufCBinaryData){sizeof(floats), (uint8_t *)floats};
+        e.body_case = SLUICE__ENVELOPE__BODY_ADAPTER_CHUNK;
+        e.adapter_chunk = &chunk;
         break;
     default:
         return 0;

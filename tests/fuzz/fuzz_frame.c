@@ -34,7 +34,7 @@ size_t sl_fuzz_seed(unsigned index, uint8_t *buf, size_t cap)
         {.type = SL_FRAME_PING},
         {.type = SL_FRAME_ACK,
             .ack = {.delay_us = 9, .n_ranges = 4, .range = {{90, 100}, {80, 88}, {5, 5}, {0, 3}}}},
-        {.type = SL_FRAME_REQUEST, .request = {.step = 1, .n_seqs = 3, .len = {1, 2, 3}}},
+        {.type = SL_FRAME_REQUEST, .request = {.step = 1, .cut = 200, .n_seqs = 3, .len = {1, 2, 3}}},
         {.type = SL_FRAME_GRANT, .grant = {.index = 1, .step = 1, .cumulative = 1}},
         {.type = SL_FRAME_RESULT, .result = {.grant = 1, .nll = 3.5}},
         {.type = SL_FRAME_STEP_LOST, .step_lost = {.reason = SL_LOST_EXPIRED}},
