@@ -51,7 +51,7 @@ static uint8_t *image_of(bool moments, bool part, size_t *len)
     struct sl_image im;
     sl_checkpoint_encode(&c, 0, &im);
     if (part) {
-        sl_image_section(&im, SL_PART_ACCUMULATION);
+        sl_image_section(&im, SL_PART_PERSONAL);
         for (uint32_t i = 0; i < 3; i++)
             sl_image_u32(&im, 100 + i);
     }
@@ -93,7 +93,7 @@ static void part__is_kept_for_its_owner(void **state)
     assert_int_equal(sl_checkpoint_decode(image, len, &c, err, sizeof err), 0);
     free(image);
     assert_null(sl_checkpoint_part(&c, SL_PART_SERVER));
-    const struct sl_section *part = sl_checkpoint_part(&c, SL_PART_ACCUMULATION);
+    const struct sl_section *part = sl_checkpoint_part(&c, SL_PART_PERSONAL);
     assert_non_null(part);
     struct sl_section s = *part;
     for (uint32_t i = 0; i < 3; i++)
@@ -226,7 +226,7 @@ static void decode__contents_that_cannot_be_are_refused(void **state)
     refused(image, len, "device that cannot be");
     free(image);
     image = image_of(true, true, &len);
-    memcpy(image + find(image, len, "ACCU"), "NEWS", 4);
+    memcpy(image + find(image, len, "PERS"), "NEWS", 4);
     sl_image_sign(image, len);
     refused(image, len, "does not know");
     memcpy(image + find(image, len, "NEWS"), "RUN ", 4);

@@ -23,7 +23,7 @@ enum { CORE_SECTIONS = 5, ID_PADDING = 3, DEVICE_BYTES = SL_CHECKPOINT_ID_BYTES 
 enum { LAYERS_MAX = 1024, RUN_BYTES = 32 + 6 * 8, LORA_BYTES = 8 * 4 + 2 * 8 };
 #define BLOCK_MAX (UINT64_C(1) << 28)
 
-static const uint32_t part_tags[] = {SL_PART_SERVER, SL_PART_CUTS, SL_PART_ACCUMULATION, SL_PART_PERSONAL};
+static const uint32_t part_tags[] = {SL_PART_SERVER, SL_PART_PERSONAL};
 enum { N_PARTS = sizeof part_tags / sizeof *part_tags };
 _Static_assert(CORE_SECTIONS + N_PARTS <= SL_CHECKPOINT_SECTIONS_MAX, "a place for each");
 

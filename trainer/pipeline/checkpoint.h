@@ -20,10 +20,8 @@ enum {
 };
 
 /* Parts. */
-#define SL_PART_SERVER SL_TAG('S', 'E', 'R', 'V')       /* the server optimiser's moments */
-#define SL_PART_CUTS SL_TAG('C', 'U', 'T', 'S')         /* changes of cut: where the plan stands */
-#define SL_PART_ACCUMULATION SL_TAG('A', 'C', 'C', 'U') /* gradients summed but not stepped on */
-#define SL_PART_PERSONAL SL_TAG('P', 'E', 'R', 'S')     /* personal adapters */
+#define SL_PART_SERVER SL_TAG('S', 'E', 'R', 'V')   /* the server optimiser's moments */
+#define SL_PART_PERSONAL SL_TAG('P', 'E', 'R', 'S') /* personal adapters */
 
 struct sl_checkpoint_device {
     char id[SL_CHECKPOINT_ID_BYTES]; /* common name of its certificate, NUL-terminated */
