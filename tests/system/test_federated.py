@@ -46,6 +46,18 @@ def test_mixed_ranks_and_cuts_learn():
         check_evaluation(run, rel=5e-3)  # a phone of rank 2 scores with the first two components of its blocks
 
 
+def test_ranks_stay_when_cuts_change():
+    """A phone of rank 2 gets deeper and back again: its blocks are of its rank at any cut."""
+    what = svd_fleet()
+    what["plan"]["changes"] = [{"step": 10, "cut": [5, 2, 3]}, {"step": 20, "cut": [1, 4, 6]}]
+    with Run(what) as run:
+        run.run_both()
+        losses = run.losses()
+        assert len(losses) == 30 and sum(losses[-5:]) < sum(losses[:5]) - 0.1, losses
+        assert len(run.events("edge", "cut")) == 5, run.events("edge", "cut")  # two of three, then all
+        assert not run.events("edge", "leave") or all(e["why"] == "done" for e in run.events("edge", "leave")), run.events("edge", "leave")
+
+
 def test_svd_loses_less_than_averaging_factors():
     what = svd_fleet()
     for c in what["fleet"]:

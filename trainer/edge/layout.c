@@ -158,12 +158,12 @@ int edge_lay_out(struct edge *e)
     int status = lay_out_lora(e);
     if (!status)
         status = lay_out_classes(e);
-    if (!status && e->min_rank < e->lora.rank) {
+    if (!status)
+        status = edge_lay_out_changes(e);
+    if (!status && e->min_rank < e->lora.rank) { /* changes may have raised max_cut */
         e->low_rank = malloc(e->max_cut * e->block * sizeof *e->low_rank);
         status = e->low_rank ? 0 : -ENOMEM;
     }
-    if (!status)
-        status = edge_lay_out_changes(e);
     if (!status)
         status = lay_out_slots(e);
     return status ? status : lay_out_lcores(e);
