@@ -1,6 +1,7 @@
 /* Attention against plain loops in double. */
 #include "tests/tensor/twin.h"
 #include "trainer/tensor/attention.h"
+#include "trainer/tensor/parallel.h"
 #include "trainer/tensor/rope.h"
 
 #include <math.h>
@@ -169,6 +170,34 @@ static void attend__agrees_with_plain_loops_in_every_storage_and_instruction_set
     twin_every_isa(check_batches);
 }
 
+/* Sequences and heads are divided over the threads; each is computed as it is alone. */
+static void attend__is_the_same_to_the_bit_with_two_threads(void **state)
+{
+    enum { HEADS = 4, KV = 2, HD = 40, ROWS = 90, N = ROWS * (HEADS + 2 * KV) * HD, OUT = ROWS * HEADS * HD };
+    const uint32_t lens[] = {17, 70, 3};
+    struct sl_attention a = {HEADS, KV, HD, NULL};
+    float *qkv = twin_data("qkv", N, 2), *dout = twin_data("dout", OUT, 1), lse[2][ROWS * HEADS];
+    float *out[2], *dqkv[2];
+    for (uint32_t threads = 1; threads <= 2; threads++) {
+        uint32_t t = threads - 1;
+        sl_parallel_set_threads(threads);
+        void *scratch = aligned_alloc(64, (sl_attend_scratch(&a, 70) + 63) / 64 * 64);
+        out[t] = malloc(OUT * sizeof(float));
+        dqkv[t] = malloc(N * sizeof(float));
+        sl_attend_forward(&a, lens, 3, sl_src_f32(qkv), sl_dst_f32(out[t]), lse[t], scratch);
+        sl_attend_backward(&a, lens, 3, sl_src_f32(qkv), sl_src_f32(out[t]), lse[t], sl_src_f32(dout),
+            sl_dst_f32(dqkv[t]), scratch);
+        free(scratch);
+    }
+    sl_parallel_set_threads(1);
+    assert_memory_equal(out[0], out[1], OUT * sizeof(float));
+    assert_memory_equal(dqkv[0], dqkv[1], N * sizeof(float));
+    assert_memory_equal(lse[0], lse[1], sizeof lse[0]);
+    void *all[] = {qkv, dout, out[0], out[1], dqkv[0], dqkv[1]};
+    for (unsigned i = 0; i < 6; i++)
+        free(all[i]);
+}
+
 /* Scores far beyond the range of the exponential: one key takes all. */
 static void attend__does_not_overflow(void **state)
 {
@@ -192,6 +221,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attend__agrees_with_plain_loops_in_every_storage_and_instruction_set),
+        cmocka_unit_test(attend__is_the_same_to_the_bit_with_two_threads),
         cmocka_unit_test(attend__does_not_overflow),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
