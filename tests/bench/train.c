@@ -179,6 +179,7 @@ static int build(struct train *t, const struct bench_shape *shape, char *err, si
         snprintf(err, cap, "the model: %s", strerror(-failed));
         return failed;
     }
+    sl_model_keep(t->model, 1, UINT32_MAX);
     failed = sl_model_pack(t->model, t->side[MEASURED].work.precision, true);
     if (failed) {
         snprintf(err, cap, "packing the weights in %s: %s", precision,

@@ -220,9 +220,8 @@ static int load(struct loader *l, const char *dir)
         code = load_file(l, f);
     if (!code)
         code = check_complete(l);
-    for (uint32_t i = 0; i < l->model->n_params && !code; i++)
-        if (!sl_model_needs(l->model, &l->model->params[i], l->first, l->last))
-            sl_model_release(l->model, &l->model->params[i], 1);
+    if (!code)
+        sl_model_keep(l->model, l->first, l->last);
     return code;
 }
 

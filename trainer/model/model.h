@@ -32,6 +32,8 @@ int sl_model_load_blocks(
 int sl_model_create(const struct sl_model_config *, uint64_t seed, struct sl_model **);
 void sl_model_free(struct sl_model *);
 
+/* Gives back the memory of what no half within blocks [first, last) needs, as if sl_model_load_blocks had made the model. */
+void sl_model_keep(struct sl_model *, uint32_t first, uint32_t last);
 /* Packs the linear layers and the head, where present, for products in this precision; without `backward`
  * only forward passes will run. In bf16 the f32 copies of what was packed are given back to the system (the
  * embedding stays f32), so that the model cannot be saved or trained in full afterwards. Once, before the

@@ -40,6 +40,13 @@ bool sl_model_needs(const struct sl_model *m, const struct sl_param *p, uint32_t
     return false;
 }
 
+void sl_model_keep(struct sl_model *m, uint32_t first, uint32_t last)
+{
+    for (uint32_t i = 0; i < m->n_params; i++)
+        if (!sl_model_needs(m, &m->params[i], first, last))
+            sl_model_release(m, &m->params[i], 1);
+}
+
 void sl_model_release(struct sl_model *m, struct sl_param *p, uint32_t n)
 {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)p->data;
