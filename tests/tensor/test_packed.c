@@ -190,7 +190,7 @@ static void packed__gives_a_row_the_same_bits_in_any_batch(void **state)
         struct sl_packed_config config = {.w = w, .in = IN, .out = OUT, .precision = p};
         struct sl_packed *packed;
         assert_int_equal(sl_packed_create(&config, &packed), 0);
-        if (!sl_packed_source_free(packed)) { /* OpenBLAS does not promise it */
+        if (strstr(sl_packed_kernel_name(p), "OpenBLAS")) { /* OpenBLAS does not promise it */
             sl_packed_free(packed);
             continue;
         }

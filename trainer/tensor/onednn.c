@@ -22,7 +22,7 @@ enum {
     PROBE_ROWS = 256 /* the layout that the library picks for this many rows serves every number of rows */
 };
 
-enum argument { X, Y, BIAS, RESIDUAL, SCRATCH, ARGUMENTS };
+enum argument { X, Y, BIAS, RESIDUAL, WEIGHTS, SCRATCH, ARGUMENTS };
 
 struct handles {
     atomic_bool busy;
@@ -93,7 +93,8 @@ static dnnl_status_t attributes(
     return status;
 }
 
-/* Fills md (all but SCRATCH) and describes the product; `weights` of format any, or the packed ones. */
+/* Fills md (all but WEIGHTS and SCRATCH) and describes the product; `weights` of format any, or the packed
+ * ones. */
 static dnnl_status_t describe(const struct sl_onednn_spec *s, const dnnl_memory_desc_t *weights,
     dnnl_memory_desc_t md[ARGUMENTS], dnnl_primitive_desc_t *out)
 {
@@ -226,6 +227,18 @@ int sl_onednn_pack(enum sl_precision p, uint32_t k, uint32_t n, const float *src
     return 0;
 }
 
+bool sl_onednn_blocks(uint32_t k, uint32_t n, struct sl_blocks *out)
+{
+    dnnl_memory_desc_t packed;
+    const char *name;
+    if (!ready() || packed_layout(SL_PRECISION_F32, k, n, &packed, &name) != dnnl_success)
+        return false;
+    const dnnl_blocking_desc_t *b = &packed.format_desc.blocking;
+    *out = (struct sl_blocks){(size_t)b->strides[0], (size_t)b->strides[1]};
+    return b->inner_nblks == 2 && b->inner_idxs[0] == 0 && b->inner_blks[0] == SL_BLOCK_K &&
+           b->inner_idxs[1] == 1 && b->inner_blks[1] == SL_BLOCK_N && packed.offset0 == 0;
+}
+
 /* What index i of an axis adds to an element's offset; the axis' innermost block is `run` long with steps of
  * `step`. Blocks of the layout are independent, so the two axes' shares add up (oneDNN: "Understanding Memory
  * Formats"). */
@@ -311,6 +324,7 @@ static dnnl_status_t compile(struct kernel *kernel)
     status = describe(s, &packed, kernel->md, &pd);
     if (status != dnnl_success)
         return status;
+    kernel->md[WEIGHTS] = packed;
     kernel->md[SCRATCH] = *dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
     kernel->scratch = dnnl_memory_desc_get_size(&kernel->md[SCRATCH]);
     status = dnnl_primitive_create(&kernel->primitive, pd);
@@ -396,8 +410,8 @@ static struct handles *claim(struct kernel *k)
     }
 }
 
-int sl_onednn_run(const struct sl_onednn_spec *s, const struct sl_onednn_weights *w, const void *x, void *y,
-    const float *bias, const void *residual, void *scratch)
+int sl_onednn_run(const struct sl_onednn_spec *s, const struct sl_onednn_weights *w, const void *blocks,
+    const void *x, void *y, const float *bias, const void *residual, void *scratch)
 {
     uint32_t chain = chain_of(s);
     struct kernel *k = find(chain, s);
@@ -410,12 +424,15 @@ int sl_onednn_run(const struct sl_onednn_spec *s, const struct sl_onednn_weights
     if (!h)
         return -ENOMEM;
     one_thread();
-    dnnl_exec_arg_t args[ARGUMENTS + 1] = {{DNNL_ARG_WEIGHTS, w->memory}, {DNNL_ARG_SRC, h->memory[X]},
-        {DNNL_ARG_DST, h->memory[Y]}, {DNNL_ARG_SCRATCHPAD, h->memory[SCRATCH]}};
+    dnnl_exec_arg_t args[ARGUMENTS + 1] = {{DNNL_ARG_WEIGHTS, w ? w->memory : h->memory[WEIGHTS]},
+        {DNNL_ARG_SRC, h->memory[X]}, {DNNL_ARG_DST, h->memory[Y]},
+        {DNNL_ARG_SCRATCHPAD, h->memory[SCRATCH]}};
     int n = 4;
     dnnl_memory_set_data_handle(h->memory[X], (void *)x);
     dnnl_memory_set_data_handle(h->memory[Y], y);
     dnnl_memory_set_data_handle(h->memory[SCRATCH], h->own_scratch ? h->own_scratch : scratch);
+    if (!w)
+        dnnl_memory_set_data_handle(h->memory[WEIGHTS], (void *)blocks);
     if (s->bias) {
         dnnl_memory_set_data_handle(h->memory[BIAS], (void *)bias);
         args[n++] = (dnnl_exec_arg_t){DNNL_ARG_BIAS, h->memory[BIAS]};

@@ -19,12 +19,15 @@ enum {
 /* A tile in one direction: [k, n]. */
 struct face {
     uint32_t k, n;
-    struct sl_onednn_weights *weights;
+    struct sl_onednn_weights *weights; /* NULL: the source is packed for each product */
+    struct sl_blocks blocks;           /* then */
+    size_t bytes;                      /* packed */
 };
 
 struct sl_packed {
     struct sl_packed_config config;
     bool in_place; /* f32 without the library's fast kernel: OpenBLAS reads the source */
+    bool streamed; /* f32 with it: the source is packed into the scratch before each product */
     uint32_t tiles;
     struct face *forward, *backward; /* [tiles] */
     char *memory;
@@ -75,7 +78,7 @@ static void strides(const struct sl_packed *p, size_t *row, size_t *col)
 
 void sl_packed_column(const struct sl_packed *p, uint32_t j, void *out)
 {
-    if (!p->in_place) {
+    if (sl_packed_source_free(p)) {
         sl_onednn_row(p->backward[j / p->config.tile].weights, j % p->config.tile, out);
         return;
     }
@@ -97,7 +100,7 @@ size_t sl_packed_bytes(const struct sl_packed *p)
 
 bool sl_packed_source_free(const struct sl_packed *p)
 {
-    return !p->in_place;
+    return !p->in_place && !p->streamed;
 }
 
 static size_t face_bytes(const struct sl_packed *p, const struct face *f)
@@ -121,6 +124,18 @@ static int pack_tile(struct sl_packed *p, uint32_t tile, char **memory)
     err = sl_onednn_pack(precision, b->k, b->n, w, col, row, *memory, &b->weights);
     *memory += face_bytes(p, b);
     return err;
+}
+
+/* Whether every tile's layout is one that blocks.c writes. */
+static bool layouts_known(struct sl_packed *p)
+{
+    for (uint32_t t = 0; t < 2 * p->tiles; t++) {
+        struct face *f = &p->forward[t];
+        f->bytes = face_bytes(p, f);
+        if (!f->bytes || !sl_onednn_blocks(f->k, f->n, &f->blocks))
+            return false;
+    }
+    return true;
 }
 
 static int pack(struct sl_packed *p)
@@ -173,7 +188,8 @@ int sl_packed_create(const struct sl_packed_config *config, struct sl_packed **o
         p->forward[t] = (struct face){.k = config->in, .n = n};
         p->backward[t] = (struct face){.k = n, .n = config->in};
     }
-    int err = p->in_place ? 0 : pack(p);
+    p->streamed = config->precision == SL_PRECISION_F32 && !p->in_place && layouts_known(p);
+    int err = p->in_place || p->streamed ? 0 : pack(p);
     if (err) {
         sl_packed_free(p);
         return err;
@@ -214,7 +230,8 @@ size_t sl_packed_scratch(const struct sl_packed *p, uint32_t max_rows)
     enum sl_precision precision = p->config.precision;
     size_t forward = thread_scratch(in, tile, precision, max_rows);
     size_t backward = p->config.backward ? thread_scratch(tile, in, precision, max_rows) : 0;
-    return sl_parallel_threads() * (forward > backward ? forward : backward);
+    size_t blocks = p->forward[0].bytes > p->backward[0].bytes ? p->forward[0].bytes : p->backward[0].bytes;
+    return sl_parallel_threads() * (forward > backward ? forward : backward) + (p->streamed ? blocks : 0);
 }
 
 /* A product on its way: what every thread reads. */
@@ -222,7 +239,9 @@ struct job {
     const struct sl_product *call;
     const struct face *face;
     enum sl_precision precision;
-    char *scratch;
+    const float *source; /* of the tile, where it is packed for this product; its element (i, j) at */
+    size_t row, col;     /* i row + j col */
+    char *blocks, *scratch;
     size_t thread_scratch;
     atomic_int err;
 };
@@ -279,8 +298,8 @@ static int block(const struct job *j, char *scratch, uint32_t first, uint32_t ro
         copy_rows(y_copy, pitch.y_row, residual ? residual : y, pitch.y, rows, pitch.y_row);
         memset(y_copy + rows * pitch.y_row, 0, beyond);
     }
-    int err = sl_onednn_run(&spec, j->face->weights, x_direct ? x : x_copy, y_direct ? y : y_copy, c->bias,
-        spec.residual ? residual : NULL, scratch);
+    int err = sl_onednn_run(&spec, j->face->weights, j->blocks, x_direct ? x : x_copy, y_direct ? y : y_copy,
+        c->bias, spec.residual ? residual : NULL, scratch);
     if (y_direct)
         memcpy(y + rows * pitch.y_row, y_copy, beyond);
     else
@@ -299,6 +318,14 @@ static void range(void *ctx, uint32_t thread, uint32_t first, uint32_t n)
         if (err)
             atomic_store_explicit(&j->err, err, memory_order_relaxed);
     }
+}
+
+static void pack_columns(void *ctx, uint32_t thread, uint32_t first, uint32_t n)
+{
+    const struct job *j = ctx;
+    (void)thread;
+    sl_blocks_pack(j->source, j->row, j->col, j->face->k, j->face->n, first, n, &j->face->blocks,
+        (float *)(void *)j->blocks);
 }
 
 /* OpenBLAS on the source. */
@@ -336,6 +363,16 @@ static int multiply(
         .precision = p->config.precision,
         .scratch = scratch,
         .thread_scratch = thread_scratch(face->k, face->n, p->config.precision, c->rows)};
+    if (p->streamed) {
+        size_t row, col;
+        strides(p, &row, &col);
+        job.source = p->config.w + tile * (size_t)p->config.tile * col;
+        job.row = backward ? col : row;
+        job.col = backward ? row : col;
+        job.blocks = scratch;
+        job.scratch += face->bytes;
+        sl_parallel(face->n, SL_BLOCK_N, pack_columns, &job);
+    }
     sl_parallel(c->rows, SL_PACKED_ROWS, range, &job);
     return atomic_load_explicit(&job.err, memory_order_relaxed);
 }

@@ -1,6 +1,8 @@
 /* Frozen matrices: converted to the precision of the arithmetic and packed once, then multiplied by many
- * times. bf16 products are oneDNN's (bf16 operands, f32 accumulation); f32 products are the faster library's
- * for the shape.
+ * times. bf16 products are oneDNN's (bf16 operands, f32 accumulation). f32 products are oneDNN's too, where
+ * it has its AVX-512 kernel, else OpenBLAS'; they read the f32 source, which oneDNN's are packed from anew
+ * for each product: a copy for each direction would treble the memory, and packing costs a few percent of a
+ * product with 512 rows.
  *
  * A packed matrix is W [in, out]: forward is y = x W, backward is dx = dy Wᵀ (the only gradient that a frozen
  * matrix has). The head's matrix may be cut into tiles of columns of W (runs of the vocabulary), so that
