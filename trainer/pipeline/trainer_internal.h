@@ -1,4 +1,4 @@
-/* The inside of the trainer, for the files trainer*.c only. */
+/* The inside of the trainer, for the files trainer*.c, gradient_round.c and cut.c only. */
 #pragma once
 
 #include "dataplane/ingest/share.h"
