@@ -104,7 +104,7 @@ def _complete_manifest(run_dir):
     with open(os.path.join(run_dir, "manifest.json"), encoding="utf-8") as f:
         manifest = json.load(f)
     start = _last(run_dir, "edge.jsonl", "start")
-    for key in ("precision", "gemm_kernel", "aead", "eal_args", "run", "incarnation"):
+    for key in ("precision", "gemm_kernel", "kernel_level", "aead", "eal_args", "run", "incarnation"):
         manifest[key] = start.get(key)
     _write_json(run_dir, "manifest.json", manifest)
 

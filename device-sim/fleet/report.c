@@ -3,6 +3,7 @@
 
 #include "device-sim/fleet/id_file.h"
 #include "trainer/tensor/gemm.h"
+#include "trainer/tensor/isa/isa.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -24,6 +25,7 @@ void sl_report_start(struct sl_fleet *f)
     cJSON_AddStringToObject(o, "eal_args", sl_plane_eal_args(f->plane));
     cJSON_AddStringToObject(o, "precision", f->material.precision);
     cJSON_AddStringToObject(o, "gemm_kernel", sl_gemm_kernel_name());
+    cJSON_AddStringToObject(o, "kernel_level", sl_isa_name(sl_isa_current()));
     sl_metrics_write(f->metrics, "start", o);
 }
 

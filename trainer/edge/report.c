@@ -3,6 +3,7 @@
 #include "trainer/edge/edge.h"
 
 #include "trainer/tensor/gemm.h"
+#include "trainer/tensor/isa/isa.h"
 
 #include <errno.h>
 #include <math.h>
@@ -168,6 +169,7 @@ void edge_report_start(struct edge *e)
     cJSON_AddStringToObject(o, "eal_args", e->eal_args);
     cJSON_AddStringToObject(o, "precision", e->precision);
     cJSON_AddStringToObject(o, "gemm_kernel", sl_gemm_kernel_name());
+    cJSON_AddStringToObject(o, "kernel_level", sl_isa_name(sl_isa_current()));
     cJSON_AddStringToObject(o, "packed_kernel", sl_packed_kernel_name(sl_model_precision(e->model)));
     cJSON_AddNumberToObject(o, "threads", e->x->edge.threads);
     cJSON_AddStringToObject(o, "aead", e->aead_name);
