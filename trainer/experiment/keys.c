@@ -1,0 +1,545 @@
+#include "trainer/experiment/read.h"
+
+#include <string.h>
+
+#define FIELD(member)                                                                                        \
+    .offset = offsetof(struct sl_experiment, member), .size = sizeof(((struct sl_experiment *)0)->member)
+#define CLASS_FIELD(member)                                                                                  \
+    .offset = offsetof(struct sl_class_config, member), .size = sizeof(((struct sl_class_config *)0)->member)
+
+static int read_fleet(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
+static int read_cut(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
+static int read_changes(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
+static int read_cpus(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
+static int read_deadline(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
+static int read_staleness(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
+
+#define ONE_CHOICE                                                                                           \
+    .offset = offsetof(struct sl_read_target, fixed), .size = sizeof(((struct sl_read_target *)0)->fixed),   \
+    .kind = SL_FIELD_CHOICE
+
+static const struct sl_field fields[] = {
+    {.path = "name", .kind = SL_FIELD_TEXT, FIELD(name)},
+    {.path = "seed", .kind = SL_FIELD_U64, FIELD(seed)},
+    {.path = "model.path", .kind = SL_FIELD_TEXT, FIELD(model.path), .required = true},
+    {.path = "model.precision", .kind = SL_FIELD_CHOICE, FIELD(model.precision), .choices = "f32|bf16"},
+    {.path = "data.path", .kind = SL_FIELD_TEXT, FIELD(data.path), .required = true},
+    {.path = "data.shards", ONE_CHOICE, .choices = "by-file", .later = "dirichlet"},
+    {.path = "data.seq", .kind = SL_FIELD_U32, FIELD(data.seq), .lo = 2, .hi = 8192},
+    {.path = "data.held_out", .kind = SL_FIELD_DOUBLE, FIELD(data.held_out), .lo = 0.001, .hi = 0.9},
+    {.path = "data.held_out_windows",
+        .kind = SL_FIELD_U32,
+        FIELD(data.held_out_windows),
+        .lo = 1,
+        .hi = 65536},
+    {.path = "training.lora.rank", .kind = SL_FIELD_U32, FIELD(training.lora.rank), .lo = 1, .hi = 256},
+    {.path = "training.lora.alpha",
+        .kind = SL_FIELD_DOUBLE,
+        FIELD(training.lora.alpha),
+        .lo = 1e-3,
+        .hi = 4096},
+    {.path = "training.lora.targets",
+        .kind = SL_FIELD_TEXT_LIST,
+        .offset = offsetof(struct sl_experiment, training.lora.targets),
+        .size = SL_NAME_MAX,
+        .count_offset = offsetof(struct sl_experiment, training.lora.n_targets),
+        .max = SL_TARGETS_MAX},
+    {.path = "training.lora.how",
+        .kind = SL_FIELD_CHOICE,
+        .offset = offsetof(struct sl_read_target, how),
+        .size = 16,
+        .choices = "factors|freeze_a|svd"},
+    {.path = "training.optimizer.kind",
+        .kind = SL_FIELD_CHOICE,
+        FIELD(training.optimizer.kind),
+        .choices = "adamw|sgd"},
+    {.path = "training.optimizer.lr",
+        .kind = SL_FIELD_DOUBLE,
+        FIELD(training.optimizer.lr),
+        .lo = 1e-9,
+        .hi = 100},
+    {.path = "training.optimizer.beta1",
+        .kind = SL_FIELD_DOUBLE,
+        FIELD(training.optimizer.beta1),
+        .lo = 0,
+        .hi = 0.999999},
+    {.path = "training.optimizer.beta2",
+        .kind = SL_FIELD_DOUBLE,
+        FIELD(training.optimizer.beta2),
+        .lo = 0,
+        .hi = 0.999999},
+    {.path = "training.optimizer.eps",
+        .kind = SL_FIELD_DOUBLE,
+        FIELD(training.optimizer.eps),
+        .lo = 1e-16,
+        .hi = 1},
+    {.path = "training.optimizer.weight_decay",
+        .kind = SL_FIELD_DOUBLE,
+        FIELD(training.optimizer.weight_decay),
+        .lo = 0,
+        .hi = 10},
+    {.path = "training.optimizer.schedule",
+        .kind = SL_FIELD_CHOICE,
+        FIELD(training.optimizer.schedule),
+        .choices = "constant|linear|cosine"},
+    {.path = "training.optimizer.warmup",
+        .kind = SL_FIELD_U32,
+        FIELD(training.optimizer.warmup),
+        .lo = 0,
+        .hi = 100000000},
+    {.path = "training.optimizer.floor",
+        .kind = SL_FIELD_DOUBLE,
+        FIELD(training.optimizer.floor),
+        .lo = 0,
+        .hi = 1},
+    {.path = "training.optimizer.clip",
+        .kind = SL_FIELD_DOUBLE,
+        FIELD(training.optimizer.clip),
+        .lo = 0,
+        .hi = 1e6},
+    {.path = "training.gang.policy",
+        .kind = SL_FIELD_CHOICE,
+        .offset = offsetof(struct sl_read_target, policy),
+        .size = 16,
+        .choices = "sync|async"},
+    {.path = "training.gang.staleness", .kind = SL_FIELD_CUSTOM, .read = read_staleness},
+    {.path = "training.gang.quorum",
+        .kind = SL_FIELD_DOUBLE,
+        FIELD(training.gang.quorum),
+        .lo = 0.01,
+        .hi = 1},
+    {.path = "training.gang.deadline", .kind = SL_FIELD_CUSTOM, .read = read_deadline},
+    {.path = "training.fedprox_mu", .kind = SL_FIELD_DOUBLE, FIELD(training.fedprox_mu), .lo = 0, .hi = 1e6},
+    {.path = "training.server.kind",
+        .kind = SL_FIELD_CHOICE,
+        FIELD(training.server.kind),
+        .choices = "none|fedadam"},
+    {.path = "training.server.lr", .kind = SL_FIELD_DOUBLE, FIELD(training.server.lr), .lo = 1e-9, .hi = 1e9},
+    {.path = "training.server.beta1",
+        .kind = SL_FIELD_DOUBLE,
+        FIELD(training.server.beta1),
+        .lo = 0,
+        .hi = 0.999999},
+    {.path = "training.server.beta2",
+        .kind = SL_FIELD_DOUBLE,
+        FIELD(training.server.beta2),
+        .lo = 0,
+        .hi = 0.999999},
+    {.path = "training.server.tau",
+        .kind = SL_FIELD_DOUBLE,
+        FIELD(training.server.tau),
+        .lo = 1e-9,
+        .hi = 1e9},
+    {.path = "training.aggregation",
+        .kind = SL_FIELD_CHOICE,
+        FIELD(training.aggregation),
+        .choices = "weights|gradients"},
+    {.path = "training.accumulate", .kind = SL_FIELD_U32, FIELD(training.accumulate), .lo = 1, .hi = 100000},
+    {.path = "training.adapters",
+        .kind = SL_FIELD_CHOICE,
+        FIELD(training.adapters),
+        .choices = "shared|personal"},
+    {.path = "training.aggregate_every",
+        .kind = SL_FIELD_U32,
+        FIELD(training.aggregate_every),
+        .lo = 1,
+        .hi = 100000},
+    {.path = "training.batch", .kind = SL_FIELD_U32, FIELD(training.batch), .lo = 1, .hi = 64},
+    {.path = "training.deterministic", .kind = SL_FIELD_BOOL, FIELD(training.deterministic)},
+    {.path = "edge.control", .kind = SL_FIELD_TEXT, FIELD(edge.control)},
+    {.path = "edge.data.backend", .kind = SL_FIELD_TEXT, FIELD(edge.data.backend)},
+    {.path = "edge.data.fleet_backend", .kind = SL_FIELD_TEXT, FIELD(edge.data.fleet_backend)},
+    {.path = "edge.data.fleet_address", .kind = SL_FIELD_TEXT, FIELD(edge.data.fleet_address)},
+    {.path = "edge.data.gateway", .kind = SL_FIELD_TEXT, FIELD(edge.data.gateway)},
+    {.path = "edge.data.fleet_gateway", .kind = SL_FIELD_TEXT, FIELD(edge.data.fleet_gateway)},
+    {.path = "edge.data.lcores",
+        .kind = SL_FIELD_U32,
+        FIELD(edge.data.lcores),
+        .lo = 1,
+        .hi = SL_DATA_LCORES_MAX},
+    {.path = "edge.data.queues",
+        .kind = SL_FIELD_U32,
+        FIELD(edge.data.queues),
+        .lo = 1,
+        .hi = SL_DATA_LCORES_MAX},
+    {.path = "edge.data.cpus", .kind = SL_FIELD_CUSTOM, .read = read_cpus},
+    {.path = "edge.data.poll", .kind = SL_FIELD_CHOICE, FIELD(edge.data.poll), .choices = "adaptive|busy"},
+    {.path = "edge.data.codec",
+        .kind = SL_FIELD_CHOICE,
+        FIELD(edge.data.codec),
+        .choices = "bf16|f32|int8|int8+lz4",
+        .later = "bf16+lz4"},
+    {.path = "edge.data.address", .kind = SL_FIELD_TEXT, FIELD(edge.data.address)},
+    {.path = "edge.data.mtu", .kind = SL_FIELD_U32, FIELD(edge.data.mtu), .lo = 1280, .hi = 9000},
+    {.path = "edge.data.memory_mib",
+        .kind = SL_FIELD_U32,
+        FIELD(edge.data.memory_mib),
+        .lo = 64,
+        .hi = 65536},
+    {.path = "edge.data.huge_pages", .kind = SL_FIELD_BOOL, FIELD(edge.data.huge_pages)},
+    {.path = "edge.data.eal_extra",
+        .kind = SL_FIELD_TEXT_LIST,
+        .offset = offsetof(struct sl_experiment, edge.data.eal_extra),
+        .size = 128,
+        .count_offset = offsetof(struct sl_experiment, edge.data.n_eal_extra),
+        .max = SL_EAL_EXTRA_MAX},
+    {.path = "edge.data.peer_timeout_s",
+        .kind = SL_FIELD_U32,
+        FIELD(edge.data.peer_timeout_s),
+        .lo = 1,
+        .hi = 86400},
+    {.path = "edge.slots", .kind = SL_FIELD_U32, FIELD(edge.slots), .lo = 1, .hi = 65535},
+    {.path = "edge.threads", .kind = SL_FIELD_U32, FIELD(edge.threads), .lo = 1, .hi = 256},
+    {.path = "edge.adapters.resident",
+        .kind = SL_FIELD_U32,
+        FIELD(edge.adapters.resident),
+        .lo = 1,
+        .hi = SL_DEVICES_MAX},
+    {.path = "edge.slot_kib", .kind = SL_FIELD_U32, FIELD(edge.slot_kib), .lo = 1, .hi = 1 << 20},
+    {.path = "edge.max_devices",
+        .kind = SL_FIELD_U32,
+        FIELD(edge.max_devices),
+        .lo = 1,
+        .hi = SL_DEVICES_MAX},
+    {.path = "edge.heartbeat_ms", .kind = SL_FIELD_U32, FIELD(edge.heartbeat_ms), .lo = 100, .hi = 60000},
+    {.path = "edge.limits.handshakes",
+        .kind = SL_FIELD_U32,
+        FIELD(edge.limits.handshakes),
+        .lo = 1,
+        .hi = 1024},
+    {.path = "edge.limits.messages_per_s",
+        .kind = SL_FIELD_U32,
+        FIELD(edge.limits.messages_per_s),
+        .lo = 2,
+        .hi = 100000},
+    {.path = "edge.limits.grants_per_device",
+        .kind = SL_FIELD_U32,
+        FIELD(edge.limits.grants_per_device),
+        .lo = 1,
+        .hi = 8},
+    {.path = "edge.limits.grant_s", .kind = SL_FIELD_U32, FIELD(edge.limits.grant_s), .lo = 1, .hi = 86400},
+    {.path = "edge.limits.grant_factor",
+        .kind = SL_FIELD_U32,
+        FIELD(edge.limits.grant_factor),
+        .lo = 1,
+        .hi = 1000},
+    {.path = "edge.limits.grant_margin_s",
+        .kind = SL_FIELD_U32,
+        FIELD(edge.limits.grant_margin_s),
+        .lo = 1,
+        .hi = 86400},
+    {.path = "edge.limits.park_mib",
+        .kind = SL_FIELD_U32,
+        FIELD(edge.limits.park_mib),
+        .lo = 0,
+        .hi = 1048576},
+    {.path = "edge.limits.events_per_s",
+        .kind = SL_FIELD_U32,
+        FIELD(edge.limits.events_per_s),
+        .lo = 1,
+        .hi = 1000000},
+    {.path = "fleet", .kind = SL_FIELD_CUSTOM, .read = read_fleet, .required = true},
+    {.path = "plan.cut", .kind = SL_FIELD_CUSTOM, .read = read_cut, .required = true},
+    {.path = "plan.changes", .kind = SL_FIELD_CUSTOM, .read = read_changes},
+    {.path = "plan.objective", .kind = SL_FIELD_LATER},
+    {.path = "plan.weights", .kind = SL_FIELD_LATER},
+    {.path = "plan.replan_s", .kind = SL_FIELD_LATER},
+    {.path = "run.steps", .kind = SL_FIELD_U32, FIELD(run.steps), .lo = 1, .hi = 100000000},
+    {.path = "run.seconds", .kind = SL_FIELD_DOUBLE, FIELD(run.seconds), .lo = 0.1, .hi = 1e7},
+    {.path = "run.dir", .kind = SL_FIELD_TEXT, FIELD(run.dir)},
+    {.path = "run.yardstick", .kind = SL_FIELD_BOOL, FIELD(run.yardstick)},
+};
+
+static const struct sl_field class_fields[] = {
+    {.path = "class", .kind = SL_FIELD_TEXT, CLASS_FIELD(name), .required = true},
+    {.path = "count",
+        .kind = SL_FIELD_U32,
+        CLASS_FIELD(count),
+        .lo = 1,
+        .hi = SL_DEVICES_MAX,
+        .required = true},
+    {.path = "compute_gflops",
+        .kind = SL_FIELD_DOUBLE,
+        CLASS_FIELD(compute_gflops),
+        .lo = 1e-3,
+        .hi = 1e6,
+        .required = true},
+    {.path = "memory_mib", .kind = SL_FIELD_U32, CLASS_FIELD(memory_mib), .lo = 1, .hi = 1 << 24},
+    {.path = "battery_mah",
+        .kind = SL_FIELD_DOUBLE,
+        CLASS_FIELD(battery_mah),
+        .lo = 1,
+        .hi = 1e6,
+        .required = true},
+    {.path = "battery_v", .kind = SL_FIELD_DOUBLE, CLASS_FIELD(battery_v), .lo = 1, .hi = 100},
+    {.path = "battery_start", .kind = SL_FIELD_DOUBLE, CLASS_FIELD(battery_start), .lo = 0, .hi = 1},
+    {.path = "compute_w",
+        .kind = SL_FIELD_DOUBLE,
+        CLASS_FIELD(compute_w),
+        .lo = 0,
+        .hi = 1000,
+        .required = true},
+    {.path = "radio_tx_w",
+        .kind = SL_FIELD_DOUBLE,
+        CLASS_FIELD(radio_tx_w),
+        .lo = 0,
+        .hi = 1000,
+        .required = true},
+    {.path = "radio_rx_w",
+        .kind = SL_FIELD_DOUBLE,
+        CLASS_FIELD(radio_rx_w),
+        .lo = 0,
+        .hi = 1000,
+        .required = true},
+    {.path = "seq", .kind = SL_FIELD_U32, CLASS_FIELD(seq), .lo = 2, .hi = 8192},
+    {.path = "rank", .kind = SL_FIELD_U32, CLASS_FIELD(rank), .lo = 1, .hi = 256},
+    {.path = "idle_w", .kind = SL_FIELD_DOUBLE, CLASS_FIELD(idle_w), .lo = 0, .hi = 1000},
+    {.path = "link.up_mbps",
+        .kind = SL_FIELD_DOUBLE,
+        CLASS_FIELD(link.up_mbps),
+        .lo = 1e-3,
+        .hi = 1e6,
+        .required = true},
+    {.path = "link.down_mbps",
+        .kind = SL_FIELD_DOUBLE,
+        CLASS_FIELD(link.down_mbps),
+        .lo = 1e-3,
+        .hi = 1e6,
+        .required = true},
+    {.path = "link.rtt_ms",
+        .kind = SL_FIELD_DOUBLE,
+        CLASS_FIELD(link.rtt_ms),
+        .lo = 0,
+        .hi = 60000,
+        .required = true},
+    {.path = "link.loss", .kind = SL_FIELD_DOUBLE, CLASS_FIELD(link.loss), .lo = 0, .hi = 0.99},
+    {.path = "link.queue_kib", .kind = SL_FIELD_U32, CLASS_FIELD(link.queue_kib), .lo = 4, .hi = 1 << 20},
+    {.path = "link.trace", .kind = SL_FIELD_LATER},
+    {.path = "link.radio", .kind = SL_FIELD_LATER},
+};
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+/* A lithium cell's nominal voltage, full; idle is a phone with its screen off. */
+static const struct sl_class_config class_default = {
+    .memory_mib = 1024, .battery_v = 3.85, .battery_start = 1, .idle_w = 0.3, .link = {.queue_kib = 256}};
+
+static void set_defaults(struct sl_experiment *e)
+{
+    memset(e, 0, sizeof *e);
+    strcpy(e->name, "experiment");
+    e->seed = 1;
+    strcpy(e->model.precision, "f32");
+    e->data.seq = 128;
+    e->data.held_out = 0.1;
+    e->data.held_out_windows = 256;
+    e->training.lora.rank = 8;
+    e->training.lora.alpha = 16;
+    strcpy(e->training.optimizer.kind, "adamw");
+    e->training.optimizer.lr = 1e-3;
+    e->training.optimizer.beta1 = 0.9;
+    e->training.optimizer.beta2 = 0.999;
+    e->training.optimizer.eps = 1e-8;
+    e->training.gang.quorum = 0.75;
+    strcpy(e->training.optimizer.schedule, "constant");
+    strcpy(e->training.adapters, "shared");
+    strcpy(e->training.aggregation, "weights");
+    strcpy(e->training.server.kind, "none");
+    e->training.server.lr = 1e-2; /* the usual of the paper's (2003.00295, section 5 and appendix D) */
+    e->training.server.beta1 = 0.9;
+    e->training.server.beta2 = 0.99;
+    e->training.server.tau = 1e-3;
+    e->training.aggregate_every = 8;
+    e->training.accumulate = 1;
+    e->training.batch = 1;
+    strcpy(e->edge.control, "127.0.0.1:7443");
+    strcpy(e->edge.data.backend, "memif");
+    strcpy(e->edge.data.poll, "adaptive");
+    strcpy(e->edge.data.codec, "bf16");
+    e->edge.data.lcores = 1;
+    e->edge.data.mtu = 1500;
+    e->edge.data.memory_mib = 256;
+    e->edge.data.peer_timeout_s = 60;
+    e->edge.slots = 64;
+    e->edge.threads = 1;
+    e->edge.max_devices = 64;
+    e->edge.heartbeat_ms = 1000;
+    e->edge.limits.handshakes = 8;
+    e->edge.limits.messages_per_s = 200;
+    e->edge.limits.grants_per_device = 2;
+    e->edge.limits.grant_s = 60;
+    e->edge.limits.grant_factor = 4;
+    e->edge.limits.grant_margin_s = 15;
+    e->edge.limits.park_mib = 256;
+    e->edge.limits.events_per_s = 10;
+    strcpy(e->run.dir, "runs");
+}
+
+static int read_class(struct sl_reader *r, yaml_node_t *node, struct sl_experiment *e)
+{
+    struct sl_class_config *c = &e->fleet[e->n_classes];
+
+    if (e->n_classes == SL_CLASSES_MAX)
+        return sl_schema_error(r, node, "fleet: more than %d classes", SL_CLASSES_MAX);
+    *c = class_default;
+    int status = sl_schema_read(r, node, class_fields, COUNT(class_fields), c);
+    if (status)
+        return status;
+    for (uint32_t i = 0; i < e->n_classes; i++)
+        if (strcmp(e->fleet[i].name, c->name) == 0)
+            return sl_schema_error(
+                r, node, "fleet: class '%s' is there twice; give it another name", c->name);
+    if (e->n_devices + c->count > SL_DEVICES_MAX)
+        return sl_schema_error(r, node, "fleet: more than %d devices in all", SL_DEVICES_MAX);
+    e->n_devices += c->count;
+    e->n_classes++;
+    return 0;
+}
+
+static int read_fleet(struct sl_reader *r, yaml_node_t *node, const struct sl_field *f, void *base)
+{
+    if (node->type != YAML_SEQUENCE_NODE || node->data.sequence.items.start == node->data.sequence.items.top)
+        return sl_schema_error(r, node, "%s: give a list of device classes", f->path);
+    for (yaml_node_item_t *i = node->data.sequence.items.start; i < node->data.sequence.items.top; i++) {
+        int status = read_class(r, yaml_document_get_node(r->document, *i), base);
+        if (status)
+            return status;
+    }
+    return 0;
+}
+
+static int read_one_cut(struct sl_reader *r, yaml_node_t *node, struct sl_read_cuts *cuts)
+{
+    double v;
+
+    if (node->type == YAML_SCALAR_NODE && strcmp((const char *)node->data.scalar.value, "auto") == 0)
+        return sl_schema_error(
+            r, node, "plan.cut: 'auto' is not supported by this version; give a number of layers per class");
+    if (cuts->n == SL_CLASSES_MAX)
+        return sl_schema_error(r, node, "plan.cut: more than %d cuts", SL_CLASSES_MAX);
+    int status = sl_schema_number(r, node, "plan.cut", 1, 1024, true, &v);
+    if (status == 0)
+        cuts->cut[cuts->n++] = (uint32_t)v;
+    return status;
+}
+
+static int read_cuts(struct sl_reader *r, yaml_node_t *node, struct sl_read_cuts *cuts)
+{
+    int status = 0;
+
+    cuts->line = node->start_mark.line + 1;
+    if (node->type != YAML_SEQUENCE_NODE)
+        return read_one_cut(r, node, cuts);
+    for (yaml_node_item_t *i = node->data.sequence.items.start;
+         status == 0 && i < node->data.sequence.items.top; i++)
+        status = read_one_cut(r, yaml_document_get_node(r->document, *i), cuts);
+    return status;
+}
+
+static int read_cut(struct sl_reader *r, yaml_node_t *node, const struct sl_field *f, void *base)
+{
+    return read_cuts(r, node, &((struct sl_read_target *)base)->cuts);
+}
+
+/* One of plan.changes: {step: N, cut: C or [C, ..]}. */
+static int read_change(struct sl_reader *r, yaml_node_t *node, struct sl_read_target *t)
+{
+    uint32_t i = t->e.n_changes;
+    bool step = false, cut = false;
+
+    if (node->type != YAML_MAPPING_NODE)
+        return sl_schema_error(r, node, "plan.changes: give a list like [{step: 100, cut: [2, 4]}]");
+    if (i == SL_CHANGES_MAX)
+        return sl_schema_error(r, node, "plan.changes: more than %d", SL_CHANGES_MAX);
+    for (yaml_node_pair_t *p = node->data.mapping.pairs.start; p < node->data.mapping.pairs.top; p++) {
+        yaml_node_t *key = yaml_document_get_node(r->document, p->key);
+        yaml_node_t *value = yaml_document_get_node(r->document, p->value);
+        const char *name = key->type == YAML_SCALAR_NODE ? (const char *)key->data.scalar.value : "";
+        int status;
+        double v = 0;
+        if (strcmp(name, "step") == 0 && !step) {
+            status = sl_schema_number(r, value, "plan.changes: step", 1, 100000000, true, &v);
+            t->e.changes[i].step = (uint32_t)v;
+            step = true;
+        } else if (strcmp(name, "cut") == 0 && !cut) {
+            status = read_cuts(r, value, &t->changes[i]);
+            cut = true;
+        } else {
+            status = sl_schema_error(r, key, "plan.changes: has one step and one cut each, nothing else");
+        }
+        if (status)
+            return status;
+    }
+    if (!step || !cut)
+        return sl_schema_error(r, node, "plan.changes: needs step and cut");
+    if (i && t->e.changes[i].step <= t->e.changes[i - 1].step)
+        return sl_schema_error(r, node, "plan.changes: steps must rise");
+    t->e.n_changes++;
+    return 0;
+}
+
+static int read_changes(struct sl_reader *r, yaml_node_t *node, const struct sl_field *f, void *base)
+{
+    int status = 0;
+
+    if (node->type != YAML_SEQUENCE_NODE)
+        return sl_schema_error(r, node, "%s: give a list like [{step: 100, cut: [2, 4]}]", f->path);
+    for (yaml_node_item_t *i = node->data.sequence.items.start;
+         status == 0 && i < node->data.sequence.items.top; i++)
+        status = read_change(r, yaml_document_get_node(r->document, *i), base);
+    return status;
+}
+
+static int read_cpus(struct sl_reader *r, yaml_node_t *node, const struct sl_field *f, void *base)
+{
+    struct sl_experiment *e = base;
+    int status = 0;
+    double v;
+
+    if (node->type != YAML_SEQUENCE_NODE)
+        return sl_schema_error(r, node, "%s: give a list of CPUs, like [2, 3]", f->path);
+    for (yaml_node_item_t *i = node->data.sequence.items.start;
+         status == 0 && i < node->data.sequence.items.top; i++) {
+        yaml_node_t *item = yaml_document_get_node(r->document, *i);
+        if (e->edge.data.n_cpus == SL_DATA_LCORES_MAX)
+            return sl_schema_error(r, item, "%s: more than %d CPUs", f->path, SL_DATA_LCORES_MAX);
+        status = sl_schema_number(r, item, f->path, 0, 4095, true, &v);
+        for (uint32_t k = 0; status == 0 && k < e->edge.data.n_cpus; k++)
+            if (e->edge.data.cpus[k] == (uint32_t)v)
+                status = sl_schema_error(
+                    r, item, "%s: CPU %u twice; data lcores do not share one", f->path, e->edge.data.cpus[k]);
+        if (status == 0)
+            e->edge.data.cpus[e->edge.data.n_cpus++] = (uint32_t)v;
+    }
+    return status;
+}
+
+static int read_deadline(struct sl_reader *r, yaml_node_t *node, const struct sl_field *f, void *base)
+{
+    double seconds;
+
+    if (node->type == YAML_SCALAR_NODE && strcmp((const char *)node->data.scalar.value, "auto") == 0)
+        return 0;
+    int status = sl_schema_number(r, node, f->path, 0.01, 86400, false, &seconds);
+    if (status == 0)
+        ((struct sl_experiment *)base)->training.gang.deadline_ms = (uint32_t)(seconds * 1000 + 0.5);
+    return status;
+}
+
+static int read_staleness(struct sl_reader *r, yaml_node_t *node, const struct sl_field *f, void *base)
+{
+    double v;
+
+    if (node->type == YAML_SCALAR_NODE && strcmp((const char *)node->data.scalar.value, "auto") == 0)
+        return 0;
+    int status = sl_schema_number(r, node, f->path, 1, SL_STALENESS_MAX, true, &v);
+    if (status == 0)
+        ((struct sl_experiment *)base)->training.gang.staleness = (uint32_t)v;
+    return status;
+}
+
+int sl_experiment_read_keys(struct sl_reader *r, yaml_node_t *root, struct sl_read_target *t)
+{
+    set_defaults(&t->e);
+    return sl_schema_read(r, root, fields, COUNT(fields), t);
+}

@@ -1,0 +1,25 @@
+/* Reading an experiment file, from the inside: keys.c fills a target, whole.c checks what no single key can
+ * say, experiment.c does the file around them. */
+#pragma once
+
+#include "trainer/experiment/experiment.h"
+#include "trainer/experiment/schema.h"
+
+/* What plan.cut said, until the fleet is known. */
+struct sl_read_cuts {
+    uint32_t cut[SL_CLASSES_MAX], n;
+    size_t line;
+};
+/* The struct being filled, and what does not belong into the result. */
+struct sl_read_target {
+    struct sl_experiment e; /* first: the table's offsets are into it */
+    struct sl_read_cuts cuts, changes[SL_CHANGES_MAX];
+    char policy[16]; /* of gangs: becomes gang.async */
+    char how[16];    /* of averaging LoRA's factors: becomes lora.freeze_a */
+    char fixed[16];  /* choices with one value so far */
+};
+
+/* keys.c: defaults, then every key. -EINVAL with the reader's err. */
+int sl_experiment_read_keys(struct sl_reader *, yaml_node_t *root, struct sl_read_target *);
+/* whole.c: what keys say together, and what follows from them. */
+int sl_experiment_check_whole(struct sl_reader *, struct sl_read_target *);
