@@ -59,7 +59,6 @@ struct measured {
 
 struct train {
     struct sl_model *model;
-    uint32_t skipped; /* blocks below the lowest cut but one, which nobody builds */
     struct measured side[SIDES];
     uint32_t sides;
     const char *compared_with; /* NULL: nothing */
@@ -162,19 +161,16 @@ static int plan(struct train *t, const struct bench_shape *shape, char *err, siz
     return 0;
 }
 
-/* Blocks below the lowest cut are the phones'; one stays, because a half's rows enter above block 0. */
+/* As on an edge node, only what the back half needs is in memory. */
 static int build(struct train *t, const struct bench_shape *shape, char *err, size_t cap)
 {
-    struct sl_model_config config = shape->config;
-    uint32_t lowest = config.n_layers;
+    uint32_t lowest = shape->config.n_layers;
     for (uint32_t s = 0; s < t->sides; s++)
         for (uint32_t i = 0; i < t->side[s].work.n_cuts; i++)
             if (t->side[s].work.cuts[i] < lowest)
                 lowest = t->side[s].work.cuts[i];
-    t->skipped = lowest - 1;
-    config.n_layers -= t->skipped;
-    bench_progress("train: random weights for %u blocks of %s", config.n_layers, shape->name);
-    int failed = sl_model_create(&config, 1, &t->model);
+    bench_progress("train: random weights for %u blocks of %s", shape->config.n_layers - lowest, shape->name);
+    int failed = sl_model_create_blocks(&shape->config, 1, lowest, shape->config.n_layers, &t->model);
     if (failed) {
         snprintf(err, cap, "the model: %s", strerror(-failed));
         return failed;
@@ -188,10 +184,7 @@ static int build(struct train *t, const struct bench_shape *shape, char *err, si
     }
     for (uint32_t s = 0; s < t->sides; s++) {
         struct measured *m = &t->side[s];
-        struct bench_work w = m->work;
-        for (uint32_t i = 0; i < w.n_cuts; i++)
-            w.cuts[i] -= t->skipped;
-        failed = bench_trainee_create(t->model, &w, &m->trainee, err, cap);
+        failed = bench_trainee_create(t->model, &m->work, &m->trainee, err, cap);
         if (!failed)
             failed = bench_sample_init(&m->ms, STEPS_MAX);
         if (!failed)

@@ -136,6 +136,26 @@ static void model_enable_grads__gives_every_parameter_a_zeroed_gradient(void **s
     sl_model_free(m);
 }
 
+static void create_blocks__is_part_of_the_whole(void **state)
+{
+    struct sl_model *whole = create(&gpt2, 7), *part = NULL;
+    uint32_t present = 0;
+    assert_int_equal(sl_model_create_blocks(&gpt2, 7, 1, gpt2.n_layers, &part), 0);
+    for (uint32_t i = 0; i < sl_model_param_count(whole); i++) {
+        const struct sl_param *p = sl_model_param(whole, i), *q = sl_model_param(part, i);
+        /* Block 1, the final norm and the head: neither embedding nor block 0. */
+        bool wanted = strstr(p->name, ".h.1.") || strstr(p->name, "ln_f") || strstr(p->name, "lm_head");
+        assert_int_equal(q->data != NULL, wanted);
+        if (wanted)
+            assert_memory_equal(p->data, q->data, p->n * sizeof *p->data);
+        present += wanted;
+    }
+    assert_int_equal(present, 12 + 2 + 1);
+    assert_true(sl_model_bytes(part) < sl_model_bytes(whole));
+    sl_model_free(whole);
+    sl_model_free(part);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -144,6 +164,7 @@ int main(void)
         cmocka_unit_test(model_create__is_a_function_of_seed_and_name),
         cmocka_unit_test(model_create__refuses_shapes_that_do_not_fit),
         cmocka_unit_test(model_enable_grads__gives_every_parameter_a_zeroed_gradient),
+        cmocka_unit_test(create_blocks__is_part_of_the_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

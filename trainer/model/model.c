@@ -170,6 +170,12 @@ static bool is_residual(const struct sl_model *m, const struct sl_param *p)
 
 int sl_model_create(const struct sl_model_config *config, uint64_t seed, struct sl_model **out)
 {
+    return sl_model_create_blocks(config, seed, 0, UINT32_MAX, out);
+}
+
+int sl_model_create_blocks(
+    const struct sl_model_config *config, uint64_t seed, uint32_t first, uint32_t last, struct sl_model **out)
+{
     int err = sl_model_alloc(config, out);
     if (err)
         return err;
@@ -177,6 +183,10 @@ int sl_model_create(const struct sl_model_config *config, uint64_t seed, struct 
     for (uint32_t i = 0; i < m->n_params; i++) {
         struct sl_param *p = &m->params[i];
         size_t len = strlen(p->name);
+        if (!sl_model_needs(m, p, first, last)) {
+            sl_model_release(m, p, 1);
+            continue;
+        }
         if (p->n_dims == 1) { /* norms are 1, biases 0 */
             if (len > 7 && strcmp(p->name + len - 7, ".weight") == 0)
                 for (size_t j = 0; j < p->n; j++)

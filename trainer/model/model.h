@@ -30,6 +30,9 @@ int sl_model_load_blocks(
 /* Random initialisation (GPT-2's scheme: N(0, 0.02), residual projections divided by sqrt(2 L)), a function
  * of (seed, tensor name) only. */
 int sl_model_create(const struct sl_model_config *, uint64_t seed, struct sl_model **);
+/* The same values, but only what halves within blocks [first, last) need, as sl_model_load_blocks. */
+int sl_model_create_blocks(
+    const struct sl_model_config *, uint64_t seed, uint32_t first, uint32_t last, struct sl_model **);
 void sl_model_free(struct sl_model *);
 
 /* Gives back the memory of what no half within blocks [first, last) needs, as if sl_model_load_blocks had made the model. */
