@@ -48,10 +48,11 @@ def test_central_training_in_bf16_follows_f32():
     assert_like(narrow, wide, "bf16 against f32")
 
 
-def run(precision, codec):
+def run(precision, codec, recompute=False):
     what = experiment(fleet=[phone_class("a"), phone_class("b")], plan={"cut": [2, 5]}, run={"steps": 60})
     what["model"]["precision"] = precision
     what["edge"]["data"]["codec"] = codec
+    what["edge"]["recompute"] = recompute
     with Run(what) as r:
         edge, _ = r.run_both()
         said = [r.events(name, "start")[0]["precision"] for name in ("edge", "sim")]
@@ -67,8 +68,8 @@ def test_a_run_in_bf16_follows_f32_and_repeats_itself():
         return
     assert said == ["bf16", "bf16"], said
     assert_like(narrow, wide, "bf16 against f32, codec bf16")
-    again, adapter_again, _, _ = run("bf16", "bf16")
-    assert narrow == again and adapter == adapter_again, "a deterministic run in bf16 does not repeat itself"
+    again, adapter_again, _, _ = run("bf16", "bf16", recompute=True)
+    assert narrow == again and adapter == adapter_again, "a deterministic run in bf16 does not repeat itself, or not where it recomputes"
 
 
 run_tests(globals())

@@ -88,6 +88,7 @@ int edge_start_trainer(struct edge *e, const struct sl_checkpoint *resume)
         .accumulate = x->training.accumulate,
         .steps = x->run.steps,
         .min_cut = e->min_cut,
+        .recompute = e->x->edge.recompute,
         .changes = e->changes,
         .n_changes = x->n_changes,
         .max_rows = members * e->message_rows,

@@ -114,6 +114,7 @@ struct sl_experiment {
         } data;
         uint32_t slots;
         uint32_t threads; /* of the trainer's arithmetic */
+        bool recompute;   /* activations in the backward pass, instead of keeping them */
         struct {
             uint32_t resident; /* personal adapters in memory; 0: auto */
         } adapters;

@@ -189,6 +189,7 @@ static const struct sl_field fields[] = {
         .lo = 1,
         .hi = 86400},
     {.path = "edge.slots", .kind = SL_FIELD_U32, FIELD(edge.slots), .lo = 1, .hi = 65535},
+    {.path = "edge.recompute", .kind = SL_FIELD_BOOL, FIELD(edge.recompute)},
     {.path = "edge.threads", .kind = SL_FIELD_U32, FIELD(edge.threads), .lo = 1, .hi = 256},
     {.path = "edge.adapters.resident",
         .kind = SL_FIELD_U32,
