@@ -35,7 +35,7 @@ static float at(enum sl_precision p, const void *x, size_t i)
 struct shape {
     enum sl_precision precision, y_type;
     uint32_t rows, in, out, tile, x_gap, y_gap, room;
-    bool out_in, backward, bias, residual, accumulate;
+    bool out_in, stream, backward, bias, residual, accumulate;
 };
 
 /* Element (i, j) of W [in, out]. */
@@ -104,7 +104,8 @@ static void check(struct shape s)
         .out_in = s.out_in,
         .precision = s.precision,
         .backward = true,
-        .tile = s.tile};
+        .tile = s.tile,
+        .stream = s.stream};
     struct sl_packed *p;
     assert_int_equal(sl_packed_create(&config, &p), 0);
     size_t scratch_bytes = sl_packed_scratch(p, MAX_ROWS);
@@ -148,6 +149,7 @@ static void all_shapes(enum sl_precision precision)
                     .in = sizes[z][0],
                     .out = sizes[z][1],
                     .out_in = turn & 1,
+                    .stream = turn / 2 & 1,
                     .tile = turn % 4 == 3 ? 50 : 0,
                     .bias = extra & 1,
                     .residual = extra / 2 == 1,
@@ -173,8 +175,13 @@ static void packed__is_right_with_more_threads_too(void **state)
     sl_parallel_set_threads(3);
     for (unsigned p = 0; p < 2; p++)
         if (sl_precision_supported(p))
-            check((struct shape){
-                .precision = p, .rows = 129, .in = 96, .out = 80, .bias = true, .accumulate = true});
+            check((struct shape){.precision = p,
+                .stream = true,
+                .rows = 129,
+                .in = 96,
+                .out = 80,
+                .bias = true,
+                .accumulate = true});
     sl_parallel_set_threads(1);
 }
 

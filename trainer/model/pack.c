@@ -72,7 +72,8 @@ static int pack(struct sl_model *m, struct sl_param *p, uint32_t n, bool out_in,
         .out_in = out_in,
         .precision = m->precision,
         .backward = backward,
-        .tile = tile};
+        .tile = tile,
+        .stream = true};
     if (!p->data) /* not loaded */
         return 0;
     for (uint32_t i = 0; i < n; i++)

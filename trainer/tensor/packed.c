@@ -27,7 +27,7 @@ struct face {
 struct sl_packed {
     struct sl_packed_config config;
     bool in_place; /* f32 without the library's fast kernel: OpenBLAS reads the source */
-    bool streamed; /* f32 with it: the source is packed into the scratch before each product */
+    bool streamed; /* the source is packed into the scratch before each product */
     uint32_t tiles;
     struct face *forward, *backward; /* [tiles] */
     char *memory;
@@ -188,7 +188,7 @@ int sl_packed_create(const struct sl_packed_config *config, struct sl_packed **o
         p->forward[t] = (struct face){.k = config->in, .n = n};
         p->backward[t] = (struct face){.k = n, .n = config->in};
     }
-    p->streamed = config->precision == SL_PRECISION_F32 && !p->in_place && layouts_known(p);
+    p->streamed = config->stream && config->precision == SL_PRECISION_F32 && !p->in_place && layouts_known(p);
     int err = p->in_place || p->streamed ? 0 : pack(p);
     if (err) {
         sl_packed_free(p);

@@ -1,8 +1,7 @@
 /* Frozen matrices: converted to the precision of the arithmetic and packed once, then multiplied by many
  * times. bf16 products are oneDNN's (bf16 operands, f32 accumulation). f32 products are oneDNN's too, where
- * it has its AVX-512 kernel, else OpenBLAS'; they read the f32 source, which oneDNN's are packed from anew
- * for each product: a copy for each direction would treble the memory, and packing costs a few percent of a
- * product with 512 rows.
+ * it has its AVX-512 kernel, else OpenBLAS', which reads the f32 source. Packed f32 takes a copy for each
+ * direction; with `stream` products pack the source anew each time instead, for some percent of their time.
  *
  * A packed matrix is W [in, out]: forward is y = x W, backward is dx = dy Wᵀ (the only gradient that a frozen
  * matrix has). The head's matrix may be cut into tiles of columns of W (runs of the vocabulary), so that
@@ -46,6 +45,8 @@ struct sl_packed_config {
     bool out_in; /* Llama's layout, and every lm_head's */
     enum sl_precision precision;
     bool backward; /* also packed for dx = dy Wᵀ */
+    bool stream; /* f32: nothing is kept packed; each product packs its matrix into the scratch. Else ignored
+                  */
     uint32_t tile; /* columns of W per tile; 0: one tile, all of them */
 };
 
