@@ -15,6 +15,7 @@ static const struct bench_verb *const verbs[] = {
     &bench_path,
     &bench_latency,
     &bench_scale,
+    &bench_swap,
     &bench_reject,
     &bench_wake,
     &bench_train,
@@ -24,9 +25,9 @@ enum { N_VERBS = sizeof(verbs) / sizeof(verbs[0]) };
 
 static void usage(FILE *f)
 {
-    fputs(
-        "sluice-bench: measures the data plane and the trainer on this host.\n\nusage: sluice-bench VERB [options] [--json]\n"
-        "       sluice-bench VERB --help\n\nverbs:\n",
+    fputs("sluice-bench: measures the data plane and the trainer on this host.\n\nusage: sluice-bench VERB "
+          "[options] [--json]\n"
+          "       sluice-bench VERB --help\n\nverbs:\n",
         f);
     for (size_t i = 0; i < N_VERBS; i++)
         fprintf(f, "  %-10s %s\n", verbs[i]->name, verbs[i]->summary);

@@ -30,4 +30,4 @@ struct bench_verb {
 };
 
 extern const struct bench_verb bench_handoff, bench_ingest, bench_latency, bench_overload, bench_path,
-    bench_products, bench_reject, bench_scale, bench_train, bench_wake;
+    bench_products, bench_reject, bench_scale, bench_swap, bench_train, bench_wake;

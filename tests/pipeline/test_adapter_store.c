@@ -31,9 +31,10 @@ static uint8_t *place_bytes(struct disk *d, uint32_t place)
 {
     size_t record = sl_adapter_record_bytes(&d->shape);
     if (place >= d->places) {
-        d->bytes = realloc(d->bytes, (place + 1) * record);
-        memset(d->bytes + d->places * record, 0xee, (place + 1 - d->places) * record);
-        d->places = place + 1;
+        uint32_t n = 2 * (place + 1); /* not one by one */
+        d->bytes = realloc(d->bytes, n * record);
+        memset(d->bytes + d->places * record, 0xee, (n - d->places) * record);
+        d->places = n;
     }
     return d->bytes + place * record;
 }

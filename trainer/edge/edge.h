@@ -12,7 +12,7 @@
 #include "dataplane/ingest/ingest.h"
 #include "dataplane/io/lcore/lcore.h"
 #include "dataplane/io/uring/loop.h"
-#include "dataplane/io/uring/record_file.h"
+#include "trainer/edge/adapter_disk.h"
 #include "trainer/experiment/experiment.h"
 #include "trainer/experiment/histogram.h"
 #include "trainer/experiment/metrics.h"
@@ -194,7 +194,8 @@ struct edge {
     bool checkpoint_busy, checkpoint_failed;
     size_t checkpoint_bytes; /* of the one whose records are being brought to the disk */
     bool personal;           /* an adapter for every device (personal.c) */
-    struct sl_record_file *records;
+    struct sl_adapter_disk *disk;
+    char records_path[SL_PATH_BYTES + 32];
     struct sl_adapter_record_shape record_shape;
     struct sl_personal_stats personal_stats;
     struct held_out held_out[2]; /* before, after training */

@@ -2,8 +2,7 @@
  * and sent, and every device's adapter for people at the end (rules L3, T12).
  *
  *   trainer --operations--> [adapters.bin, by the loop's ring] --done--> trainer
- *
- * Records are encoded, decoded and checked here, so that the trainer's thread does not touch them again. */
+ *   (adapter_disk.h) */
 #include "trainer/edge/edge.h"
 
 #include "trainer/model/peft.h"
@@ -19,6 +18,57 @@
 /* What a FETCH is for. */
 enum { FETCH_PULL = 1, FETCH_EXPORT = 2 };
 enum { WHY_BYTES = 256, RECORD_BUFFERS = 8 };
+
+/* --------------------------------------------------------------------------------------------------- fetches
+ */
+
+static void answer_pull(struct edge *e, struct device *d, uint64_t version, uint32_t cut, const float *front)
+{
+    struct sl_adapter_transfer t = {
+        .version = version, .step = d->last_step, .last = cut, .data = front, .n = cut * e->block};
+    if (d->state == DEVICE_JOINED && sl_control_send_adapter(d->control, &t) == 0)
+        sl_loop_flush(e->loop, d->control);
+}
+
+static void export_failed(struct edge *e, const struct device *d, int status);
+static void export_record(
+    struct edge *e, struct device *d, const uint8_t *data, const float *front, uint32_t cut);
+
+static void not_fetched(void *app, const struct sl_disk_op *op, int status)
+{
+    struct edge *e = app;
+    if (!(op->what & FETCH_EXPORT))
+        return;
+    export_failed(e, &e->devices[op->device], status);
+    e->export.under_way = false;
+}
+
+static int fetched(void *app, const struct sl_disk_op *op, const uint8_t *record, char *why, size_t why_cap)
+{
+    struct edge *e = app;
+    struct device *d = &e->devices[op->device];
+    struct sl_adapter_record_head head = {.cut = d->class ? d->cut : e->min_cut};
+    float *front = malloc(e->max_cut * e->block * sizeof *front);
+    int status = front ? 0 : -ENOMEM;
+    if (!status && record)
+        status = sl_adapter_record_decode_front(&e->record_shape, op->head.id,
+            record + sl_adapter_record_edge_bytes(&e->record_shape), front, &head, why, why_cap);
+    const float *weights = record ? front : e->g;
+    if (!status && op->what & FETCH_PULL)
+        answer_pull(e, d, head.version, head.cut, weights);
+    if (!status && op->what & FETCH_EXPORT)
+        export_record(e, d, record, weights, head.cut);
+    if (status)
+        not_fetched(e, op, status);
+    free(front);
+    return status;
+}
+
+void edge_poll_records(struct edge *e)
+{
+    if (e->personal)
+        sl_adapter_disk_poll(e->disk, sl_trainer_store(e->trainer));
+}
 
 /* ------------------------------------------------------------------------------------------------- bring-up
  */
@@ -41,7 +91,7 @@ uint32_t edge_resident(const struct edge *e)
 /* A file that no checkpoint speaks of holds nothing of use. */
 int edge_open_records(struct edge *e)
 {
-    char path[SL_PATH_BYTES + 32], text[200];
+    char text[200];
     if (!e->personal)
         return 0;
     e->record_shape = (struct sl_adapter_record_shape){.n_layers = e->shape->n_layers,
@@ -49,162 +99,33 @@ int edge_open_records(struct edge *e)
         .max_cut = e->max_cut,
         .block = e->block,
         .moments = e->optim.kind == SL_ADAMW};
-    snprintf(path, sizeof path, "%s/adapters.bin", e->options.run);
+    snprintf(e->records_path, sizeof e->records_path, "%s/adapters.bin", e->options.run);
     if (!e->resumed)
-        unlink(path);
-    int status = sl_record_file_open(e->loop, path, sl_adapter_record_bytes(&e->record_shape), RECORD_BUFFERS,
-        &e->records, e->err, sizeof e->err);
+        unlink(e->records_path);
+    struct sl_adapter_disk_config c = {.loop = e->loop,
+        .path = e->records_path,
+        .shape = e->record_shape,
+        .buffers = RECORD_BUFFERS,
+        .fetched = fetched,
+        .not_fetched = not_fetched,
+        .app = e};
+    int status = sl_adapter_disk_open(&c, &e->disk, e->err, sizeof e->err);
     if (status)
         return status;
-    sl_record_file_describe(e->records, text, sizeof text);
+    sl_record_file_describe(sl_adapter_disk_file(e->disk), text, sizeof text);
     edge_say(e, "personal adapters: %u in memory, the others in adapters.bin: %s", edge_resident(e), text);
     return 0;
 }
 
 void edge_close_records(struct edge *e)
 {
-    sl_record_file_close(e->records);
+    sl_adapter_disk_close(e->disk);
     sl_adapter_free(e->export.adapter);
     for (uint32_t i = 0; e->export.moments && i < e->shape->n_layers - e->min_cut; i++)
         sl_moments_free(&e->export.moments[i]);
     free(e->export.moments);
     free(e->export.config);
     free(e->export.weights);
-}
-
-/* ------------------------------------------------------------------------------------------------ the disk
- */
-
-static void done(struct edge *e, struct sl_disk_op *op, int status, const char *why)
-{
-    char text[WHY_BYTES] = "";
-    if (status && why)
-        snprintf(text, sizeof text, "%s", why);
-    else if (status)
-        snprintf(text, sizeof text, "adapters.bin: cannot %s the adapter of %s: %s%s",
-            op->kind == SL_DISK_SAVE ? "write" : "read", op->head.id, strerror(-status),
-            status == -ENOSPC ? "; free some disk space and start the edge again" : "");
-    op->done_ns = sl_loop_now_ns();
-    sl_adapter_store_done(sl_trainer_store(e->trainer), op, status, text);
-}
-
-static void loaded(void *app, void *what, const uint8_t *data, int status)
-{
-    struct edge *e = app;
-    struct sl_disk_op *op = what;
-    char why[WHY_BYTES];
-    if (status) {
-        done(e, op, status, NULL);
-        return;
-    }
-    status = sl_adapter_record_decode(&e->record_shape, op->head.id, data, op->frame->adapter,
-        op->frame->moments, &op->head, why, sizeof why);
-    done(e, op, status, why);
-}
-
-static void carry_out(struct edge *e, struct sl_disk_op *op);
-
-static void fill(void *app, void *what, uint8_t *data)
-{
-    struct edge *e = app;
-    struct sl_disk_op *op = what, *next = op->frame->waiting;
-    sl_adapter_record_encode(&e->record_shape, &op->head, op->frame->adapter, op->frame->moments, data);
-    if (op->front)
-        sl_adapter_record_encode_front(
-            &e->record_shape, &op->head, op->front, data + sl_adapter_record_edge_bytes(&e->record_shape));
-    op->frame->unsaved = false;
-    op->frame->waiting = NULL;
-    if (next)
-        carry_out(e, next);
-}
-
-static void saved(void *app, void *what, int status)
-{
-    done(app, what, status, NULL);
-}
-
-static void answer_pull(struct edge *e, struct device *d, uint64_t version, uint32_t cut, const float *front)
-{
-    struct sl_adapter_transfer t = {
-        .version = version, .step = d->last_step, .last = cut, .data = front, .n = cut * e->block};
-    if (d->state == DEVICE_JOINED && sl_control_send_adapter(d->control, &t) == 0)
-        sl_loop_flush(e->loop, d->control);
-}
-
-static void export_failed(struct edge *e, const struct device *d, int status);
-static void export_record(
-    struct edge *e, struct device *d, const uint8_t *data, const float *front, uint32_t cut);
-
-static void fetched(void *app, void *what, const uint8_t *data, int status)
-{
-    struct edge *e = app;
-    struct sl_disk_op *op = what;
-    struct device *d = &e->devices[op->device];
-    struct sl_adapter_record_head head = {.cut = d->class ? d->cut : e->min_cut};
-    char why[WHY_BYTES];
-    float *front = NULL;
-    if (!status && data) {
-        front = malloc(e->max_cut * e->block * sizeof *front);
-        status =
-            front ? sl_adapter_record_decode_front(&e->record_shape, op->head.id,
-                        data + sl_adapter_record_edge_bytes(&e->record_shape), front, &head, why, sizeof why)
-                  : -ENOMEM;
-    }
-    uint32_t asked = op->what;
-    if (status) {
-        done(e, op, status, data && front ? why : NULL);
-        free(front);
-        if (asked & FETCH_EXPORT)
-            export_failed(e, d, status);
-        e->export.under_way = asked & FETCH_EXPORT ? false : e->export.under_way;
-        return;
-    }
-    if (asked & FETCH_PULL)
-        answer_pull(e, d, head.version, head.cut, front ? front : e->g);
-    if (asked & FETCH_EXPORT)
-        export_record(e, d, data, front ? front : e->g, head.cut);
-    done(e, op, 0, NULL);
-    free(front);
-}
-
-static void carry_out(struct edge *e, struct sl_disk_op *op)
-{
-    size_t edge = sl_adapter_record_edge_bytes(&e->record_shape),
-           all = sl_adapter_record_bytes(&e->record_shape);
-    int status = 0;
-    switch (op->kind) {
-    case SL_DISK_LOAD:
-        if (op->frame->unsaved) { /* what is in there has to be taken out first */
-            op->frame->waiting = op;
-            return;
-        }
-        if (op->place == SL_PLACE_NONE) {
-            sl_adapter_store_make_initial(sl_trainer_store(e->trainer), op->frame);
-            done(e, op, 0, NULL);
-            return;
-        }
-        status = sl_record_read(e->records, op->place, 0, edge, loaded, e, op);
-        break;
-    case SL_DISK_SAVE:
-        op->frame->unsaved = true;
-        status = sl_record_write(e->records, op->place, 0, op->front ? all : edge, fill, saved, e, op);
-        break;
-    case SL_DISK_FETCH:
-        if (op->place == SL_PLACE_NONE)
-            fetched(e, op, NULL, 0);
-        else
-            status = sl_record_read(e->records, op->place, 0, all, fetched, e, op);
-        break;
-    }
-    if (status)
-        done(e, op, status, NULL);
-}
-
-void edge_poll_records(struct edge *e)
-{
-    struct sl_disk_op *op;
-    while (e->personal && (op = sl_adapter_store_take(sl_trainer_store(e->trainer))))
-        carry_out(e, op);
 }
 
 /* ---------------------------------------------------------------------------------------------- checkpoints
@@ -232,8 +153,9 @@ void edge_take_checkpoint(struct edge *e, struct sl_event *event)
 {
     e->personal_stats = event->checkpoint.stats;
     e->checkpoint_bytes = event->checkpoint.bytes;
-    int status =
-        event->checkpoint.image ? sl_record_sync(e->records, synced, e, event->checkpoint.image) : -ENOMEM;
+    int status = event->checkpoint.image
+                     ? sl_record_sync(sl_adapter_disk_file(e->disk), synced, e, event->checkpoint.image)
+                     : -ENOMEM;
     if (status)
         synced(e, event->checkpoint.image, status);
 }

@@ -471,9 +471,9 @@ static void add_adapters(const struct edge *e, cJSON *end)
 {
     struct sl_record_file_stats f;
     const struct sl_personal_stats *p = &e->personal_stats;
-    if (!e->records)
+    if (!e->disk)
         return;
-    sl_record_file_stats(e->records, &f);
+    sl_record_file_stats(sl_adapter_disk_file(e->disk), &f);
     cJSON *o = cJSON_AddObjectToObject(end, "adapters");
     cJSON_AddNumberToObject(o, "resident", edge_resident(e));
     cJSON_AddNumberToObject(o, "record_bytes", (double)sl_adapter_record_bytes(&e->record_shape));
