@@ -139,6 +139,7 @@ static int build(struct bench_trainee *t, struct sl_model *model, char *err, siz
         .max_adapters = t->n_tuned,
         .profile = &t->profile};
     t->arena_bytes = sl_half_arena_bytes(&t->config, &w->lora, &config);
+    sl_gemm_threads(t->work.threads); /* scratch is sized for them */
     int failed = sl_half_create(model, t->tuned[0].adapter, &config, &t->half);
     if (failed)
         snprintf(err, cap, "the half of %u blocks and %llu rows: %s", t->config.n_layers - first,

@@ -8,8 +8,8 @@
 
 #include <stdint.h>
 
-/* Threads of every later range in this process: 1 until called. Call it before the first kernel, from any
- * thread. */
+/* Threads of every later range in this process: 1 until called. Kernels size their scratch for the number at
+ * that time: whatever asked for scratch before must not be used with more. */
 void sl_parallel_set_threads(uint32_t n);
 uint32_t sl_parallel_threads(void);
 
