@@ -91,6 +91,12 @@ static uint64_t part_sum(const uint8_t *part, size_t bytes)
     return sum_of(part + from, bytes - from);
 }
 
+void sl_adapter_record_sign(uint8_t *part, size_t bytes)
+{
+    uint64_t sum = part_sum(part, bytes);
+    memcpy(part + offsetof(struct header, sum), &sum, sizeof sum);
+}
+
 static void put_header(uint8_t *out, const char magic[8], const struct sl_adapter_record_shape *s,
     const struct sl_adapter_record_head *head, size_t bytes)
 {
@@ -105,8 +111,7 @@ static void put_header(uint8_t *out, const char magic[8], const struct sl_adapte
     memcpy(h.magic, magic, sizeof h.magic);
     memcpy(h.id, head->id, sizeof h.id);
     memcpy(out, &h, sizeof h);
-    h.sum = part_sum(out, bytes);
-    memcpy(out + offsetof(struct header, sum), &h.sum, sizeof h.sum);
+    sl_adapter_record_sign(out, bytes);
 }
 
 void sl_adapter_record_encode(const struct sl_adapter_record_shape *s,

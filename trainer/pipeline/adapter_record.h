@@ -42,6 +42,9 @@ void sl_adapter_record_encode(const struct sl_adapter_record_shape *, const stru
 void sl_adapter_record_encode_front(const struct sl_adapter_record_shape *,
     const struct sl_adapter_record_head *, const float *front, uint8_t *out);
 
+/* Puts a part's sum in its place: encoding does it; for tests that change a part. */
+void sl_adapter_record_sign(uint8_t *part, size_t bytes);
+
 /* Checks and reads a part of that device's record. -EINVAL with err: damaged, another device's, of another
  * shape or not finite; the adapter may have been written to then. `head` may be NULL. */
 int sl_adapter_record_decode(const struct sl_adapter_record_shape *, const char *id, const uint8_t *bytes,
