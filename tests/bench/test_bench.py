@@ -173,6 +173,12 @@ def products__every_matrix_of_a_shape():
     assert j["matrices"]["c_fc"]["many_over_one_adapter"] > 0 and "lora_of_frozen" not in j["matrices"]["head"]
 
 
+def swap__adapters_come_back():
+    j = result("swap", "--seconds", "0.5", "--devices", "16", "--resident", "8", "--compute-ms", "1", "--layers", "3", "--width", "64")
+    assert j["loads"] > 16 and j["evictions"] > 16 and j["gangs"] > 4 and 0 <= j["gangs_waited"] <= 1, j
+    assert j["file_bytes"] <= 16 * j["record_bytes"] and j["load_ms"] > 0, j
+
+
 def wake__both_ports():
     j = result("wake", "--seconds", "0.5", "--idle-seconds", "0.2")
     for name in "memif", "uring_udp":
@@ -266,7 +272,7 @@ def interrupt__two_processes():
 TESTS = [ingest__all_fields_and_nothing_uncounted, ingest__jumbo_frames_and_many_sessions, ingest__every_codec, ingest__two_data_lcores,
          ingest__over_veth,
          handoff__all_fields, overload__nothing_uncounted, path__every_lcore, latency__every_load_and_every_message, scale__every_session_and_every_message, reject__every_packet_under_its_name,
-         wake__both_ports, products__every_matrix_of_a_shape, train__counts_the_mathematics, train__mixed_cuts_against_one, train__bf16_and_personal_adapters, train__a_crippled_library_makes_it_invalid,
+         swap__adapters_come_back, wake__both_ports, products__every_matrix_of_a_shape, train__counts_the_mathematics, train__mixed_cuts_against_one, train__bf16_and_personal_adapters, train__a_crippled_library_makes_it_invalid,
          usage__says_what_is_wrong, interrupt__leaves_nothing_behind, interrupt__two_processes]
 
 

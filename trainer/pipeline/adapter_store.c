@@ -1,68 +1,12 @@
 /* Devices that may be evicted (resident, not pinned, not being written) stand in one list, the least recently
  * used at its tail. Devices that need a frame stand in one queue, in the order in which they came to need it.
- * serve() matches the two; everything else changes states and calls it. */
-#include "trainer/pipeline/adapter_store.h"
-
-#include "trainer/pipeline/mailbox.h"
-#include "trainer/pipeline/places.h"
+ * sl_store_serve() matches the two; everything else changes states and calls it. */
+#include "trainer/pipeline/adapter_store_internal.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define NONE UINT32_MAX
-
-enum { WHY_BYTES = 256 };
-
-enum role { ROLE_CURRENT, ROLE_BOUNDARY, ROLE_PENDING, ROLE_DURABLE, ROLES };
-
-struct entry {
-    char id[SL_ADAPTER_RECORD_ID_BYTES];
-    enum sl_adapter_state state;
-    bool known, pinned, queued, expected; /* expected: hinted, and not wanted since */
-    bool dirty;                           /* what is in memory is at no place */
-    bool saving;                          /* a boundary is being written from its frame */
-    bool discard;                         /* what is under way is not wanted any more: rolled back */
-    bool fetching;
-    uint32_t fetch_owed; /* bits of what for */
-    uint32_t place[ROLES], saving_to;
-    uint32_t frame;
-    uint64_t version, step;             /* of the newest boundary, written or about to be; of its contents */
-    uint64_t saved_version, saved_step; /* of the one at ROLE_BOUNDARY */
-    uint64_t pushed_step;               /* what `step` becomes with the push that is owed */
-    float *front;
-    uint32_t front_cut;
-    uint32_t newer, older; /* in the list of those that may be evicted */
-    bool listed;
-};
-
-struct completion {
-    enum sl_disk_kind kind;
-    uint32_t device, place, frame;
-    bool boundary;
-    int status;
-    uint64_t asked_ns, done_ns;
-    struct sl_adapter_record_head head;
-    char why[WHY_BYTES];
-};
-
-struct sl_adapter_store {
-    struct sl_adapter_store_config config;
-    struct sl_adapter_record_shape shape;
-    uint32_t n_layers;
-    struct entry *entries;           /* [max_devices] */
-    struct sl_adapter_frame *frames; /* [resident] */
-    uint32_t *unused, n_unused;
-    uint32_t newest, oldest;
-    uint32_t *queue, queue_head, n_queue; /* [max_devices], in a ring */
-    uint32_t n_known, n_expected, n_pushes;
-    struct sl_places places;
-    struct sl_mailbox *requests, *completions;
-    bool asked, failed;
-    char error[WHY_BYTES];
-    struct sl_adapter_store_stats stats;
-};
 
 /* ------------------------------------------------------------------------------------------------- creation
  */
@@ -164,7 +108,7 @@ void sl_adapter_store_free(struct sl_adapter_store *s)
     free(s);
 }
 
-static void fail(struct sl_adapter_store *s, const char *what)
+void sl_store_fail(struct sl_adapter_store *s, const char *what)
 {
     if (s->failed)
         return;
@@ -206,7 +150,7 @@ static void unlist(struct sl_adapter_store *s, uint32_t device)
         s->oldest = e->newer;
 }
 
-static void enqueue(struct sl_adapter_store *s, uint32_t device)
+void sl_store_enqueue(struct sl_adapter_store *s, uint32_t device)
 {
     struct entry *e = &s->entries[device];
     if (e->queued)
@@ -221,107 +165,9 @@ static void no_longer_expected(struct sl_adapter_store *s, struct entry *e)
     e->expected = false;
 }
 
-/* -------------------------------------------------------------------------------------------------- places
- */
-
-static void give_unless_used(struct sl_adapter_store *s, const struct entry *e, uint32_t place)
-{
-    if (place == NONE || place == e->saving_to)
-        return;
-    for (unsigned r = 0; r < ROLES; r++)
-        if (e->place[r] == place)
-            return;
-    sl_places_give(&s->places, place);
-}
-
-static void set_place(struct sl_adapter_store *s, struct entry *e, enum role role, uint32_t place)
-{
-    uint32_t before = e->place[role];
-    e->place[role] = place;
-    if (before != place)
-        give_unless_used(s, e, before);
-}
-
-/* Where its contents may be written: over what only this run remembers, else to a free place. */
-static bool place_to_write(struct sl_adapter_store *s, struct entry *e, bool boundary)
-{
-    uint32_t current = e->place[ROLE_CURRENT];
-    if (!boundary && current != NONE && current != e->place[ROLE_BOUNDARY] &&
-        current != e->place[ROLE_PENDING] && current != e->place[ROLE_DURABLE])
-        e->saving_to = current;
-    else if (sl_places_take(&s->places, &e->saving_to)) {
-        e->saving_to = NONE;
-        fail(s, "out of memory");
-        return false;
-    }
-    return true;
-}
-
-/* -------------------------------------------------------------------------------------------------- the disk
- */
-
-static struct sl_disk_op *ask(
-    struct sl_adapter_store *s, enum sl_disk_kind kind, uint32_t device, uint64_t now)
-{
-    struct entry *e = &s->entries[device];
-    struct sl_disk_op *op = sl_mailbox_claim(s->requests); /* by its size: never NULL */
-    op->kind = kind;
-    op->device = device;
-    op->asked_ns = now;
-    op->head = (struct sl_adapter_record_head){.version = e->version, .step = e->step, .cut = e->front_cut};
-    memcpy(op->head.id, e->id, sizeof op->head.id);
-    if (kind != SL_DISK_FETCH)
-        op->frame = &s->frames[e->frame];
-    s->asked = true;
-    return op;
-}
-
-static void start_load(struct sl_adapter_store *s, uint32_t device, uint64_t now)
-{
-    struct entry *e = &s->entries[device];
-    struct sl_disk_op *op = ask(s, SL_DISK_LOAD, device, now);
-    op->place = e->place[ROLE_CURRENT];
-    e->state = SL_ADAPTER_COMING;
-    s->stats.loads += op->place != NONE;
-    s->stats.made += op->place == NONE;
-    sl_mailbox_post(s->requests, op);
-}
-
-static bool start_save(struct sl_adapter_store *s, uint32_t device, bool boundary, uint64_t now)
-{
-    struct entry *e = &s->entries[device];
-    if (!place_to_write(s, e, boundary))
-        return false;
-    if (boundary)
-        e->step = e->pushed_step;
-    struct sl_disk_op *op = ask(s, SL_DISK_SAVE, device, now);
-    op->place = e->saving_to;
-    op->boundary = boundary;
-    op->front = boundary ? e->front : NULL;
-    e->saving = boundary;
-    s->frames[e->frame].saves++;
-    s->stats.saves += boundary;
-    s->stats.evictions += !boundary;
-    sl_mailbox_post(s->requests, op);
-    return true;
-}
-
-static void start_fetch(struct sl_adapter_store *s, uint32_t device, uint64_t now)
-{
-    struct entry *e = &s->entries[device];
-    struct sl_disk_op *op = ask(s, SL_DISK_FETCH, device, now);
-    op->place = e->place[ROLE_BOUNDARY];
-    op->what = e->fetch_owed;
-    op->head.version = e->saved_version;
-    op->head.step = e->saved_step;
-    e->fetch_owed = 0;
-    e->fetching = true;
-    sl_mailbox_post(s->requests, op);
-}
-
 /* ------------------------------------------------------------------------------------- coming and leaving */
 
-static void leave_frame(struct sl_adapter_store *s, struct entry *e)
+void sl_store_leave_frame(struct sl_adapter_store *s, struct entry *e)
 {
     s->unused[s->n_unused++] = e->frame;
     e->frame = NONE;
@@ -339,15 +185,15 @@ static bool evict_one(struct sl_adapter_store *s, uint64_t now)
         return false;
     struct entry *e = &s->entries[device];
     if (e->dirty) {
-        if (!start_save(s, device, false, now))
+        if (!sl_store_save(s, device, false, now))
             return false;
         uint32_t place = e->saving_to;
         e->saving_to = NONE;
-        set_place(s, e, ROLE_CURRENT, place);
+        sl_store_set_place(s, e, ROLE_CURRENT, place);
         e->dirty = false;
     }
     unlist(s, device);
-    leave_frame(s, e);
+    sl_store_leave_frame(s, e);
     return true;
 }
 
@@ -374,19 +220,19 @@ void sl_adapter_store_make_initial(const struct sl_adapter_store *s, struct sl_a
 }
 
 /* Its adapter is in its frame, and nobody else works on it. */
-static void settle(struct sl_adapter_store *s, uint32_t device, uint64_t now)
+void sl_store_settle(struct sl_adapter_store *s, uint32_t device, uint64_t now)
 {
     struct entry *e = &s->entries[device];
     e->state = SL_ADAPTER_RESIDENT;
     if (e->front)
-        start_save(s, device, true, now);
+        sl_store_save(s, device, true, now);
     else if (e->pinned)
         s->config.usable(s->config.app, device, now);
     else
         list(s, device);
 }
 
-static void serve(struct sl_adapter_store *s, uint64_t now)
+void sl_store_serve(struct sl_adapter_store *s, uint64_t now)
 {
     while (s->n_queue && !s->failed) {
         uint32_t device = s->queue[s->queue_head], frame;
@@ -405,11 +251,11 @@ static void serve(struct sl_adapter_store *s, uint64_t now)
         e->frame = frame;
         s->frames[frame].device = device;
         if (e->place[ROLE_CURRENT] != NONE || s->frames[frame].saves) {
-            start_load(s, device, now);
+            sl_store_load(s, device, now);
         } else {
             sl_adapter_store_make_initial(s, &s->frames[frame]);
             s->stats.made++;
-            settle(s, device, now);
+            sl_store_settle(s, device, now);
         }
     }
 }
@@ -461,8 +307,8 @@ void sl_adapter_store_want(struct sl_adapter_store *s, uint32_t device, uint64_t
     }
     s->stats.misses++;
     if (e->state == SL_ADAPTER_AWAY)
-        enqueue(s, device);
-    serve(s, now_ns);
+        sl_store_enqueue(s, device);
+    sl_store_serve(s, now_ns);
 }
 
 void sl_adapter_store_unwant(struct sl_adapter_store *s, uint32_t device)
@@ -487,8 +333,8 @@ void sl_adapter_store_hint(struct sl_adapter_store *s, uint32_t device, uint64_t
     }
     e->expected = true;
     s->n_expected++;
-    enqueue(s, device);
-    serve(s, now_ns);
+    sl_store_enqueue(s, device);
+    sl_store_serve(s, now_ns);
 }
 
 struct sl_adapter_frame *sl_adapter_store_frame(struct sl_adapter_store *s, uint32_t device)
@@ -517,10 +363,10 @@ uint64_t sl_adapter_store_push(
     s->n_pushes++;
     unlist(s, device);
     if (e->state == SL_ADAPTER_RESIDENT)
-        start_save(s, device, true, now_ns);
+        sl_store_save(s, device, true, now_ns);
     else if (e->state == SL_ADAPTER_AWAY)
-        enqueue(s, device);
-    serve(s, now_ns);
+        sl_store_enqueue(s, device);
+    sl_store_serve(s, now_ns);
     return e->version;
 }
 
@@ -550,118 +396,11 @@ void sl_adapter_store_roll_back(struct sl_adapter_store *s, uint32_t device)
     } else {
         unlist(s, device);
         if (e->state == SL_ADAPTER_RESIDENT)
-            leave_frame(s, e);
-        set_place(s, e, ROLE_CURRENT, e->place[ROLE_BOUNDARY]);
+            sl_store_leave_frame(s, e);
+        sl_store_set_place(s, e, ROLE_CURRENT, e->place[ROLE_BOUNDARY]);
     }
     e->dirty = false;
     e->step = e->saved_step;
-}
-
-void sl_adapter_store_fetch(struct sl_adapter_store *s, uint32_t device, uint32_t what, uint64_t now_ns)
-{
-    struct entry *e = &s->entries[device];
-    e->fetch_owed |= what;
-    if (!e->front && !e->fetching)
-        start_fetch(s, device, now_ns);
-}
-
-/* ---------------------------------------------------------------------------------------------- checkpoints
- */
-
-void sl_adapter_store_checkpoint_begin(struct sl_adapter_store *s)
-{
-    for (uint32_t i = 0; i < s->config.max_devices; i++)
-        set_place(s, &s->entries[i], ROLE_PENDING, s->entries[i].place[ROLE_BOUNDARY]);
-}
-
-void sl_adapter_store_checkpoint_end(struct sl_adapter_store *s, bool on_disk)
-{
-    for (uint32_t i = 0; i < s->config.max_devices; i++) {
-        struct entry *e = &s->entries[i];
-        if (on_disk)
-            set_place(s, e, ROLE_DURABLE, e->place[ROLE_PENDING]);
-        set_place(s, e, ROLE_PENDING, NONE);
-    }
-}
-
-bool sl_adapter_store_boundary(
-    const struct sl_adapter_store *s, uint32_t device, struct sl_adapter_boundary *b)
-{
-    const struct entry *e = &s->entries[device];
-    *b = (struct sl_adapter_boundary){e->place[ROLE_BOUNDARY], e->saved_version, e->saved_step};
-    return b->place != NONE;
-}
-
-/* --------------------------------------------------------------------------------------- what the disk did
- */
-
-static void loaded(struct sl_adapter_store *s, uint32_t device, const struct completion *c)
-{
-    struct entry *e = &s->entries[device];
-    uint64_t ns = c->done_ns - c->asked_ns;
-    s->stats.load_ns += ns;
-    s->stats.load_ns_max = ns > s->stats.load_ns_max ? ns : s->stats.load_ns_max;
-    if (e->discard) {
-        e->discard = false;
-        leave_frame(s, e);
-        set_place(s, e, ROLE_CURRENT, e->place[ROLE_BOUNDARY]);
-        enqueue(s, device); /* where it is not needed, serve passes it */
-        return;
-    }
-    if (c->place != NONE && (c->head.version != e->version - (e->front != NULL) || c->head.step != e->step)) {
-        fail(s, "a stored adapter is older than it should be: the disk has lost a write");
-        return;
-    }
-    e->dirty = false;
-    settle(s, device, c->done_ns);
-}
-
-static void saved(struct sl_adapter_store *s, uint32_t device, const struct completion *c, uint64_t now)
-{
-    struct entry *e = &s->entries[device];
-    uint32_t place = e->saving_to;
-    e->saving_to = NONE;
-    set_place(s, e, ROLE_CURRENT, place);
-    set_place(s, e, ROLE_BOUNDARY, place);
-    e->saved_version = c->head.version;
-    e->saved_step = c->head.step;
-    e->saving = e->dirty = false;
-    free(e->front);
-    e->front = NULL;
-    s->n_pushes--;
-    if (e->fetch_owed && !e->fetching)
-        start_fetch(s, device, now);
-    settle(s, device, c->done_ns);
-}
-
-static void fetched(struct sl_adapter_store *s, uint32_t device, uint64_t now)
-{
-    struct entry *e = &s->entries[device];
-    e->fetching = false;
-    if (e->fetch_owed && !e->front)
-        start_fetch(s, device, now);
-}
-
-bool sl_adapter_store_turn(struct sl_adapter_store *s, uint64_t now_ns)
-{
-    struct completion *c;
-    bool any = false;
-    while ((c = sl_mailbox_take(s->completions))) {
-        any = true;
-        if (c->kind == SL_DISK_SAVE)
-            s->frames[c->frame].saves--;
-        if (c->status)
-            fail(s, c->why);
-        else if (c->kind == SL_DISK_FETCH)
-            fetched(s, c->device, now_ns);
-        else if (c->kind == SL_DISK_LOAD)
-            loaded(s, c->device, c);
-        else if (c->boundary)
-            saved(s, c->device, c, now_ns);
-        sl_mailbox_release(s->completions, c);
-    }
-    serve(s, now_ns);
-    return any;
 }
 
 const char *sl_adapter_store_error(const struct sl_adapter_store *s)
@@ -694,26 +433,4 @@ uint32_t sl_adapter_store_places(const struct sl_adapter_store *s)
 void sl_adapter_store_shape(const struct sl_adapter_store *s, struct sl_adapter_record_shape *shape)
 {
     *shape = s->shape;
-}
-
-struct sl_disk_op *sl_adapter_store_take(struct sl_adapter_store *s)
-{
-    return sl_mailbox_take(s->requests);
-}
-
-void sl_adapter_store_done(struct sl_adapter_store *s, struct sl_disk_op *op, int status, const char *why)
-{
-    struct completion *c = sl_mailbox_claim(s->completions); /* by its size: never NULL */
-    c->kind = op->kind;
-    c->device = op->device;
-    c->place = op->place;
-    c->frame = op->frame ? (uint32_t)(op->frame - s->frames) : NONE;
-    c->boundary = op->boundary;
-    c->status = status;
-    c->asked_ns = op->asked_ns;
-    c->done_ns = op->done_ns;
-    c->head = op->head;
-    snprintf(c->why, sizeof c->why, "%s", why ? why : "");
-    sl_mailbox_post(s->completions, c);
-    sl_mailbox_release(s->requests, op);
 }
