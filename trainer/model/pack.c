@@ -73,7 +73,7 @@ static int pack(struct sl_model *m, struct sl_param *p, uint32_t n, bool out_in,
         .precision = m->precision,
         .backward = backward,
         .tile = tile,
-        .stream = true};
+        .stream = !tile || keep};
     if (!p->data) /* not loaded */
         return 0;
     for (uint32_t i = 0; i < n; i++)
