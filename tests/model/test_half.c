@@ -1,5 +1,6 @@
 /* Halves against each other and against finite differences. PyTorch is test_parity's. */
 #include "tests/model/fixture.h"
+#include "trainer/tensor/parallel.h"
 
 #include <errno.h>
 #include <math.h>
@@ -391,6 +392,32 @@ static void half_forward__refuses_batches_that_do_not_fit(void **state)
     sl_model_free(m);
 }
 
+static void half_forward__refuses_more_threads_than_it_was_made_for(void **state)
+{
+    const uint32_t lens[] = {5, 7};
+    struct sl_model *m = fixture_model(&fixture_gpt2, 1);
+    assert_int_equal(sl_model_pack(m, SL_PRECISION_F32, true), 0);
+    struct sl_half *one = half(m, NULL, 0, LAYERS, false);
+    sl_parallel_set_threads(3);
+    struct sl_half *three = half(m, NULL, 0, LAYERS, false);
+    struct batch b;
+    float logits[12 * VOCAB];
+    make_batch(&b, lens, 2);
+    assert_int_equal(sl_half_forward(one, b.seqs, 2, NULL), -EINVAL);
+    double with_three = loss(three, &b);
+    sl_parallel_set_threads(1);
+    double with_one = loss(one, &b);
+    assert_true(fabs(with_three - with_one) < 1e-5 * with_one);
+    sl_parallel_set_threads(2);
+    assert_int_equal(sl_half_backward(one, b.seqs, 2, NULL), -EINVAL);
+    assert_int_equal(sl_half_logits(one, logits), -EINVAL);
+    assert_int_equal(sl_half_backward(three, b.seqs, 2, NULL), 0); /* fewer will do */
+    sl_parallel_set_threads(1);
+    sl_half_free(one);
+    sl_half_free(three);
+    sl_model_free(m);
+}
+
 /* 645 rows are two tiles of logits, the first ending inside a sequence: as good as one sequence at a time. */
 static void half_forward__loss_does_not_depend_on_the_heads_tiles(void **state)
 {
@@ -442,6 +469,7 @@ int main(void)
         cmocka_unit_test(half_forward__inference_gives_the_same_losses),
         cmocka_unit_test(half_entry_meansq__shows_the_hostile_row_alone),
         cmocka_unit_test(half_forward__refuses_batches_that_do_not_fit),
+        cmocka_unit_test(half_forward__refuses_more_threads_than_it_was_made_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* Creation of a half: shapes of its slots and one arena for everything that forward and backward write. */
 #include "trainer/model/half_internal.h"
 #include "trainer/tensor/loss.h"
+#include "trainer/tensor/parallel.h"
 #include "trainer/tensor/rope.h"
 
 #include <errno.h>
@@ -291,6 +292,7 @@ int sl_half_create(struct sl_model *model, struct sl_adapter *adapter, const str
     h->config = *config;
     h->config.precision = model->precision;
     shape_half(h, &model->config, lora);
+    h->threads = sl_parallel_threads();
     size_t bytes = sl_half_arena_bytes(&model->config, lora, &h->config);
     h->arena = aligned_alloc(ALIGN, bytes + kernel_scratch(h));
     if (!h->arena) {

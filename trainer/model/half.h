@@ -57,7 +57,9 @@ struct sl_seq {
 };
 
 /* `adapter` may be NULL (base model alone); blocks that it does not cover run on the base weights alone. It
- * outlives the half. */
+ * outlives the half.
+ * Its scratch is for the threads of now (sl_parallel_threads): with more of them later, its passes return
+ * -EINVAL. */
 int sl_half_create(struct sl_model *, struct sl_adapter *, const struct sl_half_config *, struct sl_half **);
 void sl_half_free(struct sl_half *);
 /* Bytes of the arena that a half of this configuration takes: everything that it allocates but for a fixed

@@ -1,6 +1,7 @@
 /* Backward pass of a half: from the top block down to the lowest that something needs. */
 #include "trainer/model/half_internal.h"
 #include "trainer/tensor/act.h"
+#include "trainer/tensor/parallel.h"
 #include "trainer/tensor/rows.h"
 
 #include <errno.h>
@@ -157,7 +158,8 @@ static void take_dx(struct sl_half *h, const float *dx_out)
 int sl_half_backward(struct sl_half *h, struct sl_seq *seqs, uint32_t n_seqs, const float *dx_out)
 {
     int err = 0;
-    if (h->config.inference || !h->rows || n_seqs != h->n_seqs || (!h->has_head && !dx_out))
+    if (h->config.inference || !h->rows || n_seqs != h->n_seqs || (!h->has_head && !dx_out) ||
+        sl_parallel_threads() > h->threads)
         return -EINVAL;
     sl_profile_start(h->config.profile);
     if (h->has_head)

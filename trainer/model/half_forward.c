@@ -2,6 +2,7 @@
 #include "trainer/model/half_internal.h"
 #include "trainer/tensor/act.h"
 #include "trainer/tensor/norm.h"
+#include "trainer/tensor/parallel.h"
 #include "trainer/tensor/rows.h"
 
 #include <errno.h>
@@ -51,7 +52,7 @@ static int plan_batch(struct sl_half *h, const struct sl_seq *seqs, uint32_t n_s
 {
     uint64_t rows = 0;
     h->rows = h->n_seqs = h->n_segments = 0;
-    if (!n_seqs || n_seqs > h->config.max_seqs)
+    if (!n_seqs || n_seqs > h->config.max_seqs || sl_parallel_threads() > h->threads)
         return -EINVAL;
     memset(h->rows_at, 0, (h->config.last - h->config.first) * sizeof *h->rows_at);
     memset(h->seqs_at, 0, (h->config.last - h->config.first) * sizeof *h->seqs_at);

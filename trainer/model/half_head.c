@@ -2,6 +2,7 @@
 #include "trainer/model/half_internal.h"
 #include "trainer/tensor/gemm.h"
 #include "trainer/tensor/loss.h"
+#include "trainer/tensor/parallel.h"
 #include "trainer/tensor/rows.h"
 
 #include <errno.h>
@@ -88,7 +89,7 @@ static int packed_logits(struct sl_half *h, const struct sl_packed *head, float 
 int sl_half_logits(struct sl_half *h, float *logits)
 {
     uint32_t d = h->shape->d_model, vocab = h->shape->vocab;
-    if (!h->has_head || !h->rows)
+    if (!h->has_head || !h->rows || sl_parallel_threads() > h->threads)
         return -EINVAL;
     if (h->model->packed_head)
         return packed_logits(h, h->model->packed_head, logits);

@@ -63,6 +63,7 @@ struct sl_half {
     enum sl_precision stream; /* of the residual stream */
     uint32_t room;            /* max_rows, rounded up to what products write */
 
+    uint32_t threads; /* that the kernels' scratch has room for */
     void *arena;
     struct layer_acts *layers; /* [last - first] */
     struct sl_dst x_end;       /* residual stream after the last block */

@@ -2,6 +2,7 @@
 #include "trainer/model/peft.h"
 #include "trainer/pipeline/aggregate.h"
 #include "trainer/plan/cost.h"
+#include "trainer/tensor/gemm.h"
 #include "trainer/tools/commands.h"
 #include "trainer/tools/run.h"
 #include "trainer/tools/subject.h"
@@ -276,6 +277,7 @@ static int train(const struct fed_options *o, struct fed_run *run, char *err, si
 {
     struct sl_progress progress;
     int rc = read_phones(o, run, err, err_cap);
+    sl_gemm_threads((int)o->threads); /* before there is a half */
     if (!rc)
         rc = prepare(o, run, err, err_cap);
     if (!rc)

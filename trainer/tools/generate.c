@@ -1,3 +1,4 @@
+#include "trainer/tensor/gemm.h"
 #include "trainer/tools/commands.h"
 #include "trainer/tools/run.h"
 #include "trainer/tools/subject.h"
@@ -81,6 +82,7 @@ static int continue_text(
     struct sl_half *half = NULL;
     float *logits = malloc((size_t)context * config->vocab * sizeof *logits);
     struct sl_progress progress;
+    sl_gemm_threads((int)o->threads); /* before there is a half */
     int rc = logits ? sl_half_create(subject->model, subject->adapter, &cfg, &half) : -ENOMEM;
     if (!rc)
         sl_gemm_announce(o->threads);

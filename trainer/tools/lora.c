@@ -1,4 +1,5 @@
 #include "trainer/model/peft.h"
+#include "trainer/tensor/gemm.h"
 #include "trainer/tools/commands.h"
 #include "trainer/tools/run.h"
 #include "trainer/tools/subject.h"
@@ -141,6 +142,7 @@ static int train(const struct lora_options *o, struct lora_run *run, char *err, 
         snprintf(err, err_cap, "too little text: not one full window of %u tokens (lower --seq)", o->seq);
         rc = -EINVAL;
     }
+    sl_gemm_threads((int)o->threads); /* before there is a half */
     if (!rc)
         rc = prepare(o, run, err, err_cap);
     if (!rc)

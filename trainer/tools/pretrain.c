@@ -1,5 +1,6 @@
 #include "trainer/model/json.h"
 #include "trainer/model/optim.h"
+#include "trainer/tensor/gemm.h"
 #include "trainer/tools/commands.h"
 #include "trainer/tools/files.h"
 #include "trainer/tools/muon.h"
@@ -105,6 +106,7 @@ static int prepare(const struct pretrain_options *o, struct pretrain_run *run, c
         .max_rows = o->batch * (o->seq - 1),
         .max_seqs = o->batch,
         .full = true};
+    sl_gemm_threads((int)o->threads); /* before there is a half */
     if (!rc)
         rc = sl_half_create(run->model, NULL, &half, &run->half);
     if (rc)

@@ -40,5 +40,5 @@ bool sl_interrupted(void);
 /* Reads --schedule into the schedule; what is wrong with it, or NULL. */
 const char *sl_schedule_check(const char *name, struct sl_lr_schedule *);
 
-/* Thread count of the GEMM library, and a line on stderr that names its kernel (rules L14). */
+/* Thread count of all kernels, and a line on stderr that names its kernel (rules L14). */
 void sl_gemm_announce(uint32_t threads);
