@@ -1,5 +1,5 @@
-/* OpenBLAS always runs in the calling thread: its own pool would spin beside OpenMP's. Threads share the rows
- * of c. */
+/* OpenBLAS always runs in the calling thread: its own pool would spin beside ours. Threads share the rows of
+ * c. */
 #include "trainer/tensor/gemm.h"
 #include "trainer/tensor/parallel.h"
 

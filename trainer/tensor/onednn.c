@@ -60,7 +60,7 @@ static struct {
 static void one_thread(void)
 {
 #ifdef _OPENMP
-    if (!omp_in_parallel() && omp_get_max_threads() != 1)
+    if (omp_get_max_threads() != 1)
         omp_set_num_threads(1);
 #endif
 }

@@ -1,9 +1,11 @@
-/* The one pool of threads of all kernels: OpenMP's, which oneDNN uses too. Work is cut into static ranges, so
- * a result depends on the number of threads at most, never on their timing (rules L7).
+/* The one pool of threads of all kernels. Work is cut into static ranges, so a result depends on the number
+ * of threads at most, never on their timing (rules L7). Threads without work spin for some 20 µs and then
+ * sleep: OpenMP's, which spin far longer, made a step on a shared host three times as slow as one thread
+ * (docs/decisions.md).
  *
- * The pool's threads inherit the affinity of the thread that first runs a parallel range with more than one
- * thread (rules T17): a caller that is pinned to one core pins its whole pool there. Threads of a pool belong
- * to the calling thread; two callers have two pools. With one thread there is no pool at all. */
+ * The helpers inherit the affinity of the thread that first runs a parallel range with more than one thread
+ * (rules T17): a caller that is pinned to one core pins the pool there. A second caller at the same time does
+ * its ranges itself, one after another. With one thread there is no pool at all. */
 #pragma once
 
 #include <stdint.h>
