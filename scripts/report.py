@@ -275,7 +275,7 @@ def _comparison_table(comparison):
         c = comparison.get(key)
         if c:
             lines.append(f"{name:18}{_number(c['nll_after'], 4):>10}{c['seconds']:>10.1f}{c['bytes'] / 1e6:>9.2f}{c['joules']:>9.0f}")
-    return lines + [""]
+    return lines
 
 
 def draw_comparison(comparison, path):
