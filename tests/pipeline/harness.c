@@ -604,6 +604,29 @@ struct sl_checkpoint *world_checkpoint(struct world *w)
     return c;
 }
 
+void world_restart(
+    struct world *w, struct world_config *config, struct sl_checkpoint *checkpoint, uint64_t step)
+{
+    world_close(w);
+    config->resume = checkpoint;
+    world_open(w, config);
+    sl_checkpoint_clear(checkpoint);
+    free(checkpoint);
+    for (uint32_t d = 0; d < w->n_phones; d++)
+        w->phones[d].step = step;
+    world_phase(w, SL_TRAINER_TRAIN);
+}
+
+float *world_g(struct world *w, size_t *n)
+{
+    *n = sl_model_config(w->model)->n_layers *
+         sl_adapter_block_size(sl_model_config(w->model), &w->config.lora);
+    float *g = malloc(*n * sizeof *g);
+    assert_non_null(g);
+    memcpy(g, w->g, *n * sizeof *g);
+    return g;
+}
+
 /* -----------------------------------------------------------------------------------------------------
  * central */
 

@@ -114,6 +114,10 @@ void world_push(struct world *, struct phone *);
 bool world_turn(struct world *); /* one turn of that; whether there was anything to do */
 void world_run(struct world *);
 struct sl_checkpoint *world_checkpoint(struct world *); /* of the last VERSION event, decoded; NULL: none */
+/* The trainer and its phones end, and begin again from that checkpoint, which is cleared and freed; the
+ * phones' next step is `step`. */
+void world_restart(struct world *, struct world_config *, struct sl_checkpoint *, uint64_t step);
+float *world_g(struct world *, size_t *n); /* a copy of G of all blocks, malloc'ed; n floats */
 
 /* Central training of the same adapter: one whole half. */
 struct central {

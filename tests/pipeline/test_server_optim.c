@@ -129,9 +129,7 @@ static void trainer__with_a_server_that_takes_the_mean_is_one_without(void **sta
         for (uint32_t s = 0; s < 8; s++)
             step_all(&w, s);
         assert_int_equal(w.finished, 1);
-        n = LAYERS * sl_adapter_block(w.phones[0].adapter, 0).n;
-        g[k] = malloc(n * sizeof(float));
-        memcpy(g[k], w.g, n * sizeof(float));
+        g[k] = world_g(&w, &n);
         world_close(&w);
     }
     double off = 0, moved = 0, size = 0;
@@ -158,22 +156,11 @@ static void checkpoint__with_a_server_resumes_bit_for_bit(void **state)
         world_phase(&w, SL_TRAINER_TRAIN);
         for (uint32_t s = 0; s < 8; s++) {
             step_all(&w, s);
-            if (!disturbed || s != 3)
-                continue;
-            struct sl_checkpoint *k = world_checkpoint(&w);
-            world_close(&w);
-            c.resume = k;
-            world_open(&w, &c);
-            sl_checkpoint_clear(k);
-            free(k);
-            for (uint32_t d = 0; d < 2; d++)
-                w.phones[d].step = 4;
-            world_phase(&w, SL_TRAINER_TRAIN);
+            if (disturbed && s == 3)
+                world_restart(&w, &c, world_checkpoint(&w), 4);
         }
         assert_int_equal(w.finished, 1);
-        n = LAYERS * sl_adapter_block(w.phones[0].adapter, 0).n;
-        g[disturbed] = malloc(n * sizeof(float));
-        memcpy(g[disturbed], w.g, n * sizeof(float));
+        g[disturbed] = world_g(&w, &n);
         world_close(&w);
     }
     assert_memory_equal(g[0], g[1], n * sizeof(float));

@@ -200,20 +200,11 @@ static void checkpoint__of_svd_resumes_bit_for_bit(void **state)
                     assert_int_equal(w.phones[d].moments[0].t, 0);
                 for (uint32_t l = 0; l < k->n_layers - k->first; l++) /* ranks are mixed: all blocks */
                     assert_true(k->moments[l].t == 0 && k->moments[l].m[0] == 0);
-                world_close(&w);
-                c.resume = k;
-                world_open(&w, &c);
-                sl_checkpoint_clear(k);
-                free(k);
-                for (uint32_t d = 0; d < 2; d++)
-                    w.phones[d].step = 4;
-                world_phase(&w, SL_TRAINER_TRAIN);
+                world_restart(&w, &c, k, 4);
             }
         }
         assert_int_equal(w.finished, 1);
-        n = LAYERS * sl_adapter_block(w.phones[1].adapter, 0).n;
-        g[disturbed] = malloc(n * sizeof(float));
-        memcpy(g[disturbed], w.g, n * sizeof(float));
+        g[disturbed] = world_g(&w, &n);
         world_close(&w);
     }
     assert_memory_equal(g[0], g[1], n * sizeof(float));

@@ -70,9 +70,7 @@ static void lcores__spread_devices_without_changing_a_bit(void **state)
         }
         assert_int_equal(w.global_step, 4);
         loss[k] = w.loss;
-        n = LAYERS * sl_adapter_block(w.phones[0].adapter, 0).n;
-        g[k] = malloc(n * sizeof(float));
-        memcpy(g[k], w.g, n * sizeof(float));
+        g[k] = world_g(&w, &n);
         world_close(&w);
     }
     assert_true(loss[0] == loss[1]);
@@ -678,9 +676,7 @@ static void checkpoint__resumes_bit_for_bit(void **state)
             world_run(&w);
             assert_int_equal(w.global_step, s + 1);
         }
-        n = LAYERS * sl_adapter_block(w.phones[0].adapter, 0).n;
-        g[killed] = malloc(n * sizeof(float));
-        memcpy(g[killed], w.g, n * sizeof(float));
+        g[killed] = world_g(&w, &n);
         world_close(&w);
     }
     assert_memory_equal(g[0], g[1], n * sizeof(float));
