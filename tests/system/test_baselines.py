@@ -1,8 +1,12 @@
 #!/usr/bin/python3
 """The comparison's arithmetic (scripts/baselines.py) against sums done by hand, and its plots as documents."""
+import importlib.machinery
+import importlib.util
+import json
 import os
 import sys
 import tempfile
+import types
 import xml.etree.ElementTree
 
 from harness import ROOT, run_tests
@@ -94,6 +98,30 @@ def test_plots_are_whole_documents():
         text = [t.text for t in svg.findall(space + "text")]
         assert "a & b <c>" in text and "flat" in text and "0" in text
         assert [plot.number(v) for v in (0.05, 2.5, 300, 20000, 1.5e6)] == ["0.05", "2.5", "300", "20k", "1.5M"]
+
+
+def load_run():
+    """scripts/run as a module."""
+    loader = importlib.machinery.SourceFileLoader("run", os.path.join(ROOT, "scripts", "run"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("run", loader))
+    loader.exec_module(module)
+    return module
+
+
+def test_no_yardstick_for_a_schedule_that_was_cut_short():
+    """The split run's rate fell over run.steps; a central run of fewer steps would fall faster."""
+    run = load_run()
+    experiment = {"data": {}, "fleet": [FAST], "training": {"optimizer": {"schedule": "cosine"}}, "run": {"steps": 3}}
+    args = types.SimpleNamespace(resume=None)
+    with tempfile.TemporaryDirectory() as run_dir:
+        for steps in (2, 3):
+            with open(os.path.join(run_dir, "edge.jsonl"), "a", encoding="utf-8") as f:
+                for step in range(1, steps + 1):
+                    f.write(json.dumps({"event": "step", "step": step}) + "\n")
+            reason = run.no_yardstick(args, experiment, run_dir)
+            assert (reason is None) == (steps == 3), reason
+        experiment["training"], experiment["run"]["steps"] = {}, 60
+        assert run.no_yardstick(args, experiment, run_dir) is None, "a constant rate falls over nothing"
 
 
 run_tests(globals())
