@@ -2,6 +2,7 @@
 
 #include "dataplane/wire/frame.h"
 #include "dataplane/wire/packet.h"
+#include "trainer/tensor/rows.h"
 
 #include <errno.h>
 #include <math.h>
@@ -139,16 +140,6 @@ int sl_front_forward(struct sl_front *f, const struct sl_front_batch *b, enum sl
     return 0;
 }
 
-bool sl_front_all_finite(const float *x, size_t n)
-{
-    /* 0 * finite = 0; 0 * inf and 0 * NaN are NaN, and stay. */
-    float sum = 0;
-
-    for (size_t i = 0; i < n; i++)
-        sum += 0 * x[i];
-    return sum == 0;
-}
-
 int sl_front_backward(struct sl_front *f, enum sl_codec codec, const uint8_t *gradient,
     const struct sl_front_step *step, float *workspace)
 {
@@ -158,7 +149,7 @@ int sl_front_backward(struct sl_front *f, enum sl_codec codec, const uint8_t *gr
     if (rows == 0)
         return -EINVAL;
     sl_codec_decode(codec, gradient, workspace, n);
-    if (!sl_front_all_finite(workspace, n))
+    if (!sl_all_finite(workspace, n))
         return -EDOM;
     sl_adapter_zero_grads(f->adapter);
     int rc = sl_half_backward(f->train, f->seq, f->n_seqs, workspace);
@@ -166,7 +157,7 @@ int sl_front_backward(struct sl_front *f, enum sl_codec codec, const uint8_t *gr
         return rc;
     for (uint32_t l = 0; l < f->cfg.cut; l++) {
         struct sl_block b = sl_adapter_block(f->adapter, l);
-        if (!sl_front_all_finite(b.grad, b.n))
+        if (!sl_all_finite(b.grad, b.n))
             return -EDOM;
     }
     sl_front_learn(f, rows, step);

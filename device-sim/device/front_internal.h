@@ -37,7 +37,6 @@ struct sl_front {
 int sl_front_create_sums(struct sl_front *);
 /* From the adapter's gradients, which are finite: into the sums, and perhaps an optimiser step. */
 void sl_front_learn(struct sl_front *, uint32_t rows, const struct sl_front_step *);
-bool sl_front_all_finite(const float *x, size_t n);
 
 /* front_snapshot.c */
 void sl_front_free_snapshots(struct sl_front *);

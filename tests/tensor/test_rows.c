@@ -1,6 +1,7 @@
 #include "tests/tensor/twin.h"
 #include "trainer/tensor/rows.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 enum { ROWS = 7, D = 61 };
@@ -29,10 +30,28 @@ static void rows__bias_sum_and_add(void **state)
     free(bias);
 }
 
+static void all_finite__sees_each_element(void **state)
+{
+    static const float bad[] = {NAN, INFINITY, -INFINITY};
+    float x[D];
+    for (int j = 0; j < D; j++)
+        x[j] = j % 2 ? 3.4e38f : -3.4e38f; /* whose sum would overflow */
+    assert_true(sl_all_finite(x, 0));
+    assert_true(sl_all_finite(x, D));
+    for (int j = 0; j < D; j++) {
+        float kept = x[j];
+        x[j] = bad[j % 3];
+        assert_false(sl_all_finite(x, D));
+        assert_true(sl_all_finite(x, (size_t)j));
+        x[j] = kept;
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows__bias_sum_and_add),
+        cmocka_unit_test(all_finite__sees_each_element),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

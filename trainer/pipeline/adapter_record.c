@@ -7,6 +7,7 @@
  * 192  edge part: optimiser steps t      8 x (n_layers - first), zeros to a multiple of 64
  *      floats, zeros to the part's end */
 #include "trainer/pipeline/adapter_record.h"
+#include "trainer/tensor/rows.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -168,15 +169,6 @@ static int check_header(const uint8_t *bytes, size_t n, const char magic[8],
     return 0;
 }
 
-/* x - x is 0 for a finite x and NaN otherwise: a sum that vectorises. */
-static bool all_finite(const float *x, size_t n)
-{
-    float sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += x[i] - x[i];
-    return sum == 0;
-}
-
 static void give_head(const struct header *h, struct sl_adapter_record_head *head)
 {
     if (!head)
@@ -200,12 +192,12 @@ int sl_adapter_record_decode(const struct sl_adapter_record_shape *s, const char
         float *data = sl_adapter_block(adapter, s->first + i).data;
         memcpy(&moments[i].t, bytes + HEADER_BYTES + i * sizeof(uint64_t), sizeof(uint64_t));
         memcpy(data, bytes + at + i * n, n);
-        finite = finite && all_finite(data, s->block);
+        finite = finite && sl_all_finite(data, s->block);
         if (!s->moments)
             continue;
         memcpy(moments[i].m, bytes + at + (blocks + i) * n, n);
         memcpy(moments[i].v, bytes + at + (2 * blocks + i) * n, n);
-        finite = finite && all_finite(moments[i].m, s->block) && all_finite(moments[i].v, s->block);
+        finite = finite && sl_all_finite(moments[i].m, s->block) && sl_all_finite(moments[i].v, s->block);
     }
     give_head(&h, head);
     return finite ? 0 : bad(err, err_cap, id, "holds numbers that are not finite");
@@ -220,6 +212,7 @@ int sl_adapter_record_decode_front(const struct sl_adapter_record_shape *s, cons
         return status;
     memcpy(front, bytes + HEADER_BYTES, h.cut * s->block * sizeof(float));
     give_head(&h, head);
-    return all_finite(front, h.cut * s->block) ? 0
-                                               : bad(err, err_cap, id, "holds numbers that are not finite");
+    return sl_all_finite(front, h.cut * s->block)
+               ? 0
+               : bad(err, err_cap, id, "holds numbers that are not finite");
 }

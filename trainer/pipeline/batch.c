@@ -1,4 +1,5 @@
 #include "trainer/pipeline/batch.h"
+#include "trainer/tensor/rows.h"
 
 #include <errno.h>
 #include <math.h>
@@ -285,15 +286,6 @@ uint32_t sl_batch_forward(struct sl_batch *b)
     return b->n_live;
 }
 
-/* x - x is 0 for a finite x and NaN otherwise: a sum that vectorises. */
-static bool all_finite(const float *x, size_t n)
-{
-    float sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += x[i] - x[i];
-    return sum == 0;
-}
-
 /* A bf16 is infinite or NaN where all bits of its exponent are set. */
 static bool all_finite_bf16(const sl_bf16 *x, size_t n)
 {
@@ -309,7 +301,7 @@ static bool adapter_is_finite(struct sl_adapter *a, uint32_t first)
     for (uint32_t l = sl_adapter_first(a) > first ? sl_adapter_first(a) : first; l < sl_adapter_last(a);
          l++) {
         struct sl_block block = sl_adapter_block(a, l);
-        if (!all_finite(block.grad, block.n))
+        if (!sl_all_finite(block.grad, block.n))
             return false;
     }
     return true;
@@ -330,7 +322,8 @@ static void leave_member(struct sl_batch *b, struct sl_batch_member *m)
 {
     const struct sl_seq *seq = &b->seqs[m->seq0];
     size_t n = (size_t)m->rows * b->d_model;
-    bool finite = isfinite(m->nll) && (seq->dx ? all_finite(seq->dx, n) : all_finite_bf16(seq->dx_bf16, n));
+    bool finite =
+        isfinite(m->nll) && (seq->dx ? sl_all_finite(seq->dx, n) : all_finite_bf16(seq->dx_bf16, n));
     if (finite && b->scratch)
         sl_codec_encode(b->config.codec, seq->dx, m->slot->data, n);
     b->finite = b->finite && finite;

@@ -1,4 +1,5 @@
 #include "trainer/pipeline/trainer_internal.h"
+#include "trainer/tensor/rows.h"
 
 #include <errno.h>
 #include <math.h>
@@ -202,20 +203,11 @@ void sl_personal_begin_gang(struct sl_trainer *t)
     p->stats.waited_ns += adapter > message ? adapter - message : 0;
 }
 
-/* x - x is 0 for a finite x and NaN otherwise: a sum that vectorises. */
-static bool all_finite(const float *x, size_t n)
-{
-    float sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += x[i] - x[i];
-    return sum == 0;
-}
-
 static bool gradient_is_finite(const struct sl_trainer *t, struct sl_adapter *a, uint32_t cut)
 {
     for (uint32_t l = cut; l < t->n_layers; l++) {
         struct sl_block b = sl_adapter_block(a, l);
-        if (!all_finite(b.grad, b.n))
+        if (!sl_all_finite(b.grad, b.n))
             return false;
     }
     return true;

@@ -1,5 +1,6 @@
 /* Pushes, aggregation at a boundary, and what becomes of G. */
 #include "trainer/pipeline/trainer_internal.h"
+#include "trainer/tensor/rows.h"
 
 #include <errno.h>
 #include <math.h>
@@ -256,14 +257,6 @@ void sl_trainer_end_training(struct sl_trainer *t, uint64_t now_ns)
     sl_trainer_tell(t, SL_EVENT_FINISHED, 0, false, NULL);
 }
 
-static bool all_finite(const float *x, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(x[i]))
-            return false;
-    return true;
-}
-
 /* Pushes are checked as they come; the edge's own copy can only overflow by its optimiser. G and the
  * checkpoint stay as they are. */
 static void diverge(struct sl_trainer *t, const char *why)
@@ -295,7 +288,7 @@ static int make_next(struct sl_trainer *t, uint32_t *copies, double *error)
         *error = sl_aggregate_factor_error(t->model, &t->config.lora, g, t->next, t->copies, *copies);
         sl_trainer_step_server(t, *copies);
     }
-    return status || all_finite(t->next, n) ? status : -EDOM;
+    return status || sl_all_finite(t->next, n) ? status : -EDOM;
 }
 
 void sl_trainer_aggregate(struct sl_trainer *t)

@@ -29,3 +29,13 @@ SL_CLONES void sl_add(const float *x, size_t n, float *y)
     for (size_t j = 0; j < n; j++)
         y[j] += x[j];
 }
+
+/* x - x is 0 for a finite x and NaN otherwise: a sum that vectorises. */
+SL_CLONES bool sl_all_finite(const float *x, size_t n)
+{
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (size_t j = 0; j < n; j++)
+        sum += x[j] - x[j];
+    return sum == 0;
+}

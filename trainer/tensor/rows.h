@@ -1,6 +1,7 @@
-/* Small movements of rows [rows, d]. Pure functions. */
+/* Small movements and checks of rows [rows, d]. Pure functions. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -10,3 +11,5 @@ void sl_rows_bias(const float *x, const float *bias, uint32_t rows, uint32_t d, 
 void sl_rows_sum(const float *x, uint32_t rows, uint32_t d, float *sum);
 /* y[n] += x[n]. */
 void sl_add(const float *x, size_t n, float *y);
+/* Whether no element is infinite or NaN. */
+bool sl_all_finite(const float *x, size_t n);
