@@ -39,15 +39,24 @@ struct merge {
     double rounding; /* squared, of the adapted matrices, by the dtype */
 };
 
+static int in_dir(char path[static PATH_CAP], const char *dir, const char *name, char *err, size_t err_cap)
+{
+    if ((size_t)snprintf(path, PATH_CAP, "%s/%s", dir, name) < PATH_CAP)
+        return 0;
+    snprintf(err, err_cap, "%.500s...: the path is too long; name a shorter one", dir);
+    return -ENAMETOOLONG;
+}
+
 static int copy(const char *from_dir, const char *to_dir, const char *name, char *err, size_t err_cap)
 {
     char from[PATH_CAP], to[PATH_CAP], *text;
     size_t len;
-    snprintf(from, sizeof from, "%s/%s", from_dir, name);
-    if (access(from, F_OK))
-        return 0;
-    snprintf(to, sizeof to, "%s/%s", to_dir, name);
-    int rc = sl_read_file(from, FILE_MAX, &text, &len, err, err_cap);
+    int rc = in_dir(from, from_dir, name, err, err_cap);
+    if (rc || access(from, F_OK))
+        return rc;
+    rc = in_dir(to, to_dir, name, err, err_cap);
+    if (!rc)
+        rc = sl_read_file(from, FILE_MAX, &text, &len, err, err_cap);
     if (rc)
         return rc;
     rc = sl_file_write(to, text, len, err, err_cap);
@@ -61,9 +70,11 @@ static int write_config(const struct merge *m, char *err, size_t err_cap)
     char from[PATH_CAP], to[PATH_CAP], *text;
     size_t len;
     cJSON *root = NULL;
-    snprintf(from, sizeof from, "%s/config.json", m->model);
-    snprintf(to, sizeof to, "%s/config.json", m->part);
-    int rc = sl_read_file(from, FILE_MAX, &text, &len, err, err_cap);
+    int rc = in_dir(from, m->model, "config.json", err, err_cap);
+    if (!rc)
+        rc = in_dir(to, m->part, "config.json", err, err_cap);
+    if (!rc)
+        rc = sl_read_file(from, FILE_MAX, &text, &len, err, err_cap);
     if (rc)
         return rc;
     rc = sl_json_parse(text, len, from, &root, err, err_cap);
@@ -89,8 +100,9 @@ static int check_written(
 {
     char path[PATH_CAP];
     struct sl_st_file st;
-    snprintf(path, sizeof path, "%s/model.safetensors", m->part);
-    int rc = sl_st_open(path, &st, err, err_cap);
+    int rc = in_dir(path, m->part, "model.safetensors", err, err_cap);
+    if (!rc)
+        rc = sl_st_open(path, &st, err, err_cap);
     if (rc)
         return rc;
     m->rounding = 0;
