@@ -25,9 +25,10 @@ MAY_INCLUDE = {
     "trainer/experiment": [],
     "trainer/edge": ["dataplane/io/dpdk", "dataplane/io/uring", "trainer/pipeline", "trainer/data", "trainer/plan", "trainer/experiment"],
     "trainer/tools": ["trainer/pipeline", "trainer/model", "trainer/data", "trainer/plan", "trainer/experiment"],
+    "device-sim/life": ["trainer/tensor"],
     "device-sim/link": ["dataplane/transport", "dataplane/ring", "trainer/tensor"],
     "device-sim/device": ["dataplane/transport", "dataplane/control", "trainer/model", "trainer/data", "trainer/plan"],
-    "device-sim/fleet": ["device-sim/device", "device-sim/link", "dataplane/io/dpdk", "dataplane/io/uring", "trainer/plan",
+    "device-sim/fleet": ["device-sim/device", "device-sim/life", "device-sim/link", "dataplane/io/dpdk", "dataplane/io/uring", "trainer/plan",
                          "trainer/experiment"],
 }
 # Third-party headers that belong into few folders.

@@ -47,6 +47,23 @@ static void rng_uniform__fills_its_interval(void **state)
     assert_true(fabs(mean) < 5 / sqrt(3.0 * 100000));
 }
 
+/* Its ends never come, even where all bits are 0 or 1; mean and variance within five standard errors. */
+static void rng_open__is_uniform_without_its_ends(void **state)
+{
+    enum { N = 100000 };
+    double m1 = 0, m2 = 0;
+    assert_true(((double)(0 >> 12) + 0.5) * 0x1p-52 > 0);
+    assert_true(((double)(UINT64_MAX >> 12) + 0.5) * 0x1p-52 < 1);
+    for (uint64_t i = 0; i < N; i++) {
+        double u = sl_rng_open(42, i);
+        assert_true(u > 0 && u < 1);
+        m1 += u / N;
+        m2 += (u - 0.5) * (u - 0.5) / N;
+    }
+    assert_true(fabs(m1 - 0.5) < 5 / sqrt(12.0 * N));
+    assert_true(fabs(m2 - 1.0 / 12) < 5 * sqrt(1.0 / 180 / N));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -54,6 +71,7 @@ int main(void)
         cmocka_unit_test(rng_key__depends_on_seed_and_name),
         cmocka_unit_test(rng_normal__has_the_moments_of_a_normal),
         cmocka_unit_test(rng_uniform__fills_its_interval),
+        cmocka_unit_test(rng_open__is_uniform_without_its_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

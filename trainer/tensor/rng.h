@@ -32,5 +32,11 @@ static inline float sl_rng_uniform(uint64_t key, uint64_t i)
     return (float)((int32_t)(sl_rng_u64(key, i) >> 40) - (1 << 23)) * 0x1p-23f;
 }
 
+/* Uniform in (0, 1): the middles of 2^52 equal parts, so neither end comes, and its logarithm is finite. */
+static inline double sl_rng_open(uint64_t key, uint64_t i)
+{
+    return ((double)(sl_rng_u64(key, i) >> 12) + 0.5) * 0x1p-52;
+}
+
 /* Standard normal (Box-Muller in double, rounded once). */
 float sl_rng_normal(uint64_t key, uint64_t i);
