@@ -27,8 +27,10 @@ MAY_INCLUDE = {
     "trainer/tools": ["trainer/pipeline", "trainer/model", "trainer/data", "trainer/plan", "trainer/experiment"],
     "device-sim/life": ["trainer/tensor"],
     "device-sim/link": ["dataplane/transport", "dataplane/ring", "trainer/tensor"],
+    "device-sim/body": ["trainer/tensor"],
     "device-sim/device": ["dataplane/transport", "dataplane/control", "trainer/model", "trainer/data", "trainer/plan"],
-    "device-sim/fleet": ["device-sim/device", "device-sim/life", "device-sim/link", "dataplane/io/dpdk", "dataplane/io/uring", "trainer/plan",
+    "device-sim/fleet": ["device-sim/device", "device-sim/body", "device-sim/life", "device-sim/link",
+                         "dataplane/io/dpdk", "dataplane/io/uring", "trainer/plan",
                          "trainer/experiment"],
 }
 # Third-party headers that belong into few folders.
