@@ -21,5 +21,9 @@ struct sl_read_target {
 
 /* keys.c: defaults, then every key. -EINVAL with the reader's err. */
 int sl_experiment_read_keys(struct sl_reader *, yaml_node_t *root, struct sl_read_target *);
+/* keys_class.c: the list of classes; `base` is the target. */
+int sl_experiment_read_fleet(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
+/* keys_link.c: a class's keys that begin with "link."; offsets are into struct sl_class_config. */
+size_t sl_experiment_link_fields(const struct sl_field **);
 /* whole.c: what keys say together, and what follows from them. */
 int sl_experiment_check_whole(struct sl_reader *, struct sl_read_target *);

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PATH_CAP = 128, FIELDS_MAX = 128 };
+enum { PATH_CAP = 128 };
 
 int sl_schema_error(struct sl_reader *r, const yaml_node_t *node, const char *format, ...)
 {
@@ -238,9 +238,9 @@ static int read_mapping(struct sl_reader *r, yaml_node_t *mapping, const char *p
 int sl_schema_read(
     struct sl_reader *r, yaml_node_t *mapping, const struct sl_field *fields, size_t n_fields, void *base)
 {
-    bool seen[FIELDS_MAX] = {false};
+    bool seen[SL_FIELDS_MAX] = {false};
 
-    if (n_fields > FIELDS_MAX)
+    if (n_fields > SL_FIELDS_MAX)
         return -EINVAL;
     int status = read_mapping(r, mapping, "", fields, n_fields, base, seen);
     for (size_t i = 0; status == 0 && i < n_fields; i++)

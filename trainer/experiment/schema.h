@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <yaml.h>
 
+enum { SL_FIELDS_MAX = 160 }; /* of a table */
+
 enum sl_field_kind {
     SL_FIELD_U32,
     SL_FIELD_U64,

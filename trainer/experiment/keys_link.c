@@ -1,0 +1,36 @@
+/* The `link` of a class. */
+#include "trainer/experiment/read.h"
+
+#define CLASS_FIELD(member)                                                                                  \
+    .offset = offsetof(struct sl_class_config, member), .size = sizeof(((struct sl_class_config *)0)->member)
+
+static const struct sl_field link_fields[] = {
+    {.path = "link.up_mbps",
+        .kind = SL_FIELD_DOUBLE,
+        CLASS_FIELD(link.up_mbps),
+        .lo = 1e-3,
+        .hi = 1e6,
+        .required = true},
+    {.path = "link.down_mbps",
+        .kind = SL_FIELD_DOUBLE,
+        CLASS_FIELD(link.down_mbps),
+        .lo = 1e-3,
+        .hi = 1e6,
+        .required = true},
+    {.path = "link.rtt_ms",
+        .kind = SL_FIELD_DOUBLE,
+        CLASS_FIELD(link.rtt_ms),
+        .lo = 0,
+        .hi = 60000,
+        .required = true},
+    {.path = "link.loss", .kind = SL_FIELD_DOUBLE, CLASS_FIELD(link.loss), .lo = 0, .hi = 0.99},
+    {.path = "link.queue_kib", .kind = SL_FIELD_U32, CLASS_FIELD(link.queue_kib), .lo = 4, .hi = 1 << 20},
+    {.path = "link.trace", .kind = SL_FIELD_LATER},
+    {.path = "link.radio", .kind = SL_FIELD_LATER},
+};
+
+size_t sl_experiment_link_fields(const struct sl_field **out)
+{
+    *out = link_fields;
+    return sizeof(link_fields) / sizeof(link_fields[0]);
+}
