@@ -3,7 +3,7 @@
 #pragma once
 
 #include "dataplane/transport/endpoint.h"
-#include "tests/bench/link.h"
+#include "tests/bench/ends.h"
 
 enum { BENCH_CORES_MAX = 16 };
 

@@ -1,4 +1,4 @@
-#include "tests/bench/link.h"
+#include "tests/bench/ends.h"
 
 #include "dataplane/io/dpdk/eal.h"
 #include "dataplane/io/dpdk/port.h"
