@@ -123,6 +123,24 @@ static int make_phones(struct sl_fleet *f, char *err, size_t err_cap)
     return rc;
 }
 
+static int open_access(struct sl_fleet *f, char *err, size_t err_cap)
+{
+    char pki[SL_PATH_BYTES + 8];
+    struct sl_tls_access_config c = {.pki = f->options.pki ? f->options.pki : pki,
+        .edge = sl_fleet_edge(f),
+        .n_phones = f->n,
+        .adapter_bytes_max = adapter_bytes(&f->material)};
+
+    if (snprintf(pki, sizeof(pki), "%s/pki", f->options.run) >= (int)sizeof(pki)) {
+        snprintf(err, err_cap, "%.200s...: too long a name for a directory", f->options.run);
+        return -ENAMETOOLONG;
+    }
+    f->access = &sl_tls_access_ops;
+    int rc = sl_tls_access_create(&c, &sl_line_events, f, &f->tls, err, err_cap);
+    f->access_ctx = f->tls;
+    return rc;
+}
+
 int sl_fleet_start(struct sl_fleet *f, char *err, size_t err_cap)
 {
     int rc = make_tables(f, err, err_cap);
@@ -130,16 +148,13 @@ int sl_fleet_start(struct sl_fleet *f, char *err, size_t err_cap)
     if (!rc)
         rc = sl_material_write_held_out(&f->material, f->options.run, err, err_cap);
     if (!rc)
-        rc = sl_lines_open(f, err, err_cap);
-    if (!rc)
-        rc = sl_loop_create(f->n < 8 ? 8 : f->n, &f->loop, err, err_cap);
+        rc = open_access(f, err, err_cap);
     if (!rc)
         rc = make_phones(f, err, err_cap);
     if (rc)
         return rc;
-    f->control_config = (struct sl_control_config){
-        .role = SL_CONTROL_DEVICE, .adapter_bytes_max = adapter_bytes(&f->material)};
-    f->start_ns = sl_loop_now_ns();
+    sl_lines_open(f);
+    f->start_ns = sl_fleet_now_ns(f);
     sl_report_start(f);
     return 0;
 }
@@ -148,13 +163,11 @@ void sl_fleet_free(struct sl_fleet *f)
 {
     if (f->compute)
         sl_compute_stop(f->compute);
-    if (f->loop)
-        sl_loop_free(f->loop);
+    sl_tls_access_free(f->tls);
     if (f->plane)
         sl_plane_close(f->plane);
     for (uint32_t i = 0; f->phone && i < f->n; i++)
         sl_phone_fini(&f->phone[i]);
-    sl_lines_free(f);
     free(f->phone);
     free(f->line);
     free(f->excess);
@@ -242,9 +255,10 @@ static void poll_fleet(void *app, uint64_t now_ns)
     if (f->n_over == f->n && !f->stopping_ns)
         f->stopping_ns = now_ns;
     /* What is left: goodbyes on their way out, and the last figures of the lcore. */
-    if (f->stopping_ns && ((sl_loop_connections(f->loop) == 0 && now_ns - f->stopping_ns > publish_wait_ns) ||
-                              now_ns - f->stopping_ns > bye_wait_ns))
-        sl_loop_stop(f->loop);
+    if (f->stopping_ns &&
+        ((f->access->connections(f->access_ctx) == 0 && now_ns - f->stopping_ns > publish_wait_ns) ||
+            now_ns - f->stopping_ns > bye_wait_ns))
+        f->access->stop(f->access_ctx);
 }
 
 static int finish(struct sl_fleet *f)
@@ -282,7 +296,7 @@ static int finish(struct sl_fleet *f)
 int sl_fleet_run(struct sl_fleet *f, const volatile sig_atomic_t *signals)
 {
     struct turn turn = {f, signals};
-    int rc = sl_loop_run(f->loop, poll_fleet, &turn, poll_ns);
+    int rc = sl_tls_access_run(f->tls, poll_fleet, &turn, poll_ns);
 
     if (rc) {
         fprintf(stderr, "sluice-sim: the control loop failed: %s\n", strerror(-rc));

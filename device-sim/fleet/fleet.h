@@ -1,7 +1,7 @@
 /* The fleet at run time: connections, sessions, timers and accounts of all phones, on one control thread. */
 #pragma once
 
-#include "dataplane/io/uring/loop.h"
+#include "device-sim/device/access.h"
 #include "device-sim/device/energy.h"
 #include "device-sim/device/phone.h"
 #include "device-sim/fleet/clock_offset.h"
@@ -9,6 +9,7 @@
 #include "device-sim/fleet/material.h"
 #include "device-sim/fleet/options.h"
 #include "device-sim/fleet/plane.h"
+#include "device-sim/fleet/tls_access.h"
 #include "trainer/experiment/histogram.h"
 #include "trainer/experiment/metrics.h"
 
@@ -18,8 +19,7 @@ enum { SL_ERR_BYTES = 512 };
 
 /* What joins a phone to its edge; the phone itself is in fleet->phone. */
 struct sl_line {
-    struct sl_tls_ctx *tls;
-    struct sl_control *control; /* NULL: none */
+    enum { SL_CONNECTION_NONE, SL_CONNECTION_COMING, SL_CONNECTION_UP } connection; /* control */
     enum { SL_SESSION_NONE, SL_SESSION_OPENING, SL_SESSION_OPEN, SL_SESSION_CLOSING } session;
     bool close_wanted; /* as soon as its opening is confirmed */
     bool over;         /* will not connect any more */
@@ -38,13 +38,14 @@ struct sl_fleet {
     uint32_t n;
     struct sl_phone *phone;
     struct sl_line *line;
-    struct sl_loop *loop;
+    const struct sl_access_ops *access; /* to the edge's control side, and the clock that goes with it */
+    void *access_ctx;
+    struct sl_tls_access *tls;
     struct sl_plane *plane;
     struct sl_compute *compute;
     struct sl_metrics *metrics;
     struct sl_histogram *excess;
-    struct sl_clock_offset clock_offset; /* the edge's against ours */
-    struct sl_control_config control_config;
+    struct sl_clock_offset clock_offset;       /* the edge's against ours */
     uint64_t start_ns, stopping_ns, totals_ns; /* totals_ns: when they are written next */
     uint32_t n_over;
     uint64_t link_down_ns; /* since when the port's link is down; 0: it is not, or was never up */
@@ -54,19 +55,23 @@ struct sl_fleet {
 };
 
 /* line.c: connections */
-int sl_lines_open(struct sl_fleet *, char *err, size_t err_cap);
+void sl_lines_open(struct sl_fleet *);                             /* they connect at their next poll */
 void sl_line_poll(struct sl_fleet *, uint32_t i, uint64_t now_ns); /* its timers */
 void sl_line_confirmed(struct sl_fleet *, const struct sl_lcore_confirm *, uint64_t now_ns);
 void sl_line_sent(struct sl_fleet *, uint32_t i, uint64_t now_ns); /* a message began to leave */
 void sl_line_bye(struct sl_fleet *, uint32_t i, const char *text); /* and no connection after it */
 uint64_t sl_line_deadline(const struct sl_fleet *, uint32_t i);
-void sl_lines_free(struct sl_fleet *);
+extern const struct sl_access_events sl_line_events; /* `app` is the fleet */
 extern const struct sl_phone_ops sl_fleet_phone_ops; /* `app` is the fleet */
 
 /* fleet.c */
 int sl_fleet_start(struct sl_fleet *, char *err, size_t err_cap);
 int sl_fleet_run(struct sl_fleet *, const volatile sig_atomic_t *signals); /* exit status */
 void sl_fleet_free(struct sl_fleet *);
+static inline uint64_t sl_fleet_now_ns(const struct sl_fleet *f)
+{
+    return f->access->now_ns(f->access_ctx);
+}
 const char *sl_fleet_edge(const struct sl_fleet *); /* where the edge's control connection listens */
 const struct sl_class_config *sl_fleet_class(const struct sl_fleet *, uint32_t phone);
 
@@ -76,6 +81,7 @@ void sl_report_link(struct sl_fleet *, bool up, uint64_t now_ns); /* before f->l
 void sl_report_energy(const struct sl_fleet *, uint32_t phone, uint64_t now_ns, struct sl_energy *);
 cJSON *sl_report_end(
     struct sl_fleet *); /* writes the phones' events and the end's, which it returns a copy of */
-void sl_report_totals(struct sl_fleet *, uint64_t now_ns); /* an event with the fleet's bytes and joules so far */
+void sl_report_totals(
+    struct sl_fleet *, uint64_t now_ns); /* an event with the fleet's bytes and joules so far */
 /* RUN/central.ids, and RUN/central.phones: whose the windows are */
 int sl_report_central(const struct sl_fleet *, char *err, size_t err_cap);

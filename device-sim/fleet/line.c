@@ -1,14 +1,11 @@
-/* A phone's line to the edge: TLS connection, data session, back-off, and the ops of its state machine. */
-#include "dataplane/crypto/keys.h"
+/* A phone's line to the edge: control connection, data session, back-off, and the ops of its state machine.
+ */
 #include "device-sim/fleet/fleet.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
-#include <time.h>
-#include <unistd.h>
 
 static const uint64_t ms_ns = 1000000, second_ns = 1000000000;
 enum {
@@ -30,7 +27,7 @@ static void end_line(struct sl_fleet *f, uint32_t i)
         return;
     l->over = true;
     l->retry_ns = 0;
-    l->asleep_ns = sl_loop_now_ns();
+    l->asleep_ns = sl_fleet_now_ns(f);
     f->n_over++;
     if (strcmp(f->phone[i].reason, "done") == 0 || f->interrupted)
         return;
@@ -69,9 +66,9 @@ void sl_line_confirmed(struct sl_fleet *f, const struct sl_lcore_confirm *c, uin
     }
     l->session = c->status ? SL_SESSION_NONE : SL_SESSION_OPEN;
     if (c->status) {
-        if (l->control)
-            sl_control_bye(l->control, "no data session could be opened");
-    } else if (l->close_wanted || !l->control) {
+        if (l->connection)
+            f->access->bye(f->access_ctx, c->session, "no data session could be opened");
+    } else if (l->close_wanted || l->connection != SL_CONNECTION_UP) {
         l->close_wanted = false;
         close_session(f, c->session);
     } else {
@@ -81,47 +78,40 @@ void sl_line_confirmed(struct sl_fleet *f, const struct sl_lcore_confirm *c, uin
 
 /* ---- control connection ---- */
 
-static void established(void *app, struct sl_control *c)
+static void established(void *app, uint32_t i)
 {
     struct sl_fleet *f = app;
-    struct sl_phone *p = sl_control_user(c);
     uint32_t random = 0;
 
-    if (getrandom(&random, sizeof(random), 0) != sizeof(random)) {
-        sl_control_bye(c, "no random numbers");
+    f->line[i].connection = SL_CONNECTION_UP;
+    if (f->access->random(f->access_ctx, i, &random)) {
+        f->access->bye(f->access_ctx, i, "no random numbers");
         return;
     }
-    f->line[p->cfg.index].control = c;
-    sl_phone_established(p, sl_session_id(0, p->cfg.index, random));
+    sl_phone_established(&f->phone[i], sl_session_id(0, i, random));
 }
 
-static uint64_t real_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_REALTIME, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static void message(void *app, struct sl_control *c, const Sluice__Envelope *e)
+static void message(void *app, uint32_t i, const Sluice__Envelope *e)
 {
     struct sl_fleet *f = app;
 
     if (e->body_case == SLUICE__ENVELOPE__BODY_HEARTBEAT_ACK)
         sl_clock_offset_add(&f->clock_offset, e->heartbeat_ack->sent_ns, e->heartbeat_ack->received_ns,
-            e->heartbeat_ack->answered_ns, real_ns());
-    sl_phone_message(sl_control_user(c), e, sl_loop_now_ns());
+            e->heartbeat_ack->answered_ns, f->access->calendar_ns(f->access_ctx));
+    sl_phone_message(&f->phone[i], e, sl_fleet_now_ns(f));
 }
 
-static void adapter(void *app, struct sl_control *c, const struct sl_adapter_transfer *t)
+static void adapter(void *app, uint32_t i, const struct sl_adapter_transfer *t)
 {
-    sl_phone_adapter(sl_control_user(c), t, sl_loop_now_ns());
+    struct sl_fleet *f = app;
+
+    sl_phone_adapter(&f->phone[i], t, sl_fleet_now_ns(f));
 }
 
 static void schedule_retry(struct sl_fleet *f, uint32_t i, const char *text)
 {
     struct sl_line *l = &f->line[i];
-    uint64_t now = sl_loop_now_ns();
+    uint64_t now = sl_fleet_now_ns(f);
     uint64_t patience_s = l->joined ? GIVE_UP_S : f->material.experiment->edge.data.peer_timeout_s;
 
     if (!l->lost_ns)
@@ -144,38 +134,34 @@ static void schedule_retry(struct sl_fleet *f, uint32_t i, const char *text)
     l->retry_ns = now + l->backoff_ns;
 }
 
-static void closed(void *app, struct sl_control *c, Sluice__ErrorCode code, const char *text)
+static void closed(void *app, uint32_t i, Sluice__ErrorCode code, const char *text)
 {
     struct sl_fleet *f = app;
-    struct sl_phone *p = sl_control_user(c);
-    uint32_t i = p->cfg.index;
     struct sl_line *l = &f->line[i];
     bool again;
 
-    l->control = NULL;
+    l->connection = SL_CONNECTION_NONE;
     close_session(f, i);
-    sl_phone_closed(p, code, text, &again);
+    sl_phone_closed(&f->phone[i], code, text, &again);
     if (again && !l->over && !f->stopping_ns)
         schedule_retry(f, i, text);
     else
         end_line(f, i);
-    sl_control_free(c); /* last: the text is its own */
 }
 
-static const struct sl_control_ops control_ops = {
+const struct sl_access_events sl_line_events = {
     .established = established, .message = message, .adapter = adapter, .closed = closed};
 
 static void connect_phone(struct sl_fleet *f, uint32_t i)
 {
     struct sl_line *l = &f->line[i];
-    int rc = sl_loop_connect(
-        f->loop, sl_fleet_edge(f), l->tls, &f->control_config, &control_ops, f, &f->phone[i], &l->control);
+    int rc = f->access->connect(f->access_ctx, i);
 
     l->retry_ns = 0;
-    if (rc) {
-        l->control = NULL;
+    if (rc)
         schedule_retry(f, i, strerror(-rc));
-    }
+    else
+        l->connection = SL_CONNECTION_COMING;
 }
 
 void sl_line_bye(struct sl_fleet *f, uint32_t i, const char *text)
@@ -186,12 +172,11 @@ void sl_line_bye(struct sl_fleet *f, uint32_t i, const char *text)
         snprintf(f->phone[i].reason, sizeof(f->phone[i].reason), "%s", text);
         f->phone[i].state = SL_PHONE_ENDED;
     }
-    if (!l->control) {
+    if (l->connection == SL_CONNECTION_NONE) {
         end_line(f, i);
         return;
     }
-    sl_control_bye(l->control, text);
-    sl_loop_flush(f->loop, l->control);
+    f->access->bye(f->access_ctx, i, text);
 }
 
 /* ---- time ---- */
@@ -205,7 +190,7 @@ static void heartbeat(struct sl_fleet *f, uint32_t i, uint64_t now_ns)
 
     sl_plane_phone(f->plane, i, &data);
     sl_report_energy(f, i, now_ns, &energy);
-    h.sent_ns = real_ns();
+    h.sent_ns = f->access->calendar_ns(f->access_ctx);
     h.battery = energy.battery;
     h.energy_j = energy.total_j;
     h.bytes_up = data.bytes_up;
@@ -222,7 +207,7 @@ static void heartbeat(struct sl_fleet *f, uint32_t i, uint64_t now_ns)
 
 static bool online(const struct sl_fleet *f, uint32_t i)
 {
-    return f->line[i].control && f->phone[i].session_open && f->phone[i].heartbeat_ms;
+    return f->line[i].connection == SL_CONNECTION_UP && f->phone[i].session_open && f->phone[i].heartbeat_ms;
 }
 
 void sl_line_poll(struct sl_fleet *f, uint32_t i, uint64_t now_ns)
@@ -266,30 +251,21 @@ uint64_t sl_line_deadline(const struct sl_fleet *f, uint32_t i)
 static int op_control(void *app, struct sl_phone *p, const Sluice__Envelope *e)
 {
     struct sl_fleet *f = app;
-    struct sl_line *l = line_of(f, p);
-    int rc = l->control ? sl_control_send(l->control, e) : -ENOTCONN;
 
-    if (!rc)
-        sl_loop_flush(f->loop, l->control);
-    return rc;
+    return f->access->send(f->access_ctx, p->cfg.index, e);
 }
 
 static int op_push(void *app, struct sl_phone *p, const struct sl_adapter_transfer *t)
 {
     struct sl_fleet *f = app;
-    struct sl_line *l = line_of(f, p);
-    int rc = l->control ? sl_control_send_adapter(l->control, t) : -ENOTCONN;
 
-    if (!rc)
-        sl_loop_flush(f->loop, l->control);
-    return rc;
+    return f->access->push(f->access_ctx, p->cfg.index, t);
 }
 
 static void op_install(void *app, struct sl_phone *p, const Sluice__Welcome *w)
 {
     struct sl_fleet *f = app;
     struct sl_line *l = line_of(f, p);
-    uint8_t context[12];
     struct sl_session_config c = {.local_id = p->receive_id,
         .peer_id = w->session,
         .fragment_units = p->fragment_units,
@@ -299,22 +275,20 @@ static void op_install(void *app, struct sl_phone *p, const Sluice__Welcome *w)
 
     if (w->data_ip.len == sizeof(c.remote.ip))
         memcpy(c.remote.ip, w->data_ip.data, sizeof(c.remote.ip));
-    sl_exporter_context(w->session, w->epoch, context);
-    int rc = sl_tls_export(
-        sl_control_tls(l->control), SL_EXPORTER_LABEL, context, sizeof(context), c.secret, sizeof(c.secret));
+    int rc = f->access->secret(f->access_ctx, p->cfg.index, w, c.secret);
     if (!rc)
         rc = sl_plane_open_session(f->plane, p->cfg.index, &c);
     explicit_bzero(&c, sizeof(c));
     if (rc) {
-        sl_control_bye(l->control, "no data session could be opened");
+        f->access->bye(f->access_ctx, p->cfg.index, "no data session could be opened");
         return;
     }
     l->session = SL_SESSION_OPENING;
     l->close_wanted = false;
     l->lost_ns = l->backoff_ns = 0;
-    l->heartbeat_ns = sl_loop_now_ns();
+    l->heartbeat_ns = sl_fleet_now_ns(f);
     if (!l->joined)
-        l->awake_ns = sl_loop_now_ns();
+        l->awake_ns = sl_fleet_now_ns(f);
     l->joined = true;
 }
 
@@ -335,7 +309,7 @@ static void op_send(void *app, struct sl_phone *p)
     /* Half of the message's time on the air, with its lower bound: the unit bytes alone. */
     if (l->dies && !p->batch.eval && p->train_begun == l->die_step)
         l->die_ns =
-            sl_loop_now_ns() + (uint64_t)((double)p->grid.n_units * SL_UNIT_BYTES * 8 / rate_bps / 2 * 1e9);
+            sl_fleet_now_ns(f) + (uint64_t)((double)p->grid.n_units * SL_UNIT_BYTES * 8 / rate_bps / 2 * 1e9);
 }
 
 static void op_drop(void *app, struct sl_phone *p)
@@ -377,44 +351,10 @@ const struct sl_phone_ops sl_fleet_phone_ops = {.control = op_control,
 
 /* ---- all of them ---- */
 
-static int open_tls(struct sl_fleet *f, uint32_t i, char *err, size_t err_cap)
+void sl_lines_open(struct sl_fleet *f)
 {
-    char ca[SL_PATH_BYTES + 64], cert[SL_PATH_BYTES + 64], key[SL_PATH_BYTES + 64], dir[SL_PATH_BYTES + 8];
+    uint64_t now = sl_fleet_now_ns(f);
 
-    if (f->options.pki)
-        snprintf(dir, sizeof(dir), "%s", f->options.pki);
-    else
-        snprintf(dir, sizeof(dir), "%s/pki", f->options.run);
-    snprintf(ca, sizeof(ca), "%s/ca.pem", dir);
-    snprintf(cert, sizeof(cert), "%s/device-%05u.pem", dir, i);
-    snprintf(key, sizeof(key), "%s/device-%05u.key", dir, i);
-    if (access(ca, R_OK) || access(cert, R_OK) || access(key, R_OK)) {
-        snprintf(err, err_cap,
-            "%s: no readable ca.pem, device-%05u.pem and device-%05u.key there; make them with scripts/pki "
-            "(ca, then issue)",
-            dir, i, i);
-        return -ENOENT;
-    }
-    return sl_tls_ctx_create(SL_TLS_CLIENT, ca, cert, key, &f->line[i].tls, err, err_cap);
-}
-
-int sl_lines_open(struct sl_fleet *f, char *err, size_t err_cap)
-{
-    uint64_t now = sl_loop_now_ns();
-
-    for (uint32_t i = 0; i < f->n; i++) {
-        int rc = open_tls(f, i, err, err_cap);
-        if (rc)
-            return rc;
+    for (uint32_t i = 0; i < f->n; i++)
         f->line[i].retry_ns = now;
-    }
-    return 0;
-}
-
-void sl_lines_free(struct sl_fleet *f)
-{
-    for (uint32_t i = 0; f->line && i < f->n; i++) {
-        if (f->line[i].tls)
-            sl_tls_ctx_free(f->line[i].tls);
-    }
 }

@@ -66,7 +66,7 @@ static void report_phone(struct sl_fleet *f, uint32_t i)
     cJSON *o = cJSON_CreateObject();
 
     sl_plane_phone(f->plane, i, &data);
-    sl_report_energy(f, i, sl_loop_now_ns(), &energy);
+    sl_report_energy(f, i, sl_fleet_now_ns(f), &energy);
     snprintf(id, sizeof(id), "device-%05u", i);
     cJSON_AddStringToObject(o, "id", id);
     cJSON_AddNumberToObject(o, "index", i);
@@ -209,7 +209,7 @@ cJSON *sl_report_end(struct sl_fleet *f)
     cJSON_AddItemToObject(o, "down", link_json(&t.down));
     cJSON_AddItemToObject(o, "endpoint", endpoint_json(&t.endpoint));
     report_clock(f, o);
-    cJSON_AddNumberToObject(o, "wall_s", (double)(sl_loop_now_ns() - f->start_ns) * ns);
+    cJSON_AddNumberToObject(o, "wall_s", (double)(sl_fleet_now_ns(f) - f->start_ns) * ns);
     cJSON_AddStringToObject(o, "reason",
         f->interrupted  ? "interrupted"
         : f->failure[0] ? f->failure

@@ -39,6 +39,7 @@ struct sl_lcore {
     uint32_t drowsy; /* atomic: asleep, or about to be after one more turn */
     uint32_t stop __attribute__((aligned(CACHE_LINE))); /* atomic */
 
+    bool threaded;
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -178,7 +179,7 @@ static unsigned transmit(struct sl_lcore *l, uint64_t now)
     return work;
 }
 
-static uint64_t earliest(struct sl_lcore *l)
+uint64_t sl_lcore_deadline(const struct sl_lcore *l)
 {
     uint64_t at = sl_next_deadline(l->c.endpoint);
     const struct sl_lcore_ops *ops = l->c.ops;
@@ -208,7 +209,7 @@ static void sleep_until(struct sl_lcore *l, uint64_t at, uint64_t now)
 static void rest(struct sl_lcore *l, uint64_t now)
 {
     if (__atomic_load_n(&l->drowsy, __ATOMIC_RELAXED) != 0) {
-        sleep_until(l, earliest(l), now);
+        sleep_until(l, sl_lcore_deadline(l), now);
         return;
     }
     __atomic_store_n(&l->drowsy, 1, __ATOMIC_RELAXED);
@@ -222,19 +223,25 @@ void sl_lcore_wake(struct sl_lcore *l)
         sl_queue_wake(l->c.queue);
 }
 
+unsigned sl_lcore_turn(struct sl_lcore *l, uint64_t now)
+{
+    unsigned work = obey(l, now) + receive(l, now);
+    if (l->c.ops != NULL && l->c.ops->poll != NULL)
+        l->c.ops->poll(l->c.app, now);
+    work += transmit(l, now);
+    if (l->n_came > 0) {
+        sl_queue_free(l->c.queue, l->came, l->n_came);
+        l->n_came = 0;
+    }
+    return work;
+}
+
 static void loop(struct sl_lcore *l)
 {
     uint64_t worked_ns = sl_clock_ns(), then = sl_cycles();
     while (__atomic_load_n(&l->stop, __ATOMIC_RELAXED) == 0) {
         uint64_t now = sl_clock_ns();
-        unsigned work = obey(l, now) + receive(l, now);
-        if (l->c.ops != NULL && l->c.ops->poll != NULL)
-            l->c.ops->poll(l->c.app, now);
-        work += transmit(l, now);
-        if (l->n_came > 0) {
-            sl_queue_free(l->c.queue, l->came, l->n_came);
-            l->n_came = 0;
-        }
+        unsigned work = sl_lcore_turn(l, now);
         uint64_t cycles = sl_cycles();
         if (work > 0) {
             worked_ns = now;
@@ -310,7 +317,7 @@ static void destroy(struct sl_lcore *l)
     free(l);
 }
 
-int sl_lcore_start(const struct sl_lcore_config *c, struct sl_lcore **out, char *err, size_t err_cap)
+int sl_lcore_create(const struct sl_lcore_config *c, struct sl_lcore **out, char *err, size_t err_cap)
 {
     struct sl_lcore *l = aligned_alloc(CACHE_LINE, sizeof(*l));
     if (l != NULL)
@@ -324,7 +331,17 @@ int sl_lcore_start(const struct sl_lcore_config *c, struct sl_lcore **out, char 
     l->room_at = TX_BURST;
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->changed, NULL);
-    int ret = -pthread_create(&l->thread, NULL, lcore_main, l);
+    *out = l;
+    return 0;
+}
+
+int sl_lcore_start(const struct sl_lcore_config *c, struct sl_lcore **out, char *err, size_t err_cap)
+{
+    struct sl_lcore *l;
+    int ret = sl_lcore_create(c, &l, err, err_cap);
+    if (ret != 0)
+        return ret;
+    ret = -pthread_create(&l->thread, NULL, lcore_main, l);
     if (ret != 0) {
         snprintf(err, err_cap, "cannot start the data lcore's thread: %s", strerror(-ret));
         destroy(l);
@@ -341,12 +358,18 @@ int sl_lcore_start(const struct sl_lcore_config *c, struct sl_lcore **out, char 
         destroy(l);
         return ret;
     }
+    l->threaded = true;
     *out = l;
     return 0;
 }
 
 void sl_lcore_stop(struct sl_lcore *l)
 {
+    if (!l->threaded) {
+        sl_queue_free(l->c.queue, l->room + l->room_at, TX_BURST - l->room_at);
+        destroy(l);
+        return;
+    }
     __atomic_store_n(&l->stop, 1, __ATOMIC_RELAXED);
     sl_lcore_wake(l);
     pthread_join(l->thread, NULL);

@@ -49,7 +49,14 @@ struct sl_lcore_stats {
 struct sl_lcore;
 /* Returns once the thread runs on its CPU (rules T17), or has failed to: err says why in one line. */
 int sl_lcore_start(const struct sl_lcore_config *, struct sl_lcore **, char *err, size_t err_cap);
-void sl_lcore_stop(struct sl_lcore *); /* joins the thread */
+void sl_lcore_stop(struct sl_lcore *); /* joins the thread, where there is one */
+
+/* Without a thread, for virtual time: the caller gives the turns, all from one thread, which also makes every
+ * other call. A turn returns how much it has worked; with 0 nothing is left to do before the deadline, where
+ * nobody else does anything either. */
+int sl_lcore_create(const struct sl_lcore_config *, struct sl_lcore **, char *err, size_t err_cap);
+unsigned sl_lcore_turn(struct sl_lcore *, uint64_t now_ns);
+uint64_t sl_lcore_deadline(const struct sl_lcore *); /* UINT64_MAX: nothing by time alone */
 /* Any thread, after it has put something on a ring that ops->poll reads: ends the lcore's sleep. Cheap while
  * it is awake. Where the port's sleeps cannot be ended they are short (port.h, wakeable). */
 void sl_lcore_wake(struct sl_lcore *);
