@@ -11,6 +11,7 @@
 enum {
     SL_CLASSES_MAX = 32,
     SL_TARGETS_MAX = 8,
+    SL_DVFS_STEPS_MAX = 16,
     SL_EAL_EXTRA_MAX = 32,
     SL_CHANGES_MAX = 256,
     SL_DATA_LCORES_MAX = 16,
@@ -33,13 +34,37 @@ struct sl_link_config { /* of one phone, constant; traces and radio come later *
     uint32_t queue_kib; /* drop-tail, each way */
 };
 
+/* A radio's states (device-sim/body/rrc.h); inactivity 0: always connected. */
+struct sl_rrc_keys {
+    char kind[8]; /* none, lte, nr_nsa, nr_sa, wifi: where the figures come from */
+    double inactivity_s;
+    double promotion_median_ms, promotion_p95_ms; /* log-normal */
+    double paging_ms, drx_after_ms, drx_cycle_ms;
+    double tail_w, promotion_w;
+};
+
+/* A class of phones with everything said: by its keys, by its preset, or by default. */
 struct sl_class_config {
     char name[SL_NAME_MAX];
+    char preset[12]; /* low, mid, flagship; empty: none */
     uint32_t count;
-    double compute_gflops;
+    double share;          /* of fleet.devices; 0: count was given */
+    double compute_gflops; /* at the full clock */
     uint32_t memory_mib;
     double battery_mah, battery_v, battery_start; /* 3.85 V, 1.0 of full */
-    double compute_w, radio_tx_w, radio_rx_w, idle_w;
+    double battery_floor;                         /* of full: below it the phone leaves */
+    double compute_w;                             /* at the full clock, the whole chip's */
+    double kappa;                                 /* W/Hz^3 (rules P6); 0: dvfs.power_w is a table */
+    double radio_tx_w, radio_rx_w;                /* on top of the chip's */
+    double idle_w;                                /* while it does not compute */
+    struct {
+        uint32_t n; /* at least 1; steps rise */
+        double ghz[SL_DVFS_STEPS_MAX], power_w[SL_DVFS_STEPS_MAX];
+    } dvfs;
+    struct sl_thermal_keys { /* capacity 0: no heat */
+        double ambient_c, resistance_c_w, capacity_j_c, throttle_c, release_c;
+    } thermal;
+    struct sl_rrc_keys rrc;
     struct sl_link_config link;
     uint32_t seq;  /* tokens of this class's windows; data.seq where the file says nothing */
     uint32_t rank; /* of its LoRA factors; training.lora.rank where the file says nothing */

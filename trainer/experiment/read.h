@@ -23,6 +23,11 @@ struct sl_read_target {
 int sl_experiment_read_keys(struct sl_reader *, yaml_node_t *root, struct sl_read_target *);
 /* keys_class.c: the list of classes; `base` is the target. */
 int sl_experiment_read_fleet(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
+/* keys_body.c: a class's keys about the phone itself. begin: what its preset, or no preset, says; finish,
+ * after the keys: what must be there, and what follows. */
+size_t sl_experiment_body_fields(const struct sl_field **);
+void sl_experiment_begin_body(struct sl_reader *, yaml_node_t *, struct sl_class_config *);
+int sl_experiment_finish_body(struct sl_reader *, const yaml_node_t *, struct sl_class_config *);
 /* keys_link.c: a class's keys that begin with "link."; offsets are into struct sl_class_config. */
 size_t sl_experiment_link_fields(const struct sl_field **);
 /* whole.c: what keys say together, and what follows from them. */
