@@ -78,24 +78,29 @@ int sl_emulator_create(const struct sl_phone_link *link, const struct sl_phone_a
     return 0;
 }
 
-static unsigned ready(struct direction *d, struct sl_dgram *out, unsigned n, uint64_t now_ns)
+/* What has arrived; what was dropped on the way goes back to the port. */
+static unsigned ready(
+    struct sl_emulator *e, struct direction *d, struct sl_dgram *out, unsigned n, uint64_t now_ns)
 {
-    uint32_t link, slot;
+    struct sl_link_out packet;
     unsigned got = 0;
 
-    while (got < n && sl_link_next(d->links, now_ns, &link, &slot)) {
-        out[got++] = d->held[slot];
-        d->free_slots[d->n_free++] = slot;
+    while (got < n && sl_link_next(d->links, now_ns, &packet)) {
+        d->free_slots[d->n_free++] = packet.handle;
+        if (packet.verdict == SL_LINK_TAKEN)
+            out[got++] = d->held[packet.handle];
+        else
+            sl_queue_free(e->queue, &d->held[packet.handle], 1);
     }
     return got;
 }
 
 static void release(struct sl_emulator *e, struct direction *d)
 {
-    struct sl_dgram dgram;
+    uint32_t slot;
 
-    while (e->queue && d->links && ready(d, &dgram, 1, UINT64_MAX))
-        sl_queue_free(e->queue, &dgram, 1);
+    while (e->queue && d->links && sl_links_evict(d->links, &slot))
+        sl_queue_free(e->queue, &d->held[slot], 1);
 }
 
 void sl_emulator_free(struct sl_emulator *e)
@@ -155,14 +160,14 @@ static unsigned up_ready(void *ctx, struct sl_dgram *out, unsigned n, uint64_t n
 {
     struct sl_emulator *e = ctx;
 
-    return ready(&e->up, out, n, now_ns);
+    return ready(e, &e->up, out, n, now_ns);
 }
 
 static unsigned down_ready(void *ctx, struct sl_dgram *out, unsigned n, uint64_t now_ns)
 {
     struct sl_emulator *e = ctx;
 
-    return ready(&e->down, out, n, now_ns);
+    return ready(e, &e->down, out, n, now_ns);
 }
 
 static uint64_t deadline(void *ctx)

@@ -207,14 +207,17 @@ static uint32_t ring_capacity(uint32_t n)
     return c;
 }
 
+static struct sl_link_params direction_of(const struct sl_link_config *c, double mbps)
+{
+    return (struct sl_link_params){.service = {.kind = SL_SERVICE_RATE, .rate_bps = mbps * 1e6},
+        .queue = {.kind = SL_DISCIPLINE_DROPTAIL, .bytes = (uint64_t)c->queue_kib * 1024},
+        .impairment.loss.good = c->loss,
+        .delay_ns = (uint64_t)(c->rtt_ms / 2 * 1e6)};
+}
+
 static struct sl_phone_link link_of(const struct sl_link_config *c)
 {
-    uint64_t delay_ns = (uint64_t)(c->rtt_ms / 2 * 1e6), queue = (uint64_t)c->queue_kib * 1024;
-
-    return (struct sl_phone_link){
-        .up = {.rate_bps = c->up_mbps * 1e6, .delay_ns = delay_ns, .loss = c->loss, .queue_bytes = queue},
-        .down = {
-            .rate_bps = c->down_mbps * 1e6, .delay_ns = delay_ns, .loss = c->loss, .queue_bytes = queue}};
+    return (struct sl_phone_link){.up = direction_of(c, c->up_mbps), .down = direction_of(c, c->down_mbps)};
 }
 
 static int make_emulator(struct sl_plane *pl, const struct sl_experiment *e)

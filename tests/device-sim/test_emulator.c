@@ -25,8 +25,12 @@ static struct sl_emulator *emulator(uint32_t n_phones, uint32_t max_packets, dou
     struct sl_emulator *e;
 
     for (uint32_t i = 0; i < n_phones; i++) {
-        link[i].up = (struct sl_link_params){8e6, (i + 1) * ms, loss, 1 << 20};
-        link[i].down = (struct sl_link_params){16e6, (i + 1) * ms, loss, 1 << 20};
+        link[i].up = (struct sl_link_params){.service = {.kind = SL_SERVICE_RATE, .rate_bps = 8e6},
+            .queue = {.kind = SL_DISCIPLINE_DROPTAIL, .bytes = 1 << 20},
+            .impairment.loss.good = loss,
+            .delay_ns = (i + 1) * ms};
+        link[i].down = link[i].up;
+        link[i].down.service.rate_bps = 16e6;
     }
     assert_int_equal(sl_emulator_create(link, &addresses, n_phones, max_packets, 7, &e), 0);
     sl_emulator_bind(e, &queue);
@@ -52,8 +56,10 @@ static void up_and_down__take_the_phones_own_link(void **state)
     sl_fleet_emulator.up(e, up, 2, 0);
     sl_fleet_emulator.down(e, &down, 1, 0);
     /* up: 1000 bytes at 8 Mbit/s are 1 ms, plus 1 ms or 3 ms; down: half a millisecond plus 2 ms */
-    assert_int_equal(sl_fleet_emulator.deadline(e), 2 * ms);
+    assert_int_equal(sl_fleet_emulator.deadline(e), ms / 2); /* served */
+    assert_int_equal(sl_fleet_emulator.down_ready(e, out, 4, ms), 0);
     assert_int_equal(sl_fleet_emulator.up_ready(e, out, 4, 2 * ms - 1), 0);
+    assert_int_equal(sl_fleet_emulator.deadline(e), 2 * ms);
     assert_int_equal(sl_fleet_emulator.up_ready(e, out, 4, 2 * ms), 1);
     assert_int_equal((uintptr_t)out[0].buffer, 10);
     assert_int_equal(sl_fleet_emulator.deadline(e), 2 * ms + ms / 2);

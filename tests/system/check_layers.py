@@ -26,7 +26,7 @@ MAY_INCLUDE = {
     "trainer/edge": ["dataplane/io/dpdk", "dataplane/io/uring", "trainer/pipeline", "trainer/data", "trainer/plan", "trainer/experiment"],
     "trainer/tools": ["trainer/pipeline", "trainer/model", "trainer/data", "trainer/plan", "trainer/experiment"],
     "device-sim/life": ["trainer/tensor"],
-    "device-sim/link": ["dataplane/transport", "dataplane/ring", "trainer/tensor"],
+    "device-sim/link": ["dataplane/transport", "dataplane/ring", "trainer/tensor", "trainer/experiment"],
     "device-sim/body": ["trainer/tensor"],
     "device-sim/device": ["dataplane/transport", "dataplane/control", "trainer/model", "trainer/data", "trainer/plan"],
     "device-sim/fleet": ["device-sim/device", "device-sim/body", "device-sim/life", "device-sim/link",
