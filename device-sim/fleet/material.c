@@ -88,8 +88,8 @@ static int make_shards(struct sl_material *m, const struct sl_tokenizer *tok, ch
         cfg.excluded = excluded;
     rc = sl_records_read(m->experiment->data.path, &records, err, err_cap);
     if (!rc)
-        rc = sl_shards_by_file(&records, tok, sl_model_config(m->model)->eos_id, m->experiment->n_devices,
-            &cfg, &m->shards, err, err_cap);
+        rc = sl_shards_make(&records, tok, sl_model_config(m->model)->eos_id, m->experiment->n_devices, &cfg,
+            &m->shards, err, err_cap);
     sl_records_free(&records);
     return rc;
 }

@@ -54,7 +54,7 @@ static void shards__files_go_to_the_phone_with_least(void **state)
     struct world w = make_world();
     struct sl_shard_config cfg = {.min_bytes = 900};
     struct sl_shard *shards;
-    assert_int_equal(sl_shards_by_file(&w.records, w.tok, 0, 3, &cfg, &shards, err, sizeof err), 0);
+    assert_int_equal(sl_shards_make(&w.records, w.tok, 0, 3, &cfg, &shards, err, sizeof err), 0);
     /* Largest first: 9 | 7 | 5, then 4 to the third, then 3 to the second. */
     const size_t want[] = {900, 1000, 900};
     for (int p = 0; p < 3; p++) {
@@ -72,15 +72,15 @@ static void shards__too_many_phones_names_the_most(void **state)
     struct world w = make_world();
     struct sl_shard_config cfg = {.min_bytes = 900};
     struct sl_shard *shards;
-    assert_int_equal(sl_shards_by_file(&w.records, w.tok, 0, 4, &cfg, &shards, err, sizeof err), -ERANGE);
+    assert_int_equal(sl_shards_make(&w.records, w.tok, 0, 4, &cfg, &shards, err, sizeof err), -ERANGE);
     assert_non_null(strstr(err, "3 phones at most, not 4"));
-    assert_int_equal(sl_shards_by_file(&w.records, w.tok, 0, 60, &cfg, &shards, err, sizeof err), -ERANGE);
+    assert_int_equal(sl_shards_make(&w.records, w.tok, 0, 60, &cfg, &shards, err, sizeof err), -ERANGE);
     assert_non_null(strstr(err, "3 phones at most, not 60"));
     cfg.min_bytes = 60000;
-    assert_int_equal(sl_shards_by_file(&w.records, w.tok, 0, 1, &cfg, &shards, err, sizeof err), -ERANGE);
+    assert_int_equal(sl_shards_make(&w.records, w.tok, 0, 1, &cfg, &shards, err, sizeof err), -ERANGE);
     assert_non_null(strstr(err, "0 phones at most, not 1"));
     assert_non_null(strstr(err, "60000 bytes"));
-    assert_int_equal(sl_shards_by_file(&w.records, w.tok, 0, 0, &cfg, &shards, err, sizeof err), -EINVAL);
+    assert_int_equal(sl_shards_make(&w.records, w.tok, 0, 0, &cfg, &shards, err, sizeof err), -EINVAL);
     free_world(&w);
 }
 
@@ -111,17 +111,17 @@ static void shards__held_out_records_are_kept_apart_and_excluded_ones_dropped(vo
     scratch_write(&dir, "list", text);
 
     struct sl_shard *shards;
-    assert_int_equal(sl_shards_by_file(&w.records, w.tok, 0, 1, &cfg, &shards, err, sizeof err), 0);
+    assert_int_equal(sl_shards_make(&w.records, w.tok, 0, 1, &cfg, &shards, err, sizeof err), 0);
     assert_int_equal(shards[0].bytes, (w.records.n - held_out) * RECORD_BYTES);
     assert_int_equal(shards[0].train.n, (w.records.n - held_out) * (RECORD_BYTES + 1) + 1);
     assert_int_equal(shards[0].held_out.n, (held_out - 1) * (RECORD_BYTES + 1) + 1);
     sl_shards_free(shards, 1);
 
     scratch_write(&dir, "list", "12ab\n");
-    assert_int_equal(sl_shards_by_file(&w.records, w.tok, 0, 1, &cfg, &shards, err, sizeof err), -EINVAL);
+    assert_int_equal(sl_shards_make(&w.records, w.tok, 0, 1, &cfg, &shards, err, sizeof err), -EINVAL);
     assert_non_null(strstr(err, "list:1: not a SHA-256"));
     cfg.excluded = "/nowhere/list";
-    assert_int_equal(sl_shards_by_file(&w.records, w.tok, 0, 1, &cfg, &shards, err, sizeof err), -ENOENT);
+    assert_int_equal(sl_shards_make(&w.records, w.tok, 0, 1, &cfg, &shards, err, sizeof err), -ENOENT);
     scratch_remove(&dir);
     free_world(&w);
 }

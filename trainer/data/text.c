@@ -58,6 +58,8 @@ static int add_record(struct sl_records *records, const char *text, size_t len)
     rec->text = copy;
     rec->len = len;
     rec->file = (uint32_t)(records->n_files - 1);
+    rec->line = 0;
+    rec->label = SL_LABEL_NONE;
     SHA256((const uint8_t *)copy, len, rec->hash);
     return 0;
 }
@@ -68,6 +70,50 @@ static bool is_blank(const char *line, size_t n)
         if (line[i] != ' ' && line[i] != '\t' && line[i] != '\r')
             return false;
     return true;
+}
+
+/* The number of that label, entered where it is new; -ENOMEM. Neighbours often share one. */
+static int64_t find_label(struct sl_records *records, const char *label)
+{
+    int32_t last = records->n ? records->rec[records->n - 1].label : SL_LABEL_NONE;
+    if (last >= 0 && strcmp(records->labels[last], label) == 0)
+        return last;
+    for (size_t i = 0; i < records->n_labels; i++)
+        if (strcmp(records->labels[i], label) == 0)
+            return (int64_t)i;
+    if (records->n_labels == SL_LABELS_MAX)
+        return SL_LABEL_BEYOND;
+    char *copy = strdup(label);
+    if (!copy || grow((void **)&records->labels, records->n_labels, sizeof *records->labels)) {
+        free(copy);
+        return -ENOMEM;
+    }
+    records->labels[records->n_labels] = copy;
+    return (int64_t)records->n_labels++;
+}
+
+static int64_t label_of(struct sl_records *records, const cJSON *label)
+{
+    char number[32];
+    if (cJSON_IsString(label))
+        return find_label(records, label->valuestring);
+    if (!cJSON_IsNumber(label))
+        return SL_LABEL_NONE;
+    snprintf(number, sizeof number, "%.17g", label->valuedouble);
+    return find_label(records, number);
+}
+
+static int add_json(struct sl_records *records, const cJSON *json, size_t line_no)
+{
+    const char *text = sl_json_get(json, "text")->valuestring;
+    int64_t label = label_of(records, sl_json_get(json, "label"));
+    size_t before = records->n;
+    int rc = label == -ENOMEM ? -ENOMEM : add_record(records, text, strlen(text));
+    if (records->n > before) {
+        records->rec[before].label = (int32_t)label;
+        records->rec[before].line = (uint32_t)line_no;
+    }
+    return rc;
 }
 
 static int add_jsonl(
@@ -86,7 +132,7 @@ static int add_jsonl(
                 return rc;
             const cJSON *text = sl_json_get(json, "text");
             if (cJSON_IsObject(json) && cJSON_IsString(text)) {
-                rc = add_record(records, text->valuestring, strlen(text->valuestring));
+                rc = add_json(records, json, line_no);
             } else {
                 snprintf(
                     err, err_cap, "%s: not a JSON object with a string \"text\" (one object a line)", where);
@@ -302,6 +348,9 @@ void sl_records_free(struct sl_records *records)
         free(records->rec[i].text);
     for (size_t i = 0; i < records->n_files; i++)
         free(records->files[i]);
+    for (size_t i = 0; i < records->n_labels; i++)
+        free(records->labels[i]);
+    free(records->labels);
     free(records->rec);
     free(records->files);
     free(records->origins);
