@@ -46,7 +46,7 @@ def central_curve(losses, step_tokens, tokens_per_s, batch, seq, experiment):
     step_s = slowest + step_tokens / tokens_per_s
     # On average each phone brings batch / phones of a step's windows.
     share = batch / len(fleet)
-    step_j = sum(c["radio_tx_w"] * share * u + _idle_w(c) * (step_s - share * u) for u, c in zip(upload, fleet))
+    step_j = sum(c["radio_tx_w"] * share * u + _idle_w(c) * step_s for u, c in zip(upload, fleet))
     n = len(losses)
     return {"loss": losses, "seconds": [step_s * (i + 1) for i in range(n)], "bytes": [size * batch * (i + 1) for i in range(n)],
             "joules": [step_j * (i + 1) for i in range(n)]}
@@ -83,7 +83,8 @@ def fedlora_curve(fed, phones, every, experiment):
 
 
 def _joules(phone, compute_s, up_s, down_s, all_s):
-    idle = max(0.0, all_s - compute_s - up_s - down_s)
+    """The chip computes or idles; the radio's power comes on top."""
+    idle = max(0.0, all_s - compute_s)
     return phone["compute_w"] * compute_s + phone["radio_tx_w"] * up_s + phone["radio_rx_w"] * down_s + _idle_w(phone) * idle
 
 

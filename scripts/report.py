@@ -30,6 +30,17 @@ def load_yaml(path):
         return yaml.load(f, Loader=Loader)
 
 
+def load_experiment(path, calibration):
+    """The experiment with every class of the fleet as the programs understand it: presets, shares and defaults are in the calibration."""
+    experiment = load_yaml(path)
+    fleet = experiment["fleet"]
+    said = fleet["classes"] if isinstance(fleet, dict) else fleet
+    known = {c["class"]: c for c in calibration.get("classes", [])}
+    constants = ("count", "seq", "compute_gflops", "compute_w", "idle_w", "radio_tx_w", "radio_rx_w")
+    experiment["fleet"] = [{**c, **{k: known[c["class"]][k] for k in constants if k in known.get(c["class"], {})}} for c in said]
+    return experiment
+
+
 def _sha256(path):
     digest = hashlib.sha256()
     with open(path, "rb") as f:

@@ -98,7 +98,20 @@ static double modelled_step_s(const struct sl_material *m, const struct sl_class
 
     for (uint32_t i = 0; i < n; i++)
         len[i] = (uint16_t)(c->seq - 1);
-    return sl_material_pass_s(m, c, len, n, c->cut, false) + sl_material_pass_s(m, c, len, n, c->cut, true);
+    double flop =
+        sl_material_pass_flop(m, len, n, c->cut, false) + sl_material_pass_flop(m, len, n, c->cut, true);
+    return flop / (c->compute_gflops * 1e9); /* cold, at the full clock */
+}
+
+/* What presets and defaults have made of the class: what scripts reckon with. */
+static void add_constants(cJSON *o, const struct sl_class_config *c)
+{
+    cJSON_AddNumberToObject(o, "seq", c->seq);
+    cJSON_AddNumberToObject(o, "compute_gflops", c->compute_gflops);
+    cJSON_AddNumberToObject(o, "compute_w", c->compute_w);
+    cJSON_AddNumberToObject(o, "idle_w", c->idle_w);
+    cJSON_AddNumberToObject(o, "radio_tx_w", c->radio_tx_w);
+    cJSON_AddNumberToObject(o, "radio_rx_w", c->radio_rx_w);
 }
 
 cJSON *sl_calibrate(const struct sl_material *m, char *err, size_t err_cap)
@@ -120,6 +133,7 @@ cJSON *sl_calibrate(const struct sl_material *m, char *err, size_t err_cap)
         cJSON_AddStringToObject(o, "class", c->name);
         cJSON_AddNumberToObject(o, "count", c->count);
         cJSON_AddNumberToObject(o, "cut", c->cut);
+        add_constants(o, c);
         cJSON_AddNumberToObject(o, "modelled_step_s", modelled);
         cJSON_AddNumberToObject(o, "host_step_s", host);
         cJSON_AddNumberToObject(o, "core_share", host / modelled);

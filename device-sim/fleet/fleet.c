@@ -153,6 +153,11 @@ int sl_fleet_start(struct sl_fleet *f, char *err, size_t err_cap)
         rc = make_phones(f, err, err_cap);
     if (rc)
         return rc;
+    rc = sl_bodies_create(f->material.experiment, sl_fleet_now_ns(f), &f->bodies);
+    if (rc) {
+        snprintf(err, err_cap, "the phones' clocks and batteries cannot be set up: %s", strerror(-rc));
+        return rc;
+    }
     sl_lines_open(f);
     f->start_ns = sl_fleet_now_ns(f);
     sl_report_start(f);
@@ -168,6 +173,7 @@ void sl_fleet_free(struct sl_fleet *f)
         sl_plane_close(f->plane);
     for (uint32_t i = 0; f->phone && i < f->n; i++)
         sl_phone_fini(&f->phone[i]);
+    sl_bodies_free(&f->bodies);
     free(f->phone);
     free(f->line);
     free(f->excess);

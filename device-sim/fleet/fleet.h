@@ -2,8 +2,8 @@
 #pragma once
 
 #include "device-sim/device/access.h"
-#include "device-sim/device/energy.h"
 #include "device-sim/device/phone.h"
+#include "device-sim/fleet/bodies.h"
 #include "device-sim/fleet/clock_offset.h"
 #include "device-sim/fleet/compute.h"
 #include "device-sim/fleet/material.h"
@@ -27,7 +27,6 @@ struct sl_line {
     uint64_t retry_ns, backoff_ns,
         lost_ns; /* lost_ns: when the connection was lost or first tried, 0: it stands */
     uint64_t heartbeat_ns;
-    uint64_t awake_ns, asleep_ns; /* energy counts from the first Welcome to the end */
     bool dies;
     uint64_t die_step, die_ns;
 };
@@ -42,6 +41,7 @@ struct sl_fleet {
     void *access_ctx;
     struct sl_tls_access *tls;
     struct sl_plane *plane;
+    struct sl_bodies bodies;
     struct sl_compute *compute;
     struct sl_metrics *metrics;
     struct sl_histogram *excess;
@@ -78,7 +78,6 @@ const struct sl_class_config *sl_fleet_class(const struct sl_fleet *, uint32_t p
 /* report.c */
 void sl_report_start(struct sl_fleet *);
 void sl_report_link(struct sl_fleet *, bool up, uint64_t now_ns); /* before f->link_down_ns follows */
-void sl_report_energy(const struct sl_fleet *, uint32_t phone, uint64_t now_ns, struct sl_energy *);
 cJSON *sl_report_end(
     struct sl_fleet *); /* writes the phones' events and the end's, which it returns a copy of */
 void sl_report_totals(

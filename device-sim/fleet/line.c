@@ -27,7 +27,7 @@ static void end_line(struct sl_fleet *f, uint32_t i)
         return;
     l->over = true;
     l->retry_ns = 0;
-    l->asleep_ns = sl_fleet_now_ns(f);
+    sl_body_awake(sl_body_of(&f->bodies, f->plane, i, sl_fleet_now_ns(f)), false, sl_fleet_now_ns(f));
     f->n_over++;
     if (strcmp(f->phone[i].reason, "done") == 0 || f->interrupted)
         return;
@@ -181,18 +181,41 @@ void sl_line_bye(struct sl_fleet *f, uint32_t i, const char *text)
 
 /* ---- time ---- */
 
+static void tell_body(Sluice__Heartbeat *h, const struct sl_body *body, const struct sl_plane_phone *data)
+{
+    struct sl_body_state state;
+    struct sl_energy energy;
+
+    sl_body_state(body, &state);
+    sl_body_energy(body, &energy);
+    h->battery = state.battery;
+    h->battery_floor = body->cfg->battery_floor;
+    h->charging = state.charging;
+    h->temperature_c = state.temperature_c;
+    h->clock_hz = state.clock_hz;
+    h->clock_max_hz = state.clock_max_hz;
+    h->computed_s = body->compute_s;
+    h->energy_j = energy.total_j;
+    h->energy_compute_j = energy.by_cause_j[SL_CAUSE_COMPUTE];
+    h->energy_send_j = energy.by_cause_j[SL_CAUSE_SEND];
+    h->energy_receive_j = energy.by_cause_j[SL_CAUSE_RECEIVE];
+    h->energy_tail_j = energy.by_cause_j[SL_CAUSE_TAIL];
+    h->energy_idle_j = energy.by_cause_j[SL_CAUSE_IDLE];
+    h->energy_promotion_j = energy.by_cause_j[SL_CAUSE_PROMOTION];
+    h->wakes = data->promotions;
+    h->wake_time_s = (double)data->radio.promotion_ns * 1e-9;
+}
+
 static void heartbeat(struct sl_fleet *f, uint32_t i, uint64_t now_ns)
 {
     Sluice__Heartbeat h = SLUICE__HEARTBEAT__INIT;
     const struct sl_link_config *link = &sl_fleet_class(f, i)->link;
     struct sl_plane_phone data;
-    struct sl_energy energy;
+    const struct sl_body *body = sl_body_of(&f->bodies, f->plane, i, now_ns);
 
     sl_plane_phone(f->plane, i, &data);
-    sl_report_energy(f, i, now_ns, &energy);
     h.sent_ns = f->access->calendar_ns(f->access_ctx);
-    h.battery = energy.battery;
-    h.energy_j = energy.total_j;
+    tell_body(&h, body, &data);
     h.bytes_up = data.bytes_up;
     h.bytes_down = data.bytes_down;
     h.retransmits = data.retransmits;
@@ -201,7 +224,7 @@ static void heartbeat(struct sl_fleet *f, uint32_t i, uint64_t now_ns)
     h.rate_down_bps = link->down_mbps * 1e6;
     sl_phone_heartbeat(&f->phone[i], &h);
     f->line[i].heartbeat_ns = now_ns + f->phone[i].heartbeat_ms * ms_ns;
-    if (energy.battery <= 0)
+    if (body->battery.level_j <= 0)
         sl_line_bye(f, i, "battery empty");
 }
 
@@ -288,7 +311,7 @@ static void op_install(void *app, struct sl_phone *p, const Sluice__Welcome *w)
     l->lost_ns = l->backoff_ns = 0;
     l->heartbeat_ns = sl_fleet_now_ns(f);
     if (!l->joined)
-        l->awake_ns = sl_fleet_now_ns(f);
+        sl_body_awake(&f->bodies.body[p->cfg.index], true, sl_fleet_now_ns(f));
     l->joined = true;
 }
 
@@ -326,12 +349,13 @@ static void op_compute(void *app, struct sl_phone *p)
     sl_compute_post(f->compute, p->cfg.index);
 }
 
+/* The modelled phone begins that pass now, at the clock that its heat allows. */
 static double op_modelled_s(void *app, struct sl_phone *p, const struct sl_request *r, bool backward)
 {
     struct sl_fleet *f = app;
+    double flop = sl_material_pass_flop(&f->material, r->len, r->n_seqs, p->cut, backward);
 
-    return sl_material_pass_s(
-        &f->material, sl_fleet_class(f, p->cfg.index), r->len, r->n_seqs, p->cut, backward);
+    return (double)sl_body_compute(&f->bodies.body[p->cfg.index], flop, sl_fleet_now_ns(f)) * 1e-9;
 }
 
 static void op_leave(void *app, struct sl_phone *p, const char *text)

@@ -182,8 +182,8 @@ int sl_material_write_held_out(const struct sl_material *m, const char *run_dir,
     return sl_id_file_close(&f, err, err_cap);
 }
 
-double sl_material_pass_s(const struct sl_material *m, const struct sl_class_config *c, const uint16_t *len,
-    uint32_t n_seqs, uint32_t cut, bool backward)
+double sl_material_pass_flop(
+    const struct sl_material *m, const uint16_t *len, uint32_t n_seqs, uint32_t cut, bool backward)
 {
     uint32_t lens[SL_SEQS_MAX];
 
@@ -191,7 +191,7 @@ double sl_material_pass_s(const struct sl_material *m, const struct sl_class_con
         lens[i] = len[i];
     double flop = backward ? sl_cost_block_backward(&m->shape, lens, n_seqs)
                            : sl_cost_block_forward(&m->shape, lens, n_seqs);
-    return cut * flop / (c->compute_gflops * 1e9);
+    return cut * flop;
 }
 
 void sl_material_sizes(const struct sl_material *m, size_t *message_bytes, size_t *gradient_bytes)

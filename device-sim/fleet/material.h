@@ -24,9 +24,9 @@ void sl_material_free(struct sl_material *);
 /* RUN/heldout.ids: a line of token ids per phone, its held-out windows one after another. */
 int sl_material_write_held_out(const struct sl_material *, const char *run_dir, char *err, size_t err_cap);
 
-/* Seconds that a class's phone takes for one pass of its front half over those sequences (rules P2). */
-double sl_material_pass_s(const struct sl_material *, const struct sl_class_config *, const uint16_t *len,
-    uint32_t n_seqs, uint32_t cut, bool backward);
+/* FLOP of one pass of a front half over those sequences (rules P2). */
+double sl_material_pass_flop(
+    const struct sl_material *, const uint16_t *len, uint32_t n_seqs, uint32_t cut, bool backward);
 uint32_t sl_material_seq(const struct sl_material *, uint32_t phone); /* tokens of its windows: its class's */
 /* Room that a message needs: the largest of a training step and an EVAL message, tensor and targets. */
 void sl_material_sizes(const struct sl_material *, size_t *message_bytes, size_t *gradient_bytes);

@@ -39,6 +39,7 @@ struct box_down {
 /* What the lcore publishes of a phone. */
 struct published {
     _Atomic uint64_t bytes_up, bytes_down, airtime_tx_ns, airtime_rx_ns, retransmits, rtt_ns;
+    _Atomic uint64_t connected_ns, promotion_ns, promotions; /* the radio's states */
 };
 
 struct plane_phone {
@@ -514,8 +515,11 @@ void sl_plane_phone(const struct sl_plane *pl, uint32_t phone, struct sl_plane_p
 
     out->bytes_up = get(&p->bytes_up);
     out->bytes_down = get(&p->bytes_down);
-    out->airtime_tx_ns = get(&p->airtime_tx_ns);
-    out->airtime_rx_ns = get(&p->airtime_rx_ns);
+    out->radio = (struct sl_radio_times){.send_ns = get(&p->airtime_tx_ns),
+        .receive_ns = get(&p->airtime_rx_ns),
+        .connected_ns = get(&p->connected_ns),
+        .promotion_ns = get(&p->promotion_ns)};
+    out->promotions = get(&p->promotions);
     out->retransmits = get(&p->retransmits);
     out->rtt_ns = get(&p->rtt_ns);
 }

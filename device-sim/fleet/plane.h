@@ -3,6 +3,7 @@
  * control thread's. */
 #pragma once
 
+#include "device-sim/body/body.h"
 #include "device-sim/device/store.h"
 #include "device-sim/fleet/emulator.h"
 #include "trainer/experiment/experiment.h"
@@ -41,7 +42,8 @@ bool sl_plane_event(struct sl_plane *, uint32_t *phone, struct sl_store_event *)
 struct sl_plane_phone {
     uint64_t bytes_up,
         bytes_down; /* UDP payload: sent by the phone, retransmissions included; arrived at it */
-    uint64_t airtime_tx_ns, airtime_rx_ns;
+    struct sl_radio_times radio;
+    uint64_t promotions; /* of the radio: how often it was woken */
     uint64_t retransmits, rtt_ns;
 };
 void sl_plane_phone(const struct sl_plane *, uint32_t phone, struct sl_plane_phone *);

@@ -29,52 +29,48 @@ void sl_report_start(struct sl_fleet *f)
     sl_metrics_write(f->metrics, "start", o);
 }
 
-void sl_report_energy(const struct sl_fleet *f, uint32_t i, uint64_t now_ns, struct sl_energy *out)
-{
-    const struct sl_class_config *c = sl_fleet_class(f, i);
-    const struct sl_line *l = &f->line[i];
-    struct sl_plane_phone data;
-    uint64_t until = l->asleep_ns ? l->asleep_ns : now_ns;
-    struct sl_power power = {c->compute_w, c->radio_tx_w, c->radio_rx_w, c->idle_w, c->battery_mah,
-        c->battery_v, c->battery_start};
-
-    sl_plane_phone(f->plane, i, &data);
-    struct sl_activity activity = {.compute_s = f->phone[i].totals.modelled_s,
-        .tx_s = (double)data.airtime_tx_ns * ns,
-        .rx_s = (double)data.airtime_rx_ns * ns,
-        .awake_s = l->awake_ns ? (double)(until - l->awake_ns) * ns : 0};
-    sl_energy_account(&power, &activity, out);
-}
-
 static cJSON *energy_json(const struct sl_energy *e)
 {
     cJSON *o = cJSON_CreateObject();
 
-    cJSON_AddNumberToObject(o, "compute", e->compute_j);
-    cJSON_AddNumberToObject(o, "tx", e->tx_j);
-    cJSON_AddNumberToObject(o, "rx", e->rx_j);
-    cJSON_AddNumberToObject(o, "idle", e->idle_j);
+    for (int c = 0; c < SL_CAUSE_COUNT; c++)
+        cJSON_AddNumberToObject(o, sl_cause_name((enum sl_cause)c), e->by_cause_j[c]);
     return o;
+}
+
+static void report_body(cJSON *o, const struct sl_body *body)
+{
+    struct sl_energy energy;
+    struct sl_body_state state;
+
+    sl_body_energy(body, &energy);
+    sl_body_state(body, &state);
+    cJSON_AddNumberToObject(o, "energy_j", energy.total_j);
+    cJSON_AddItemToObject(o, "energy", energy_json(&energy));
+    cJSON_AddNumberToObject(o, "charged_j", energy.charged_j);
+    cJSON_AddNumberToObject(o, "battery_start", body->cfg->battery_start);
+    cJSON_AddNumberToObject(o, "battery_start_j", body->cfg->battery_start * body->cfg->battery_j);
+    cJSON_AddNumberToObject(o, "battery", state.battery);
+    cJSON_AddNumberToObject(o, "temperature_c", state.temperature_c);
+    cJSON_AddNumberToObject(o, "clock_ghz", state.clock_hz * 1e-9);
 }
 
 static void report_phone(struct sl_fleet *f, uint32_t i)
 {
     const struct sl_phone *p = &f->phone[i];
     struct sl_plane_phone data;
-    struct sl_energy energy;
     char id[32];
     cJSON *o = cJSON_CreateObject();
 
     sl_plane_phone(f->plane, i, &data);
-    sl_report_energy(f, i, sl_fleet_now_ns(f), &energy);
     snprintf(id, sizeof(id), "device-%05u", i);
     cJSON_AddStringToObject(o, "id", id);
     cJSON_AddNumberToObject(o, "index", i);
     cJSON_AddStringToObject(o, "class", p->cfg.device_class);
     cJSON_AddNumberToObject(o, "cut", p->cut);
-    cJSON_AddNumberToObject(o, "energy_j", energy.total_j);
-    cJSON_AddItemToObject(o, "energy", energy_json(&energy));
-    cJSON_AddNumberToObject(o, "battery", energy.battery);
+    report_body(o, sl_body_of(&f->bodies, f->plane, i, sl_fleet_now_ns(f)));
+    cJSON_AddNumberToObject(o, "promotions", (double)data.promotions);
+    cJSON_AddNumberToObject(o, "promotion_s", (double)data.radio.promotion_ns * ns);
     cJSON_AddNumberToObject(o, "bytes_up", (double)data.bytes_up);
     cJSON_AddNumberToObject(o, "bytes_down", (double)data.bytes_down);
     cJSON_AddNumberToObject(o, "retransmits", (double)data.retransmits);
@@ -97,7 +93,7 @@ void sl_report_totals(struct sl_fleet *f, uint64_t now_ns)
         struct sl_plane_phone data;
         struct sl_energy energy;
         sl_plane_phone(f->plane, i, &data);
-        sl_report_energy(f, i, now_ns, &energy);
+        sl_body_energy(sl_body_of(&f->bodies, f->plane, i, now_ns), &energy);
         up += (double)data.bytes_up;
         down += (double)data.bytes_down;
         joules += energy.total_j;

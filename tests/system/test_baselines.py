@@ -34,10 +34,10 @@ def test_fedlora_by_hand():
     # Round 1: steps 1, 2: the slow phone's 2 x 2 + 2 + 1 + 0.2. Round 2: the fast one has one step left. Round 3: only the slow one.
     close(c["seconds"], [2, 7.2, 9.2, 14.4, 14.4 + 2 + 3.2])
     close(c["bytes"], [0, 4e6, 4e6, 8e6, 10e6])
-    fast1 = 4 * 2 + 1 * 1 + 0.5 * 0.5 + 0.25 * (7.2 - 2 - 1.5)
-    slow1 = 2 * 4 + 1 * 2 + 0.5 * 1 + 0.3 * (7.2 - 4 - 3)  # 0.3 W: the default idle power
-    fast2 = 4 * 1 + 1 * 1 + 0.5 * 0.5 + 0.25 * (7.2 - 1 - 1.5)
-    slow3 = 2 * 2 + 1 * 2 + 0.5 * 1 + 0.3 * 0.2
+    fast1 = 4 * 2 + 1 * 1 + 0.5 * 0.5 + 0.25 * (7.2 - 2)
+    slow1 = 2 * 4 + 1 * 2 + 0.5 * 1 + 0.3 * (7.2 - 4)  # 0.3 W: the default idle power
+    fast2 = 4 * 1 + 1 * 1 + 0.5 * 0.5 + 0.25 * (7.2 - 1)
+    slow3 = 2 * 2 + 1 * 2 + 0.5 * 1 + 0.3 * 3.2
     close(c["joules"], [4 * 1 + 0.25 * 1 + 2 * 2, fast1 + slow1, fast1 + slow1 + 4 * 1 + 0.25 * 1 + 2 * 2, fast1 + 2 * slow1 + fast2,
                         fast1 + 2 * slow1 + fast2 + slow3])
 
@@ -48,7 +48,7 @@ def test_central_by_hand():
     step_s = 0.108 + 0.3
     close(c["seconds"], [step_s, 2 * step_s])
     close(c["bytes"], [12000, 24000])
-    step_j = 1 * 0.004 + 0.25 * (step_s - 0.004) + 2 * (1 * 0.008 + 0.3 * (step_s - 0.008))
+    step_j = 1 * 0.004 + 0.25 * step_s + 2 * (1 * 0.008 + 0.3 * step_s)
     close(c["joules"], [step_j, 2 * step_j])
 
 

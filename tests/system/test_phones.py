@@ -1,0 +1,41 @@
+#!/usr/bin/python3
+"""Phones as bodies, in real runs of two processes: one gets hot and slows down, and every joule has a cause."""
+from harness import Run, experiment, phone_class, run_tests
+
+# A pass of 3 blocks over 31 rows is about 50 MFLOP there and as much back: about half a second a step. 4 W in 0.5 J/K: hot within seconds.
+SLOW = {"compute_gflops": 0.2, "dvfs": {"ghz": [0.5, 1, 2]}, "idle_w": 0.2, "rrc": {"preset": "wifi", "tail_w": 0.5}}
+HOT = {"thermal": {"capacity_j_c": 0.5, "resistance_c_w": 20}}
+
+
+def phones(run):
+    return {p["class"]: p for p in run.events("sim", "phone")}
+
+
+def check_account(phone):
+    causes = phone["energy"]
+    assert set(causes) == {"compute", "send", "receive", "tail", "idle", "promotion"}, causes
+    assert abs(sum(causes.values()) - phone["energy_j"]) <= 1e-9 * phone["energy_j"], phone
+    capacity = phone["battery_start_j"] / phone["battery_start"]
+    fall = (phone["battery_start"] - phone["battery"]) * capacity
+    assert abs(fall - (phone["energy_j"] - phone["charged_j"])) <= 1e-9 * capacity, phone
+
+
+def test_a_hot_phone_slows_down():
+    what = experiment(fleet=[phone_class("cool", **SLOW), phone_class("hot", **SLOW, **HOT)], plan={"cut": 3}, run={"steps": 16})
+    what["training"].update(deterministic=False, aggregate_every=4)
+    with Run(what) as run:
+        run.run_both()
+        seen = phones(run)
+        cool, hot = seen["cool"], seen["hot"]
+        for p in (cool, hot):
+            assert p["end"] == "done" and p["steps"] == 16, p
+            check_account(p)
+        assert cool["clock_ghz"] == 2 and cool["temperature_c"] == 25, cool
+        assert hot["temperature_c"] > 35, hot
+        assert hot["modelled_compute_s"] > 1.3 * cool["modelled_compute_s"], (hot, cool)
+        # slower, and cheaper: kappa f^3 for longer is less than for the full clock
+        assert hot["energy"]["compute"] < cool["energy"]["compute"], (hot, cool)
+        assert hot["energy"]["send"] > 0 and hot["energy"]["receive"] > 0 and hot["energy"]["idle"] > 0, hot
+
+
+run_tests(globals())
