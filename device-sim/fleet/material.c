@@ -80,7 +80,14 @@ static int make_shards(struct sl_material *m, const struct sl_tokenizer *tok, ch
 {
     struct sl_records records = {0};
     char excluded[SL_PATH_BYTES + 32];
-    struct sl_shard_config cfg = {.held_out = m->experiment->data.held_out, .min_bytes = SHARD_MIN_BYTES};
+    const struct sl_experiment *e = m->experiment;
+    struct sl_shard_config cfg = {.held_out = e->data.held_out,
+        .min_bytes = SHARD_MIN_BYTES,
+        .dirichlet = strcmp(e->data.shards, "dirichlet") == 0,
+        .alpha = e->data.dirichlet.alpha,
+        .by_label = strcmp(e->data.dirichlet.by, "label") == 0,
+        .size_sigma = e->data.dirichlet.size_sigma,
+        .seed = e->seed};
     int rc;
 
     snprintf(excluded, sizeof(excluded), "%s/heldout-excluded.txt", m->experiment->model.path);

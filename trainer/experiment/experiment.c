@@ -127,6 +127,14 @@ uint32_t sl_experiment_class_of(const struct sl_experiment *e, uint32_t device)
     return c;
 }
 
+bool sl_experiment_comes_and_goes(const struct sl_experiment *e)
+{
+    for (uint32_t i = 0; i < e->n_classes; i++)
+        if (sl_life_keys_change(&e->fleet[i].life))
+            return true;
+    return false;
+}
+
 void sl_experiment_cuts(const struct sl_experiment *e, uint32_t *lowest, uint32_t *highest)
 {
     *lowest = UINT32_MAX;

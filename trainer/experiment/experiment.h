@@ -44,6 +44,31 @@ struct sl_rrc_keys {
 };
 
 /* A class of phones with everything said: by its keys, by its preset, or by default. */
+/* When a phone takes part; what device-sim/life/life.h calls a configuration, before its trace is read. */
+struct sl_daily_keys {
+    double begin_h, hours, spread_h, jitter_h, probability;
+};
+struct sl_life_keys {
+    double arrivals_per_hour, stay_s, stay_sigma, present; /* present below 0: the long run's share */
+    char trace[SL_PATH_BYTES];
+    bool diurnal;
+    char policy[20]; /* charging_and_idle, charging, idle, always */
+    double start_h, time_scale, charger_w;
+    struct sl_daily_keys charging, idle;
+    double crash_per_hour, reboot_s, reboot_sigma;
+    double kill_per_hour, restart_s, restart_sigma;
+    size_t line; /* of the first of these keys; 0: none */
+};
+bool sl_life_keys_change(const struct sl_life_keys *); /* whether such phones come and go */
+
+/* data.dirichlet: who gets how much of what (trainer/data/shard.h). */
+struct sl_shard_keys {
+    double alpha; /* INFINITY: uniform */
+    char by[8];   /* file, label */
+    double size_sigma;
+    size_t line; /* 0: not there */
+};
+
 struct sl_class_config {
     char name[SL_NAME_MAX];
     char preset[12]; /* low, mid, flagship; empty: none */
@@ -66,6 +91,7 @@ struct sl_class_config {
     } thermal;
     struct sl_rrc_keys rrc;
     struct sl_link_config link;
+    struct sl_life_keys life;
     uint32_t seq;  /* tokens of this class's windows; data.seq where the file says nothing */
     uint32_t rank; /* of its LoRA factors; training.lora.rank where the file says nothing */
     uint32_t cut;  /* from plan.cut: one for all, or one per class in order */
@@ -79,7 +105,9 @@ struct sl_experiment {
         char precision[8]; /* f32, bf16 */
     } model;
     struct {
-        char path[SL_PATH_BYTES];  /* a folder of text files or JSONL, or one file */
+        char path[SL_PATH_BYTES]; /* a folder of text files or JSONL, or one file */
+        char shards[12];          /* by-file, dirichlet */
+        struct sl_shard_keys dirichlet;
         uint32_t seq;              /* tokens of a window */
         double held_out;           /* fraction of records */
         uint32_t held_out_windows; /* at most, all phones together: 256 */
@@ -154,6 +182,7 @@ struct sl_experiment {
             uint32_t grant_factor, grant_margin_s;
             uint32_t park_mib;
             uint32_t events_per_s; /* of a kind, in edge.jsonl */
+            uint32_t alone_s;      /* without enough devices, before the run is given up */
         } limits;
     } edge;
     struct sl_class_config fleet[SL_CLASSES_MAX];
@@ -179,6 +208,8 @@ int sl_experiment_parse(
 uint32_t sl_experiment_cut(const struct sl_experiment *, uint32_t class, uint64_t step);
 /* The class of device number i (devices are numbered through the classes in order), and back. */
 uint32_t sl_experiment_class_of(const struct sl_experiment *, uint32_t device);
+/* Whether phones of any class come and go. */
+bool sl_experiment_comes_and_goes(const struct sl_experiment *);
 /* The lowest and the highest cut that the run will see: the edge computes blocks from the one on, phones up
  * to the other. */
 void sl_experiment_cuts(const struct sl_experiment *, uint32_t *lowest, uint32_t *highest);

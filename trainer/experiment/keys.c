@@ -11,17 +11,14 @@ static int read_cpus(struct sl_reader *, yaml_node_t *, const struct sl_field *,
 static int read_deadline(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
 static int read_staleness(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
 
-#define ONE_CHOICE                                                                                           \
-    .offset = offsetof(struct sl_read_target, fixed), .size = sizeof(((struct sl_read_target *)0)->fixed),   \
-    .kind = SL_FIELD_CHOICE
-
 static const struct sl_field fields[] = {
     {.path = "name", .kind = SL_FIELD_TEXT, FIELD(name)},
     {.path = "seed", .kind = SL_FIELD_U64, FIELD(seed)},
     {.path = "model.path", .kind = SL_FIELD_TEXT, FIELD(model.path), .required = true},
     {.path = "model.precision", .kind = SL_FIELD_CHOICE, FIELD(model.precision), .choices = "f32|bf16"},
     {.path = "data.path", .kind = SL_FIELD_TEXT, FIELD(data.path), .required = true},
-    {.path = "data.shards", ONE_CHOICE, .choices = "by-file", .later = "dirichlet"},
+    {.path = "data.shards", .kind = SL_FIELD_CHOICE, FIELD(data.shards), .choices = "by-file|dirichlet"},
+    {.path = "data.dirichlet", .kind = SL_FIELD_CUSTOM, .read = sl_experiment_read_dirichlet},
     {.path = "data.seq", .kind = SL_FIELD_U32, FIELD(data.seq), .lo = 2, .hi = 8192},
     {.path = "data.held_out", .kind = SL_FIELD_DOUBLE, FIELD(data.held_out), .lo = 0.001, .hi = 0.9},
     {.path = "data.held_out_windows",
@@ -236,6 +233,11 @@ static const struct sl_field fields[] = {
         FIELD(edge.limits.events_per_s),
         .lo = 1,
         .hi = 1000000},
+    {.path = "edge.limits.alone_s",
+        .kind = SL_FIELD_U32,
+        FIELD(edge.limits.alone_s),
+        .lo = 1,
+        .hi = 10000000},
     {.path = "fleet", .kind = SL_FIELD_CUSTOM, .read = sl_experiment_read_fleet, .required = true},
     {.path = "plan.cut", .kind = SL_FIELD_CUSTOM, .read = read_cut, .required = true},
     {.path = "plan.changes", .kind = SL_FIELD_CUSTOM, .read = read_changes},
@@ -256,6 +258,8 @@ static void set_defaults(struct sl_experiment *e)
     strcpy(e->name, "experiment");
     e->seed = 1;
     strcpy(e->model.precision, "f32");
+    strcpy(e->data.shards, "by-file");
+    strcpy(e->data.dirichlet.by, "file");
     e->data.seq = 128;
     e->data.held_out = 0.1;
     e->data.held_out_windows = 256;
@@ -298,6 +302,7 @@ static void set_defaults(struct sl_experiment *e)
     e->edge.limits.grant_margin_s = 15;
     e->edge.limits.park_mib = 256;
     e->edge.limits.events_per_s = 10;
+    e->edge.limits.alone_s = 120; /* rules T11 */
     strcpy(e->run.dir, "runs");
 }
 

@@ -21,7 +21,7 @@ static const struct sl_link_config link_default = {.queue_kib = 256};
 
 /* Parts of a class that have files of their own. */
 static size_t (*const parts[])(const struct sl_field **) = {
-    sl_experiment_body_fields, sl_experiment_link_fields};
+    sl_experiment_body_fields, sl_experiment_link_fields, sl_experiment_life_fields};
 
 static int read_fields(struct sl_reader *r, yaml_node_t *node, struct sl_class_config *c)
 {
@@ -49,6 +49,7 @@ static int read_class(struct sl_reader *r, yaml_node_t *node, struct sl_experime
         return sl_schema_error(r, node, "fleet: more than %d classes", SL_CLASSES_MAX);
     sl_experiment_begin_body(r, node, c);
     c->link = link_default;
+    c->life = sl_life_keys_default;
     int status = read_fields(r, node, c);
     if (!status)
         status = sl_experiment_finish_body(r, node, c);

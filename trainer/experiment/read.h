@@ -16,7 +16,6 @@ struct sl_read_target {
     struct sl_read_cuts cuts, changes[SL_CHANGES_MAX];
     char policy[16]; /* of gangs: becomes gang.async */
     char how[16];    /* of averaging LoRA's factors: becomes lora.freeze_a */
-    char fixed[16];  /* choices with one value so far */
 };
 
 /* keys.c: defaults, then every key. -EINVAL with the reader's err. */
@@ -30,5 +29,10 @@ void sl_experiment_begin_body(struct sl_reader *, yaml_node_t *, struct sl_class
 int sl_experiment_finish_body(struct sl_reader *, const yaml_node_t *, struct sl_class_config *);
 /* keys_link.c: a class's keys that begin with "link."; offsets are into struct sl_class_config. */
 size_t sl_experiment_link_fields(const struct sl_field **);
+/* keys_life.c: a class's keys about when its phones take part, and what is so where nothing is said. */
+size_t sl_experiment_life_fields(const struct sl_field **);
+extern const struct sl_life_keys sl_life_keys_default;
+/* keys_shards.c: data.dirichlet; `base` is the target. */
+int sl_experiment_read_dirichlet(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
 /* whole.c: what keys say together, and what follows from them. */
 int sl_experiment_check_whole(struct sl_reader *, struct sl_read_target *);

@@ -116,6 +116,29 @@ static int check_federated(struct sl_reader *r, const struct sl_experiment *e)
     return 0;
 }
 
+static int check_shards(struct sl_reader *r, const struct sl_experiment *e)
+{
+    bool dirichlet = strcmp(e->data.shards, "dirichlet") == 0;
+
+    if (dirichlet && !e->data.dirichlet.line)
+        return refuse(r, 1, "data.shards: dirichlet needs its alpha; give data.dirichlet: {alpha: 0.5}");
+    if (!dirichlet && e->data.dirichlet.line)
+        return refuse(r, e->data.dirichlet.line,
+            "data.dirichlet: for data.shards: dirichlet alone; remove it, or set that");
+    return 0;
+}
+
+/* Rules L7: no churn. */
+static int check_life(struct sl_reader *r, const struct sl_experiment *e)
+{
+    for (uint32_t i = 0; i < e->n_classes && e->training.deterministic; i++)
+        if (sl_life_keys_change(&e->fleet[i].life))
+            return refuse(r, e->fleet[i].life.line,
+                "training.deterministic: needs all phones all the time; remove arrivals, availability, crash "
+                "and kill");
+    return 0;
+}
+
 int sl_experiment_check_whole(struct sl_reader *r, struct sl_read_target *t)
 {
     struct sl_experiment *e = &t->e;
@@ -171,6 +194,10 @@ int sl_experiment_check_whole(struct sl_reader *r, struct sl_read_target *t)
         status = check_federated(r, e);
     if (!status)
         status = check_personal(r, e);
+    if (!status)
+        status = check_shards(r, e);
+    if (!status)
+        status = check_life(r, e);
     if (status)
         return status;
     if (e->training.lora.n_targets == 0) {
