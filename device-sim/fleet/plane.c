@@ -5,6 +5,7 @@
 #include "dataplane/io/lcore/address.h"
 #include "dataplane/io/uring/udp_port.h"
 #include "dataplane/ring/ring.h"
+#include "device-sim/fleet/phone_links.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -208,33 +209,6 @@ static uint32_t ring_capacity(uint32_t n)
     return c;
 }
 
-static struct sl_link_params direction_of(const struct sl_link_config *c, double mbps)
-{
-    return (struct sl_link_params){.service = {.kind = SL_SERVICE_RATE, .rate_bps = mbps * 1e6},
-        .queue = {.kind = SL_DISCIPLINE_DROPTAIL, .bytes = (uint64_t)c->queue_kib * 1024},
-        .impairment.loss.good = c->loss,
-        .delay_ns = (uint64_t)(c->rtt_ms / 2 * 1e6)};
-}
-
-static struct sl_phone_link link_of(const struct sl_link_config *c)
-{
-    return (struct sl_phone_link){.up = direction_of(c, c->up_mbps), .down = direction_of(c, c->down_mbps)};
-}
-
-static int make_emulator(struct sl_plane *pl, const struct sl_experiment *e)
-{
-    struct sl_phone_link *link = calloc(pl->n, sizeof(*link));
-    int rc;
-
-    if (!link)
-        return -ENOMEM;
-    for (uint32_t i = 0; i < pl->n; i++)
-        link[i] = link_of(&e->fleet[sl_experiment_class_of(e, i)].link);
-    rc = sl_emulator_create(link, &pl->addresses, pl->n, EMULATED_PER_DIRECTION, e->seed, &pl->emulator);
-    free(link);
-    return rc;
-}
-
 /* A socket for all phones where each has an address, one for each where they have ports. */
 static int open_uring(struct sl_plane *pl, const struct sl_plane_config *c, char *err, size_t err_cap)
 {
@@ -338,15 +312,16 @@ static int make_memory_parts(struct sl_plane *pl, const struct sl_plane_config *
 
     if (!rc)
         rc = sl_endpoint_create(&endpoint, &sl_store_sink, pl->store, &pl->endpoint);
-    if (!rc)
-        rc = make_emulator(pl, c->experiment);
     pl->commands = sl_ring_spsc_create(ring_capacity(pl->n));
     pl->events = sl_ring_spsc_create(ring_capacity(pl->n));
     if (!rc && (!pl->commands || !pl->events))
         rc = -ENOMEM;
-    if (rc)
+    if (rc) {
         snprintf(err, err_cap, "cannot set up the data plane of %u phones: %s", pl->n, strerror(-rc));
-    return rc;
+        return rc;
+    }
+    return sl_phone_links_open(
+        c->experiment, &pl->addresses, EMULATED_PER_DIRECTION, &pl->emulator, err, err_cap);
 }
 
 int sl_plane_open(const struct sl_plane_config *c, struct sl_plane **out, char *err, size_t err_cap)
