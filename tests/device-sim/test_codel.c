@@ -1,7 +1,8 @@
-/* CoDel against RFC 8289's pseudocode, written a second time with a queue of its own; the control law's
+/* CoDel against RFC 8289's pseudocode, written a second time (plain_codel.h); the control law's
  * closed form under a standing queue; and what must never be dropped. */
 #include "device-sim/link/codel.h"
 
+#include "tests/device-sim/plain_codel.h"
 #include "tests/wire/test.h"
 #include "trainer/tensor/rng.h"
 
@@ -10,95 +11,7 @@
 
 static const uint64_t ms = 1000000;
 
-/* ---- RFC 8289 section 5, as it stands there: time as a clock of 1 ns gives it, a queue that it pulls from
- * itself ---- */
-
 enum { PACKETS = 40000 };
-struct plain_packet {
-    double tstamp;
-    uint32_t size;
-};
-struct plain {
-    struct plain_packet *packet;
-    unsigned head, tail;
-    uint64_t bytes;
-    double first_above_time, drop_next;
-    unsigned count, lastcount;
-    bool dropping;
-    uint8_t *fate; /* 1 served, 2 dropped */
-    unsigned reentries, loops;
-};
-struct plain_result {
-    int p; /* -1: none */
-    bool ok_to_drop;
-};
-static const double TARGET = 5e6, INTERVAL = 1e8;
-
-static double plain_control_law(double t, unsigned count)
-{
-    return t + floor(INTERVAL / sqrt(count));
-}
-
-static struct plain_result plain_dodequeue(struct plain *q, double now)
-{
-    struct plain_result r = {-1, false};
-
-    if (q->head == q->tail) {
-        q->first_above_time = 0;
-        return r;
-    }
-    r.p = (int)q->head++;
-    q->bytes -= q->packet[r.p].size;
-    double sojourn = now - q->packet[r.p].tstamp;
-    if (sojourn < TARGET || q->bytes <= 1500) {
-        q->first_above_time = 0;
-    } else if (q->first_above_time == 0) {
-        q->first_above_time = now + INTERVAL;
-    } else if (now >= q->first_above_time) {
-        r.ok_to_drop = true;
-    }
-    return r;
-}
-
-static void plain_drop(struct plain *q, int p)
-{
-    q->fate[p] = 2;
-}
-
-static int plain_deque(struct plain *q, double now)
-{
-    struct plain_result r = plain_dodequeue(q, now);
-
-    if (q->dropping) {
-        if (!r.ok_to_drop)
-            q->dropping = false;
-        for (unsigned n = 0; now >= q->drop_next && q->dropping; n++) {
-            plain_drop(q, r.p);
-            ++q->count;
-            r = plain_dodequeue(q, now);
-            if (!r.ok_to_drop)
-                q->dropping = false;
-            else
-                q->drop_next = plain_control_law(q->drop_next, q->count);
-            q->loops += n == 1;
-        }
-    } else if (r.ok_to_drop) {
-        plain_drop(q, r.p);
-        r = plain_dodequeue(q, now);
-        q->dropping = true;
-        unsigned delta = q->count - q->lastcount;
-        q->count = 1;
-        if (delta > 1 && now - q->drop_next < 16 * INTERVAL) {
-            q->count = delta;
-            q->reentries++;
-        }
-        q->drop_next = plain_control_law(now, q->count);
-        q->lastcount = q->count;
-    }
-    if (r.p >= 0)
-        q->fate[r.p] = 1;
-    return r.p;
-}
 
 /* ---- both on the same arrivals ---- */
 
@@ -119,14 +32,17 @@ static void make_arrivals(uint64_t *at_ns, uint32_t *size, uint64_t seed)
 
 /* The link serves 780 bytes a millisecond: the mean packet's size. Returns how many were dropped; where the
  * two differ is a failure. */
-static unsigned compare(uint64_t seed, struct plain *q)
+static unsigned compare(uint64_t seed, struct plain_codel *q)
 {
     uint64_t *at = calloc(PACKETS, sizeof(*at)), backlog = 0, now;
     uint32_t *size = calloc(PACKETS, sizeof(*size));
     struct sl_codel c;
     unsigned head = 0, tail = 0, dropped = 0;
 
-    *q = (struct plain){.packet = calloc(PACKETS, sizeof(*q->packet)), .fate = calloc(PACKETS, 1)};
+    *q = (struct plain_codel){.target = 5e6,
+        .interval = 1e8,
+        .packet = calloc(PACKETS, sizeof(*q->packet)),
+        .fate = calloc(PACKETS, 1)};
     make_arrivals(at, size, seed);
     sl_codel_init(&c, SL_CODEL_TARGET_NS, SL_CODEL_INTERVAL_NS);
     for (now = at[0]; head < PACKETS;) {
@@ -162,7 +78,7 @@ static void drops__as_the_pseudocode_of_the_rfc(void **state)
     unsigned dropped = 0, reentries = 0, loops = 0;
 
     for (uint64_t seed = 1; seed <= 20; seed++) {
-        struct plain q;
+        struct plain_codel q;
         dropped += compare(seed, &q);
         reentries += q.reentries;
         loops += q.loops;

@@ -1,7 +1,9 @@
-/* PIE against RFC 8033's pseudocode, written a second time with a timer that never sleeps; and the state that
- * its integral term leads to under a constant overload: delay at the target, drops for the excess. */
+/* PIE against RFC 8033's pseudocode, written a second time (plain_pie.h) with a timer that never sleeps; and
+ * the state that its integral term leads to under a constant overload: delay at the target, drops for the
+ * excess. */
 #include "device-sim/link/pie.h"
 
+#include "tests/device-sim/plain_pie.h"
 #include "tests/wire/test.h"
 #include "trainer/tensor/rng.h"
 
@@ -9,78 +11,6 @@
 #include <stdlib.h>
 
 static const uint64_t ms = 1000000;
-
-/* ---- RFC 8033 appendix A, as it stands there, in seconds ---- */
-
-struct plain {
-    double drop_prob, accu_prob, qdelay_old, current_qdelay;
-    double burst_allowance;
-    uint64_t key, draws;
-};
-static const double QDELAY_REF = 0.015, T_UPDATE = 0.015, MAX_BURST = 0.150;
-
-static double plain_random(struct plain *p)
-{
-    return (double)(sl_rng_u64(p->key, p->draws++) >> 11) / 9007199254740992.0;
-}
-
-static bool plain_drop_early(struct plain *p, uint64_t byte_length)
-{
-    if ((p->qdelay_old < QDELAY_REF / 2 && p->drop_prob < 0.2) || byte_length <= 2 * 1024)
-        return false;
-    if (p->drop_prob == 0)
-        p->accu_prob = 0;
-    p->accu_prob += p->drop_prob;
-    if (p->accu_prob < 0.85)
-        return false;
-    if (p->accu_prob >= 8.5)
-        return true;
-    if (plain_random(p) < p->drop_prob) {
-        p->accu_prob = 0;
-        return true;
-    }
-    return false;
-}
-
-static bool plain_enqueue(struct plain *p, uint64_t byte_length)
-{
-    if (p->burst_allowance == 0 && plain_drop_early(p, byte_length)) {
-        p->accu_prob = 0;
-        return false;
-    }
-    return true;
-}
-
-static void plain_calculate_drop_prob(struct plain *p)
-{
-    double v = 0.125 * (p->current_qdelay - QDELAY_REF) + 1.25 * (p->current_qdelay - p->qdelay_old);
-
-    if (p->drop_prob < 0.000001)
-        v /= 2048;
-    else if (p->drop_prob < 0.00001)
-        v /= 512;
-    else if (p->drop_prob < 0.0001)
-        v /= 128;
-    else if (p->drop_prob < 0.001)
-        v /= 32;
-    else if (p->drop_prob < 0.01)
-        v /= 8;
-    else if (p->drop_prob < 0.1)
-        v /= 2;
-    if (p->drop_prob >= 0.1 && v > 0.02)
-        v = 0.02;
-    p->drop_prob += v;
-    if (p->current_qdelay == 0 && p->qdelay_old == 0)
-        p->drop_prob *= 0.98;
-    if (p->drop_prob < 0)
-        p->drop_prob = 0;
-    if (p->drop_prob > 1)
-        p->drop_prob = 1;
-    p->burst_allowance = p->burst_allowance - T_UPDATE < 1e-9 ? 0 : p->burst_allowance - T_UPDATE;
-    if (p->drop_prob == 0 && p->current_qdelay < QDELAY_REF / 2 && p->qdelay_old < QDELAY_REF / 2)
-        p->burst_allowance = MAX_BURST;
-    p->qdelay_old = p->current_qdelay;
-}
 
 /* ---- a queue of packets around either, at 1250 bytes a millisecond ---- */
 
@@ -99,7 +29,7 @@ struct tally {
 static void compare(uint64_t seed, struct tally *t)
 {
     struct packet *queue = calloc(PACKETS, sizeof(*queue));
-    struct plain plain = {.burst_allowance = MAX_BURST, .key = seed};
+    struct plain_pie plain = {.qdelay_ref = 0.015, .burst_allowance = PLAIN_MAX_BURST, .key = seed};
     struct sl_pie pie;
     unsigned head = 0, tail = 0;
     uint64_t bytes = 0, at = 1000 * ms, free_at = 0, timer = 0;
@@ -120,7 +50,7 @@ static void compare(uint64_t seed, struct tally *t)
                               : queue[head].at_ns > free_at ? queue[head].at_ns
                                                             : free_at;
             if (timer <= begins && timer <= at) {
-                plain_calculate_drop_prob(&plain);
+                plain_pie_update(&plain);
                 timer += 15 * ms;
             } else if (begins <= at) {
                 bytes -= queue[head].size;
