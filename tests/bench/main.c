@@ -13,6 +13,7 @@ static const struct bench_verb *const verbs[] = {
     &bench_handoff,
     &bench_overload,
     &bench_path,
+    &bench_link_verb,
     &bench_latency,
     &bench_scale,
     &bench_swap,

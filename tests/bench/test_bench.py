@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -188,6 +189,42 @@ def wake__both_ports():
             assert 0 <= x["idle_cpu"] < 2 and x["messages_done"] > 0, x
 
 
+def link__every_queue_as_its_model():
+    for queue in "droptail", "codel", "pie", "none":
+        j = result("link", "--rate", "20", "--queue", queue, "--seconds", "0.6")
+        has(j, ["delivered_ratio", "exact_of_capacity", "timing_error_ms", "queue_delay_ms", "queue_delay_difference_ms", "overcommitted", "target"])
+        # The fate of a packet follows from the arrivals alone, however late the host is.
+        assert j["different_fate"] == 0 and j["delivered_packets"] > 300, j
+        assert j["no_buffer"] == 0 and j["timing_error_ms"]["n"] > 300, j
+    trace = os.path.join(tempfile.mkdtemp(), "trace")
+    with open(trace, "w", encoding="ascii") as f:
+        f.write("3\n3\n4\n40\n41\n100\n")
+    j = result("link", "--trace", trace, "--seconds", "1", "--queue-packets", "30")
+    assert j["different_fate"] == 0 and j["exact_of_capacity"] > 0.9, j
+    for text, says in ("5\n4\n", ":2: earlier"), ("", "no opportunity"), ("7\nx\n", ":2: not a time"):
+        with open(trace, "w", encoding="ascii") as f:
+            f.write(text)
+        err = bench("link", "--trace", trace, expect=1).stderr
+        assert says in err, err
+
+
+def link__kernel_tcp_comes_to_the_rate():
+    done = bench("link", "--rate", "20", "--tcp", "--seconds", "4", "--json", expect=None)
+    if done.returncode == SKIPPED:
+        print("SKIP", done.stderr.strip(), flush=True)
+        return
+    j = json.loads(done.stdout)
+    assert j["status"] == OK, j.get("error")
+    for name, payload in ("kernel_tcp", 1448 / 1500), ("sluice", 1408 / 1484):
+        x = j[name]
+        has(x, ["goodput_mbps", "smoothed_rtt_ms", "queue_ms", "sent_again", "links", "emulator"])
+        assert x["goodput_of_capacity"] < 1.02 * payload, x
+        if x["emulator"]["overcommitted"]:
+            print(f"SKIP {name}'s goodput is not judged: the emulator waited for a CPU", flush=True)
+        else:
+            assert x["goodput_of_capacity"] > 0.95 * payload, x
+
+
 def flop_per_token(blocks, d, d_ff, vocab, seq, rank, weights):
     """The formula of docs/measuring.md, for GPT-2's shapes; weights: (in, out) of a block's linear layers."""
     linear = sum(4 * i * o for i, o in weights)
@@ -272,7 +309,7 @@ def interrupt__two_processes():
 TESTS = [ingest__all_fields_and_nothing_uncounted, ingest__jumbo_frames_and_many_sessions, ingest__every_codec, ingest__two_data_lcores,
          ingest__over_veth,
          handoff__all_fields, overload__nothing_uncounted, path__every_lcore, latency__every_load_and_every_message, scale__every_session_and_every_message, reject__every_packet_under_its_name,
-         swap__adapters_come_back, wake__both_ports, products__every_matrix_of_a_shape, train__counts_the_mathematics, train__mixed_cuts_against_one, train__bf16_and_personal_adapters, train__a_crippled_library_makes_it_invalid,
+         swap__adapters_come_back, wake__both_ports, link__every_queue_as_its_model, link__kernel_tcp_comes_to_the_rate, products__every_matrix_of_a_shape, train__counts_the_mathematics, train__mixed_cuts_against_one, train__bf16_and_personal_adapters, train__a_crippled_library_makes_it_invalid,
          usage__says_what_is_wrong, interrupt__leaves_nothing_behind, interrupt__two_processes]
 
 

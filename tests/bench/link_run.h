@@ -1,0 +1,16 @@
+/* `link`: packets on schedule through the fleet's emulator on a data lcore, in real time, and what became of
+ * them beside what the model says (link_exact.h). */
+#pragma once
+
+#include "tests/bench/link_model.h"
+
+struct bench_link_run {
+    double seconds;
+    double offered_mbps; /* 0: 1.25 times what the link carries on average */
+    uint64_t packet;     /* IP bytes; 0: of many sizes */
+    bool busy;           /* poll mode of the lcore */
+};
+
+/* Fills result; a status of verb.h. */
+int bench_link_run(
+    const struct bench_link_run *, const struct bench_link_model *, cJSON *result, char *err, size_t cap);
