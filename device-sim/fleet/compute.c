@@ -13,6 +13,7 @@
 static const struct timespec idle_sleep = {.tv_nsec = 100000};
 
 struct sl_compute {
+    bool threaded; /* else nothing is computed */
     pthread_t thread;
     atomic_bool stop;
     struct sl_phone *phones;
@@ -72,7 +73,7 @@ static void destroy(struct sl_compute *c)
     free(c);
 }
 
-int sl_compute_start(struct sl_phone *phones, uint32_t n, size_t workspace_floats, struct sl_compute **out,
+static int create(struct sl_phone *phones, uint32_t n, size_t workspace_floats, struct sl_compute **out,
     char *err, size_t err_cap)
 {
     struct sl_compute *c = calloc(1, sizeof(*c) + n * sizeof(c->waiting[0]));
@@ -84,20 +85,38 @@ int sl_compute_start(struct sl_phone *phones, uint32_t n, size_t workspace_float
         capacity *= 2;
     c->phones = phones;
     c->n = n;
-    c->workspace = malloc(workspace_floats * sizeof(float));
+    c->workspace = workspace_floats ? malloc(workspace_floats * sizeof(float)) : NULL;
     c->jobs = sl_ring_spsc_create(capacity);
     c->done = sl_ring_spsc_create(capacity);
-    if (!c->workspace || !c->jobs || !c->done) {
-        destroy(c);
-        snprintf(err, err_cap, "out of memory for the compute thread");
-        return -ENOMEM;
-    }
-    int rc = pthread_create(&c->thread, NULL, work, c);
+    *out = c;
+    if ((!workspace_floats || c->workspace) && c->jobs && c->done)
+        return 0;
+    destroy(c);
+    snprintf(err, err_cap, "out of memory for the compute thread");
+    return -ENOMEM;
+}
+
+int sl_compute_pretend(
+    struct sl_phone *phones, uint32_t n, struct sl_compute **out, char *err, size_t err_cap)
+{
+    return create(phones, n, 0, out, err, err_cap);
+}
+
+int sl_compute_start(struct sl_phone *phones, uint32_t n, size_t workspace_floats, struct sl_compute **out,
+    char *err, size_t err_cap)
+{
+    struct sl_compute *c;
+    int rc = create(phones, n, workspace_floats, &c, err, err_cap);
+
+    if (rc)
+        return rc;
+    rc = pthread_create(&c->thread, NULL, work, c);
     if (rc) {
         destroy(c);
         snprintf(err, err_cap, "cannot start the compute thread; raise the limit on threads (ulimit -u)");
         return -rc;
     }
+    c->threaded = true;
     pthread_setname_np(c->thread, "sim-compute");
     *out = c;
     return 0;
@@ -108,13 +127,19 @@ void sl_compute_stop(struct sl_compute *c)
     if (!c)
         return;
     atomic_store_explicit(&c->stop, true, memory_order_relaxed);
-    pthread_join(c->thread, NULL);
+    if (c->threaded)
+        pthread_join(c->thread, NULL);
     destroy(c);
 }
 
 void sl_compute_post(struct sl_compute *c, uint32_t phone)
 {
-    sl_ring_spsc_push(c->jobs, &phone, 1);
+    sl_ring_spsc_push(c->threaded ? c->jobs : c->done, &phone, 1);
+}
+
+bool sl_compute_any_done(const struct sl_compute *c)
+{
+    return sl_ring_spsc_count(c->done) != 0;
 }
 
 bool sl_compute_done(struct sl_compute *c, uint32_t *phone)

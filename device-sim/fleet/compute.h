@@ -12,3 +12,7 @@ void sl_compute_stop(
     struct sl_compute *); /* joins; a job under way is finished, those behind it are not begun */
 void sl_compute_post(struct sl_compute *, uint32_t phone);
 bool sl_compute_done(struct sl_compute *, uint32_t *phone);
+bool sl_compute_any_done(const struct sl_compute *);
+/* Without a thread and without arithmetic: a job is done as soon as it is posted, its modelled time follows.
+ * What the phones send is whatever their buffers hold. */
+int sl_compute_pretend(struct sl_phone *, uint32_t n, struct sl_compute **, char *err, size_t err_cap);

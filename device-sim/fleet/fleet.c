@@ -105,8 +105,9 @@ static int make_phones(struct sl_fleet *f, char *err, size_t err_cap)
     int rc;
 
     sl_material_sizes(&f->material, &plane.message_bytes, &plane.gradient_bytes);
-    bool port_first = sl_privileges_for_port(plane.experiment->edge.data.fleet_backend);
-    rc = port_first ? 0 : drop_privileges(f, err, err_cap);
+    plane.port = f->world ? sl_world_port(f->world) : NULL;
+    bool port_first = !f->world && sl_privileges_for_port(plane.experiment->edge.data.fleet_backend);
+    rc = port_first || f->world ? 0 : drop_privileges(f, err, err_cap);
     if (!rc)
         rc = sl_plane_open(&plane, &f->plane, err, err_cap);
     if (!rc && port_first)
@@ -119,7 +120,8 @@ static int make_phones(struct sl_fleet *f, char *err, size_t err_cap)
         workspace = floats > workspace ? floats : workspace;
     }
     if (!rc)
-        rc = sl_compute_start(f->phone, f->n, workspace, &f->compute, err, err_cap);
+        rc = f->world ? sl_compute_pretend(f->phone, f->n, &f->compute, err, err_cap)
+                      : sl_compute_start(f->phone, f->n, workspace, &f->compute, err, err_cap);
     return rc;
 }
 
@@ -141,6 +143,19 @@ static int open_access(struct sl_fleet *f, char *err, size_t err_cap)
     return rc;
 }
 
+static int open_events(struct sl_fleet *f, char *err, size_t err_cap)
+{
+    char path[SL_PATH_BYTES + 16];
+
+    if (f->options.events == SL_SIM_EVENTS_NONE)
+        return 0;
+    if (snprintf(path, sizeof(path), "%s/events.jsonl", f->options.run) >= (int)sizeof(path)) {
+        snprintf(err, err_cap, "%.200s...: too long a name for a directory", f->options.run);
+        return -ENAMETOOLONG;
+    }
+    return sl_events_open(path, f->start_ns, SL_EVENTS_MAX_LINES, &f->events, err, err_cap);
+}
+
 int sl_fleet_start(struct sl_fleet *f, char *err, size_t err_cap)
 {
     int rc = make_tables(f, err, err_cap);
@@ -148,7 +163,7 @@ int sl_fleet_start(struct sl_fleet *f, char *err, size_t err_cap)
     if (!rc)
         rc = sl_material_write_held_out(&f->material, f->options.run, err, err_cap);
     if (!rc)
-        rc = open_access(f, err, err_cap);
+        rc = f->options.is_virtual ? sl_fleet_open_world(f, err, err_cap) : open_access(f, err, err_cap);
     if (!rc)
         rc = make_phones(f, err, err_cap);
     if (rc)
@@ -160,17 +175,23 @@ int sl_fleet_start(struct sl_fleet *f, char *err, size_t err_cap)
     }
     sl_lines_open(f);
     f->start_ns = sl_fleet_now_ns(f);
+    rc = open_events(f, err, err_cap);
+    if (rc)
+        return rc;
     sl_report_start(f);
     return 0;
 }
 
 void sl_fleet_free(struct sl_fleet *f)
 {
+    sl_events_close(f->events, f->access ? sl_fleet_now_ns(f) : 0);
+    f->events = NULL;
     if (f->compute)
         sl_compute_stop(f->compute);
     sl_tls_access_free(f->tls);
     if (f->plane)
         sl_plane_close(f->plane);
+    sl_world_free(f->world);
     for (uint32_t i = 0; f->phone && i < f->n; i++)
         sl_phone_fini(&f->phone[i]);
     sl_bodies_free(&f->bodies);
@@ -184,11 +205,6 @@ void sl_fleet_free(struct sl_fleet *f)
 
 /* ---- the control thread's turn ---- */
 
-struct turn {
-    struct sl_fleet *fleet;
-    const volatile sig_atomic_t *signals;
-};
-
 static void take_computed(struct sl_fleet *f, uint64_t now_ns)
 {
     uint64_t excess_ns;
@@ -196,7 +212,7 @@ static void take_computed(struct sl_fleet *f, uint64_t now_ns)
 
     while (sl_compute_done(f->compute, &i)) {
         bool counts = !f->phone[i].batch.eval;
-        sl_phone_computed(&f->phone[i], now_ns, &excess_ns);
+        sl_line_computed(f, i, now_ns, &excess_ns);
         if (counts)
             sl_histogram_record(f->excess, excess_ns);
     }
@@ -211,7 +227,7 @@ static void take_all(struct sl_fleet *f, uint64_t now_ns)
     while (sl_plane_confirmed(f->plane, &confirm))
         sl_line_confirmed(f, &confirm, now_ns);
     while (sl_plane_event(f->plane, &i, &event))
-        sl_phone_event(&f->phone[i], &event, now_ns);
+        sl_line_event(f, i, &event, now_ns);
     take_computed(f, now_ns);
 }
 
@@ -243,8 +259,7 @@ static void watch_link(struct sl_fleet *f, uint64_t now_ns)
 
 static void poll_fleet(void *app, uint64_t now_ns)
 {
-    struct turn *t = app;
-    struct sl_fleet *f = t->fleet;
+    struct sl_fleet *f = app;
 
     take_all(f, now_ns);
     watch_link(f, now_ns);
@@ -252,7 +267,7 @@ static void poll_fleet(void *app, uint64_t now_ns)
         sl_report_totals(f, now_ns);
         f->totals_ns = now_ns + totals_every_ns;
     }
-    if (*t->signals && !f->stopping_ns)
+    if (*f->signals && !f->stopping_ns)
         begin_stop(f, now_ns);
     for (uint32_t i = 0; i < f->n; i++) {
         if (now_ns >= sl_line_deadline(f, i) || f->line[i].close_wanted)
@@ -267,6 +282,25 @@ static void poll_fleet(void *app, uint64_t now_ns)
         f->access->stop(f->access_ctx);
 }
 
+/* When the turn has something to do by time alone; what has come already waits for something else. */
+static uint64_t next_poll(void *app, uint64_t now_ns)
+{
+    const struct sl_fleet *f = app;
+    uint64_t at = f->totals_ns, d;
+
+    if (f->stopping_ns) {
+        d = f->stopping_ns + publish_wait_ns + 1;
+        at = d > now_ns && d < at ? d : at;
+        d = f->stopping_ns + bye_wait_ns + 1;
+        at = d > now_ns && d < at ? d : at;
+    }
+    for (uint32_t i = 0; i < f->n; i++) {
+        d = sl_line_deadline(f, i);
+        at = d > now_ns && d < at ? d : at;
+    }
+    return at;
+}
+
 static int finish(struct sl_fleet *f)
 {
     char err[SL_ERR_BYTES];
@@ -279,6 +313,12 @@ static int finish(struct sl_fleet *f)
     for (uint32_t i = 0; i < f->n; i++)
         done += strcmp(f->phone[i].reason, "done") == 0;
     int rc = sl_report_central(f, err, sizeof(err));
+    int logged = sl_events_close(f->events, sl_fleet_now_ns(f));
+    f->events = NULL;
+    if (!rc && logged)
+        snprintf(
+            err, sizeof(err), "%.300s/events.jsonl cannot be written: %s", f->options.run, strerror(-logged));
+    rc = rc ? rc : logged;
     cJSON *end = sl_report_end(f);
     if (f->options.json && end) {
         char *text = cJSON_PrintUnformatted(end);
@@ -301,8 +341,9 @@ static int finish(struct sl_fleet *f)
 
 int sl_fleet_run(struct sl_fleet *f, const volatile sig_atomic_t *signals)
 {
-    struct turn turn = {f, signals};
-    int rc = sl_tls_access_run(f->tls, poll_fleet, &turn, poll_ns);
+    f->signals = signals;
+    int rc = f->world ? sl_fleet_run_world(f, poll_fleet, next_poll)
+                      : sl_tls_access_run(f->tls, poll_fleet, f, poll_ns);
 
     if (rc) {
         fprintf(stderr, "sluice-sim: the control loop failed: %s\n", strerror(-rc));

@@ -6,10 +6,12 @@
 #include "device-sim/fleet/bodies.h"
 #include "device-sim/fleet/clock_offset.h"
 #include "device-sim/fleet/compute.h"
+#include "device-sim/fleet/events.h"
 #include "device-sim/fleet/material.h"
 #include "device-sim/fleet/options.h"
 #include "device-sim/fleet/plane.h"
 #include "device-sim/fleet/tls_access.h"
+#include "device-sim/virtual/world.h"
 #include "trainer/experiment/histogram.h"
 #include "trainer/experiment/metrics.h"
 
@@ -29,6 +31,7 @@ struct sl_line {
     uint64_t heartbeat_ns;
     bool dies;
     uint64_t die_step, die_ns;
+    enum sl_phone_state told; /* the state that the event log knows */
 };
 
 struct sl_fleet {
@@ -39,16 +42,23 @@ struct sl_fleet {
     struct sl_line *line;
     const struct sl_access_ops *access; /* to the edge's control side, and the clock that goes with it */
     void *access_ctx;
-    struct sl_tls_access *tls;
+    struct sl_tls_access *tls; /* one of the two */
+    struct sl_world *world;    /* --virtual */
     struct sl_plane *plane;
     struct sl_bodies bodies;
     struct sl_compute *compute;
     struct sl_metrics *metrics;
+    struct sl_events *events; /* NULL: none */
     struct sl_histogram *excess;
     struct sl_clock_offset clock_offset;       /* the edge's against ours */
     uint64_t start_ns, stopping_ns, totals_ns; /* totals_ns: when they are written next */
     uint32_t n_over;
     uint64_t link_down_ns; /* since when the port's link is down; 0: it is not, or was never up */
+    const volatile sig_atomic_t *signals;
+    struct { /* progress of virtual time */
+        double start_s, at_s, host_s;
+        bool tty, open;
+    } shown;
     bool interrupted, said_waiting, link_seen;
     char said[SL_ERR_BYTES];    /* the last phone's end that was printed */
     char failure[SL_ERR_BYTES]; /* the first phone's that ended otherwise than done */
@@ -60,6 +70,8 @@ void sl_line_poll(struct sl_fleet *, uint32_t i, uint64_t now_ns); /* its timers
 void sl_line_confirmed(struct sl_fleet *, const struct sl_lcore_confirm *, uint64_t now_ns);
 void sl_line_sent(struct sl_fleet *, uint32_t i, uint64_t now_ns); /* a message began to leave */
 void sl_line_bye(struct sl_fleet *, uint32_t i, const char *text); /* and no connection after it */
+void sl_line_event(struct sl_fleet *, uint32_t i, const struct sl_store_event *, uint64_t now_ns);
+void sl_line_computed(struct sl_fleet *, uint32_t i, uint64_t now_ns, uint64_t *host_excess_ns);
 uint64_t sl_line_deadline(const struct sl_fleet *, uint32_t i);
 extern const struct sl_access_events sl_line_events; /* `app` is the fleet */
 extern const struct sl_phone_ops sl_fleet_phone_ops; /* `app` is the fleet */
@@ -74,6 +86,11 @@ static inline uint64_t sl_fleet_now_ns(const struct sl_fleet *f)
 }
 const char *sl_fleet_edge(const struct sl_fleet *); /* where the edge's control connection listens */
 const struct sl_class_config *sl_fleet_class(const struct sl_fleet *, uint32_t phone);
+
+/* in_virtual.c */
+int sl_fleet_open_world(struct sl_fleet *, char *err, size_t err_cap);
+int sl_fleet_run_world(struct sl_fleet *, void (*poll)(void *fleet, uint64_t now_ns),
+    uint64_t (*deadline)(void *fleet, uint64_t now_ns));
 
 /* report.c */
 void sl_report_start(struct sl_fleet *);

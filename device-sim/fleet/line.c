@@ -14,6 +14,45 @@ enum {
     GIVE_UP_S = 120, /* rules T11 */
 };
 
+/* ---- the event log ---- */
+
+/* After whatever may have changed it: the state that the phone is in now. */
+static void tell_state(struct sl_fleet *f, uint32_t i, uint64_t now_ns)
+{
+    struct sl_line *l = &f->line[i];
+    enum sl_phone_state now = f->phone[i].state;
+
+    if (l->told == now)
+        return;
+    sl_events_texts(
+        f->events, now_ns, i, "state", "from", sl_phone_state_name(l->told), "to", sl_phone_state_name(now));
+    l->told = now;
+}
+
+static const char *const step_keys[] = {"step", "eval"};
+
+void sl_line_event(struct sl_fleet *f, uint32_t i, const struct sl_store_event *e, uint64_t now_ns)
+{
+    static const char *const result_keys[] = {"step", "status", "boundary", "global_step"};
+    static const char *const lost_keys[] = {"step", "reason"};
+
+    if (e->kind == SL_STORE_GRANTED)
+        sl_events_write(f->events, now_ns, i, "granted", step_keys, e->step);
+    else if (e->kind == SL_STORE_RESULT)
+        sl_events_write(f->events, now_ns, i, "result", result_keys, e->step, e->result.status,
+            (e->result.flags & SL_RESULT_BOUNDARY) != 0, e->result.global_step);
+    else
+        sl_events_write(f->events, now_ns, i, "lost", lost_keys, e->step, e->reason);
+    sl_phone_event(&f->phone[i], e, now_ns);
+    tell_state(f, i, now_ns);
+}
+
+void sl_line_computed(struct sl_fleet *f, uint32_t i, uint64_t now_ns, uint64_t *host_excess_ns)
+{
+    sl_phone_computed(&f->phone[i], now_ns, host_excess_ns);
+    tell_state(f, i, now_ns);
+}
+
 static struct sl_line *line_of(struct sl_fleet *f, const struct sl_phone *p)
 {
     return &f->line[p->cfg.index];
@@ -73,6 +112,7 @@ void sl_line_confirmed(struct sl_fleet *f, const struct sl_lcore_confirm *c, uin
         close_session(f, c->session);
     } else {
         sl_phone_installed(&f->phone[c->session], now_ns);
+        tell_state(f, c->session, now_ns);
     }
 }
 
@@ -89,23 +129,34 @@ static void established(void *app, uint32_t i)
         return;
     }
     sl_phone_established(&f->phone[i], sl_session_id(0, i, random));
+    tell_state(f, i, sl_fleet_now_ns(f));
 }
 
 static void message(void *app, uint32_t i, const Sluice__Envelope *e)
 {
+    static const char *const plan_keys[] = {"phase", "version", "cut"};
     struct sl_fleet *f = app;
 
     if (e->body_case == SLUICE__ENVELOPE__BODY_HEARTBEAT_ACK)
         sl_clock_offset_add(&f->clock_offset, e->heartbeat_ack->sent_ns, e->heartbeat_ack->received_ns,
             e->heartbeat_ack->answered_ns, f->access->calendar_ns(f->access_ctx));
+    if (e->body_case == SLUICE__ENVELOPE__BODY_PLAN)
+        sl_events_write(f->events, sl_fleet_now_ns(f), i, "plan", plan_keys, (uint64_t)e->plan->phase,
+            e->plan->adapter_version, e->plan->cut);
     sl_phone_message(&f->phone[i], e, sl_fleet_now_ns(f));
+    tell_state(f, i, sl_fleet_now_ns(f));
 }
+
+static const char *const adapter_keys[] = {"version", "blocks", "floats"};
 
 static void adapter(void *app, uint32_t i, const struct sl_adapter_transfer *t)
 {
     struct sl_fleet *f = app;
 
+    sl_events_write(
+        f->events, sl_fleet_now_ns(f), i, "adapter", adapter_keys, t->version, t->last, (uint64_t)t->n);
     sl_phone_adapter(&f->phone[i], t, sl_fleet_now_ns(f));
+    tell_state(f, i, sl_fleet_now_ns(f));
 }
 
 static void schedule_retry(struct sl_fleet *f, uint32_t i, const char *text)
@@ -143,6 +194,8 @@ static void closed(void *app, uint32_t i, Sluice__ErrorCode code, const char *te
     l->connection = SL_CONNECTION_NONE;
     close_session(f, i);
     sl_phone_closed(&f->phone[i], code, text, &again);
+    sl_events_texts(f->events, sl_fleet_now_ns(f), i, "closed", "why", text, NULL, NULL);
+    tell_state(f, i, sl_fleet_now_ns(f));
     if (again && !l->over && !f->stopping_ns)
         schedule_retry(f, i, text);
     else
@@ -172,6 +225,8 @@ void sl_line_bye(struct sl_fleet *f, uint32_t i, const char *text)
         snprintf(f->phone[i].reason, sizeof(f->phone[i].reason), "%s", text);
         f->phone[i].state = SL_PHONE_ENDED;
     }
+    sl_events_texts(f->events, sl_fleet_now_ns(f), i, "leave", "why", text, NULL, NULL);
+    tell_state(f, i, sl_fleet_now_ns(f));
     if (l->connection == SL_CONNECTION_NONE) {
         end_line(f, i);
         return;
@@ -253,6 +308,7 @@ void sl_line_poll(struct sl_fleet *f, uint32_t i, uint64_t now_ns)
         heartbeat(f, i, now_ns);
     if (now_ns >= sl_phone_deadline(&f->phone[i]))
         sl_phone_tick(&f->phone[i], now_ns);
+    tell_state(f, i, now_ns);
 }
 
 uint64_t sl_line_deadline(const struct sl_fleet *f, uint32_t i)
@@ -282,6 +338,10 @@ static int op_push(void *app, struct sl_phone *p, const struct sl_adapter_transf
 {
     struct sl_fleet *f = app;
 
+    static const char *const keys[] = {"version", "step", "tokens", "floats"};
+
+    sl_events_write(f->events, sl_fleet_now_ns(f), p->cfg.index, "push", keys, t->version, t->step, t->tokens,
+        (uint64_t)t->n);
     return f->access->push(f->access_ctx, p->cfg.index, t);
 }
 
@@ -319,6 +379,10 @@ static void op_request(void *app, struct sl_phone *p)
 {
     struct sl_fleet *f = app;
 
+    static const char *const keys[] = {"step", "eval", "units", "ready_in_ms"};
+
+    sl_events_write(f->events, sl_fleet_now_ns(f), p->cfg.index, "request", keys, p->request.step,
+        p->batch.eval, p->grid.n_units, p->request.ready_in_ms);
     sl_plane_request(f->plane, p->cfg.index, &p->request, &p->grid);
 }
 
@@ -328,6 +392,8 @@ static void op_send(void *app, struct sl_phone *p)
     struct sl_line *l = line_of(f, p);
     double rate_bps = sl_fleet_class(f, p->cfg.index)->link.up_mbps * 1e6;
 
+    sl_events_write(
+        f->events, sl_fleet_now_ns(f), p->cfg.index, "send", step_keys, p->request.step, p->batch.eval);
     sl_plane_send(f->plane, p->cfg.index);
     /* Half of the message's time on the air, with its lower bound: the unit bytes alone. */
     if (l->dies && !p->batch.eval && p->train_begun == l->die_step)
@@ -339,6 +405,7 @@ static void op_drop(void *app, struct sl_phone *p)
 {
     struct sl_fleet *f = app;
 
+    sl_events_write(f->events, sl_fleet_now_ns(f), p->cfg.index, "drop", step_keys, p->request.step);
     sl_plane_drop(f->plane, p->cfg.index);
 }
 
@@ -346,6 +413,10 @@ static void op_compute(void *app, struct sl_phone *p)
 {
     struct sl_fleet *f = app;
 
+    static const char *const keys[] = {"step", "backward", "modelled_ns"};
+
+    sl_events_write(f->events, sl_fleet_now_ns(f), p->cfg.index, "compute", keys, p->request.step,
+        p->job == SL_JOB_BACKWARD, p->job_modelled_ns);
     sl_compute_post(f->compute, p->cfg.index);
 }
 

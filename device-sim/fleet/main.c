@@ -100,6 +100,10 @@ static int run(struct sl_fleet *f, char *err, size_t err_cap)
         return calibrate(f, err, err_cap);
     if (sl_fleet_start(f, err, err_cap))
         return EXIT_FAILURE;
+    if (f->options.is_virtual) {
+        fprintf(stderr, "sluice-sim: %u phones in virtual time, against a model of the edge node\n", f->n);
+        return sl_fleet_run(f, &signals);
+    }
     const char *eal = sl_plane_eal_args(f->plane);
     fprintf(stderr, "sluice-sim: %u phones; EAL: %s\n", f->n, eal[0] ? eal : "none");
     sl_plane_describe_lcore(f->plane, lcore, sizeof(lcore));

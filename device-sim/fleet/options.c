@@ -13,6 +13,7 @@ const char sl_sim_help[] =
     "\n"
     "usage: sluice-sim --experiment FILE --run DIR [--pki DIR] [--edge ADDRESS:PORT] [--json]\n"
     "       sluice-sim --experiment FILE --run DIR --calibrate [--json]\n"
+    "       sluice-sim --experiment FILE --run DIR --virtual [--json]\n"
     "\n"
     "  --experiment FILE   the experiment; sluice-edge reads the same file\n"
     "  --run DIR           run directory, shared with sluice-edge: sim.jsonl, heldout.ids, central.ids, "
@@ -25,6 +26,14 @@ const char sl_sim_help[] =
     "sudo, "
     "else RUN's owner)\n"
     "  --json              print the result as JSON\n"
+    "  --virtual           in virtual time: no threads, no sockets, no sluice-edge; a model of the edge node "
+    "takes its place.\n"
+    "                      Every packet is sealed, sent over its link and opened; time goes from one event "
+    "to the "
+    "next.\n"
+    "                      The same file gives the same RUN/events.jsonl, byte for byte. Nothing is trained: "
+    "no losses\n"
+    "  --events steps|none what RUN/events.jsonl holds (default: steps)\n"
     "  --calibrate         measure this host's time for a step of each class, say how many phones it can "
     "carry, and end\n"
     "\n"
@@ -36,6 +45,7 @@ const char sl_sim_help[] =
     "examples:\n"
     "  scripts/run device-sim/scenarios/demo.yaml         starts both programs\n"
     "  sluice-sim --experiment device-sim/scenarios/demo.yaml --run runs/a --calibrate\n"
+    "  sluice-sim --experiment device-sim/scenarios/demo.yaml --run runs/v --virtual --json\n"
     "  sluice-sim --experiment my.yaml --run runs/b --fault nan@3:1\n"
     "\n"
     "exit status: 0 done, 1 failure, 2 usage, 130 after Ctrl-C\n";
@@ -62,12 +72,21 @@ static int parse_fault(const char *text, struct sl_sim_fault *f)
     return -EINVAL;
 }
 
+static int parse_events(const char *text, struct sl_sim_options *o)
+{
+    if (strcmp(text, "steps") && strcmp(text, "none"))
+        return -EINVAL;
+    o->events = text[0] == 's' ? SL_SIM_EVENTS_STEPS : SL_SIM_EVENTS_NONE;
+    return 0;
+}
+
 int sl_sim_options_parse(int argc, char **argv, struct sl_sim_options *o, char *err, size_t err_cap)
 {
     static const struct option longs[] = {{"experiment", required_argument, NULL, 'e'},
         {"run", required_argument, NULL, 'r'}, {"pki", required_argument, NULL, 'p'},
         {"edge", required_argument, NULL, 'E'}, {"json", no_argument, NULL, 'j'},
         {"user", required_argument, NULL, 'u'}, {"calibrate", no_argument, NULL, 'c'},
+        {"virtual", no_argument, NULL, 'v'}, {"events", required_argument, NULL, 'l'},
         {"fault", required_argument, NULL, 'f'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
     int c;
 
@@ -97,6 +116,15 @@ int sl_sim_options_parse(int argc, char **argv, struct sl_sim_options *o, char *
         case 'c':
             o->calibrate = true;
             break;
+        case 'l':
+            if (parse_events(optarg, o)) {
+                snprintf(err, err_cap, "--events %s: give steps or none", optarg);
+                return -EINVAL;
+            }
+            break;
+        case 'v':
+            o->is_virtual = true;
+            break;
         case 'h':
             o->help = true;
             return 0;
@@ -120,6 +148,11 @@ int sl_sim_options_parse(int argc, char **argv, struct sl_sim_options *o, char *
     }
     if (!o->experiment || !o->run) {
         snprintf(err, err_cap, "give --experiment FILE and --run DIR; see --help");
+        return -EINVAL;
+    }
+    if (o->is_virtual && (o->edge || o->pki || o->calibrate)) {
+        snprintf(
+            err, err_cap, "--virtual has no edge node to go to: leave out --edge, --pki and --calibrate");
         return -EINVAL;
     }
     return 0;

@@ -340,13 +340,15 @@ int sl_plane_open(const struct sl_plane_config *c, struct sl_plane **out, char *
         return -ENOMEM;
     }
     pl->n = n;
-    bool kernel = strcmp(c->experiment->edge.data.fleet_backend, SL_BACKEND_URING) == 0;
+    bool kernel = strcmp(c->experiment->edge.data.fleet_backend, SL_BACKEND_URING) == 0, own = !c->port;
+
+    pl->port = c->port;
     int rc = sl_phone_addresses(c->experiment, &pl->addresses, err, err_cap);
     if (!rc)
         rc = make_memory_parts(pl, c, err, err_cap);
-    if (!rc && !kernel)
+    if (!rc && own && !kernel)
         rc = start_eal(pl, c, err, err_cap);
-    if (!rc)
+    if (!rc && own)
         rc = kernel ? open_uring(pl, c, err, err_cap) : open_port(pl, c, err, err_cap);
     if (!rc) {
         sl_store_bind(pl->store, pl->endpoint);
@@ -354,7 +356,8 @@ int sl_plane_open(const struct sl_plane_config *c, struct sl_plane **out, char *
         lcore.queue = sl_port_queue(pl->port, 0);
         lcore.endpoint = pl->endpoint;
         lcore.emulator_ctx = pl->emulator;
-        rc = sl_lcore_start(&lcore, &pl->lcore, err, err_cap);
+        rc = own ? sl_lcore_start(&lcore, &pl->lcore, err, err_cap)
+                 : sl_lcore_create(&lcore, &pl->lcore, err, err_cap);
     }
     if (rc) {
         sl_plane_close(pl);
@@ -410,6 +413,16 @@ int sl_plane_wait(struct sl_plane *pl, char *text, size_t cap)
 struct sl_addr sl_plane_phone_address(const struct sl_plane *pl, uint32_t phone)
 {
     return sl_phone_address(&pl->addresses, phone);
+}
+
+struct sl_lcore *sl_plane_lcore(struct sl_plane *pl)
+{
+    return pl->lcore;
+}
+
+bool sl_plane_pending(const struct sl_plane *pl)
+{
+    return sl_ring_spsc_count(pl->events) != 0 || sl_lcore_has_confirmed(pl->lcore);
 }
 
 struct sl_store *sl_plane_store(struct sl_plane *pl)

@@ -12,11 +12,12 @@ struct sl_plane_config {
     const struct sl_experiment *experiment;
     const char *run_dir;
     size_t message_bytes, gradient_bytes;
+    struct sl_port *port; /* NULL: one of its own, and a thread; else who opened this one gives the turns */
 };
 
 struct sl_plane;
 int sl_plane_open(const struct sl_plane_config *, struct sl_plane **, char *err, size_t err_cap);
-void sl_plane_stop(struct sl_plane *); /* joins the lcore; figures can still be read */
+void sl_plane_stop(struct sl_plane *); /* ends the lcore; figures can still be read */
 void sl_plane_close(struct sl_plane *);
 const char *sl_plane_eal_args(const struct sl_plane *);
 void sl_plane_describe_lcore(const struct sl_plane *, char *text, size_t cap); /* sl_lcore_describe */
@@ -36,6 +37,8 @@ bool sl_plane_confirmed(struct sl_plane *, struct sl_lcore_confirm *);
 void sl_plane_request(struct sl_plane *, uint32_t phone, const struct sl_request *, const struct sl_grid *);
 void sl_plane_send(struct sl_plane *, uint32_t phone);
 void sl_plane_drop(struct sl_plane *, uint32_t phone);
+bool sl_plane_pending(const struct sl_plane *); /* events or confirmations wait */
+struct sl_lcore *sl_plane_lcore(struct sl_plane *);
 bool sl_plane_event(struct sl_plane *, uint32_t *phone, struct sl_store_event *);
 
 /* Of a phone, at most 20 ms old. */

@@ -177,6 +177,22 @@ static void report_clock(const struct sl_fleet *f, cJSON *end)
     cJSON_AddNumberToObject(o, "samples", (double)f->clock_offset.n);
 }
 
+static void report_world(const struct sl_fleet *f, cJSON *end)
+{
+    struct sl_model_edge_stats edge;
+    cJSON *o = cJSON_AddObjectToObject(end, "model_edge");
+
+    sl_model_edge_stats(sl_world_edge(f->world), &edge);
+    cJSON_AddNumberToObject(o, "gangs", (double)edge.gangs);
+    cJSON_AddNumberToObject(o, "steps", (double)edge.steps);
+    cJSON_AddNumberToObject(o, "versions", (double)edge.versions);
+    cJSON_AddNumberToObject(o, "tokens", (double)edge.tokens);
+    cJSON_AddNumberToObject(o, "compute_s", (double)edge.compute_ns * ns);
+    cJSON_AddNumberToObject(o, "wait_s", (double)edge.wait_ns * ns);
+    cJSON_AddNumberToObject(o, "training_s", (double)edge.training_ns * ns);
+    cJSON_AddNumberToObject(end, "host_s", f->shown.host_s);
+}
+
 cJSON *sl_report_end(struct sl_fleet *f)
 {
     struct sl_plane_totals t;
@@ -206,6 +222,9 @@ cJSON *sl_report_end(struct sl_fleet *f)
     cJSON_AddItemToObject(o, "endpoint", endpoint_json(&t.endpoint));
     report_clock(f, o);
     cJSON_AddNumberToObject(o, "wall_s", (double)(sl_fleet_now_ns(f) - f->start_ns) * ns);
+    cJSON_AddBoolToObject(o, "virtual", f->world != NULL); /* then wall_s is virtual, too */
+    if (f->world)
+        report_world(f, o);
     cJSON_AddStringToObject(o, "reason",
         f->interrupted  ? "interrupted"
         : f->failure[0] ? f->failure

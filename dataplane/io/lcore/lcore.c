@@ -395,6 +395,11 @@ bool sl_lcore_confirmed(struct sl_lcore *l, struct sl_lcore_confirm *out)
     return sl_commands_answer(&l->commands, out);
 }
 
+bool sl_lcore_has_confirmed(const struct sl_lcore *l)
+{
+    return sl_ring_spsc_count(l->commands.back) != 0;
+}
+
 void sl_lcore_stats(const struct sl_lcore *l, struct sl_lcore_stats *out)
 {
     const uint64_t *from = &l->stats.polls_empty;

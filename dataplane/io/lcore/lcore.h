@@ -72,6 +72,7 @@ struct sl_lcore_confirm {
 };
 /* From the same control thread: what the lcore has done since. Returns whether there was one. */
 bool sl_lcore_confirmed(struct sl_lcore *, struct sl_lcore_confirm *);
+bool sl_lcore_has_confirmed(const struct sl_lcore *);                  /* whether there is one */
 void sl_lcore_stats(const struct sl_lcore *, struct sl_lcore_stats *); /* any thread */
 /* "data lcore: thread 4711 on CPU 0,1": as the kernel says now, for printing (rules T17). While it runs. */
 void sl_lcore_describe(const struct sl_lcore *, char *text, size_t cap);
