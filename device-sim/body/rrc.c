@@ -53,12 +53,6 @@ static uint64_t promote(struct sl_rrc *r, uint64_t begin_ns)
     return r->ready_ns;
 }
 
-static void keep(struct sl_rrc *r, uint64_t last_ns)
-{
-    if (last_ns + r->cfg->inactivity_ns > r->release_ns)
-        r->release_ns = last_ns + r->cfg->inactivity_ns;
-}
-
 uint64_t sl_rrc_use(struct sl_rrc *r, uint64_t now_ns)
 {
     if (!r->cfg->inactivity_ns)
@@ -67,7 +61,7 @@ uint64_t sl_rrc_use(struct sl_rrc *r, uint64_t now_ns)
         return promote(r, now_ns);
     if (now_ns < r->ready_ns)
         return r->ready_ns;
-    keep(r, now_ns);
+    sl_rrc_carried(r, now_ns);
     return now_ns;
 }
 
@@ -87,7 +81,7 @@ uint64_t sl_rrc_page(struct sl_rrc *r, uint64_t now_ns)
         return last;
     if (c->drx_cycle_ns && now_ns - last > c->drx_after_ns)
         heard = next_multiple(last + c->drx_after_ns, c->drx_cycle_ns, now_ns);
-    keep(r, heard);
+    sl_rrc_carried(r, heard);
     return heard;
 }
 

@@ -38,6 +38,12 @@ void sl_rrc_init(struct sl_rrc *, const struct sl_rrc_config *, uint64_t key); /
 /* A packet from the phone, or to it: when the radio can serve it, at least now. now_ns must not go back. */
 uint64_t sl_rrc_use(struct sl_rrc *, uint64_t now_ns);
 uint64_t sl_rrc_page(struct sl_rrc *, uint64_t now_ns);
+/* A packet has left the air, either way: the radio was connected for it, however long it had waited. */
+static inline void sl_rrc_carried(struct sl_rrc *r, uint64_t at_ns)
+{
+    if (at_ns + r->cfg->inactivity_ns > r->release_ns && at_ns >= r->ready_ns && r->cfg->inactivity_ns)
+        r->release_ns = at_ns + r->cfg->inactivity_ns;
+}
 
 /* Time in promotions and connected, until now. */
 void sl_rrc_times(const struct sl_rrc *, uint64_t now_ns, uint64_t *promotion_ns, uint64_t *connected_ns);

@@ -19,6 +19,8 @@ struct sl_emulator {
     struct sl_phone_addresses addresses;
     struct sl_queue *queue;
     struct direction up, down;
+    struct sl_rrc *radio; /* [n_phones], with their configurations */
+    struct sl_rrc_config *radio_config;
     uint64_t strays;
 };
 
@@ -63,7 +65,13 @@ int sl_emulator_create(const struct sl_phone_link *link, const struct sl_phone_a
     e->n_phones = n_phones;
     e->addresses = *addresses;
     e->max_packets = max_packets;
-    int rc = direction_create(&e->up, n_phones, max_packets);
+    e->radio = calloc(n_phones, sizeof(*e->radio));
+    e->radio_config = calloc(n_phones, sizeof(*e->radio_config));
+    int rc = e->radio && e->radio_config ? 0 : -ENOMEM;
+    for (uint32_t i = 0; !rc && i < n_phones; i++)
+        sl_rrc_init(&e->radio[i], &e->radio_config[i], 0);
+    if (!rc)
+        rc = direction_create(&e->up, n_phones, max_packets);
     if (!rc)
         rc = direction_create(&e->down, n_phones, max_packets);
     if (!rc)
@@ -87,6 +95,7 @@ static unsigned ready(
 
     while (got < n && sl_link_next(d->links, now_ns, &packet)) {
         d->free_slots[d->n_free++] = packet.handle;
+        sl_rrc_carried(&e->radio[packet.link], packet.due_ns);
         if (packet.verdict == SL_LINK_TAKEN)
             out[got++] = d->held[packet.handle];
         else
@@ -111,12 +120,42 @@ void sl_emulator_free(struct sl_emulator *e)
     release(e, &e->down);
     direction_free(&e->up);
     direction_free(&e->down);
+    free(e->radio);
+    free(e->radio_config);
     free(e);
 }
 
 void sl_emulator_bind(struct sl_emulator *e, struct sl_queue *queue)
 {
     e->queue = queue;
+}
+
+void sl_emulator_set_radio(
+    struct sl_emulator *e, uint32_t phone, const struct sl_rrc_config *cfg, uint64_t seed)
+{
+    char name[32];
+
+    snprintf(name, sizeof(name), "radio state %u", phone);
+    e->radio_config[phone] = *cfg;
+    sl_rrc_init(&e->radio[phone], &e->radio_config[phone], sl_rng_key(seed, name));
+}
+
+const struct sl_rrc *sl_emulator_radio(const struct sl_emulator *e, uint32_t phone)
+{
+    return &e->radio[phone];
+}
+
+/* A packet wants the phone's radio: what is not connected has to be woken, and serves nothing until then. */
+static void wake(struct sl_emulator *e, const struct direction *d, uint32_t phone, uint64_t now_ns)
+{
+    struct sl_rrc *r = &e->radio[phone];
+    uint64_t ready = d == &e->up ? sl_rrc_use(r, now_ns) : sl_rrc_page(r, now_ns);
+
+    if (ready <= now_ns)
+        return;
+    sl_links_hold(d->links, phone, ready);
+    if (now_ns < r->ready_ns) /* not only asleep for the rest of its cycle: neither direction is served */
+        sl_links_hold(d == &e->up ? e->down.links : e->up.links, phone, r->ready_ns);
 }
 
 /* A packet enters its link, or goes back to the port. */
@@ -130,6 +169,7 @@ static void offer(struct sl_emulator *e, struct direction *d, struct sl_dgram *d
         sl_queue_free(e->queue, dgram, 1);
         return;
     }
+    wake(e, d, (uint32_t)phone, now_ns);
     /* The links take at most as many as there are slots, so a taken packet has one. */
     uint32_t slot = d->n_free ? d->free_slots[d->n_free - 1] : 0;
     if (sl_links_offer(d->links, (uint32_t)phone, slot, dgram->len, now_ns) != SL_LINK_TAKEN) {

@@ -1,9 +1,10 @@
-/* The radio links of all phones between the port and the endpoint: struct sl_emulator_ops over
- * device-sim/link. Datagrams are told apart by the phone's address. The counters of a phone may be read on
- * any thread; the rest is the data lcore's. */
+/* The radios of all phones between the port and the endpoint: struct sl_emulator_ops over
+ * device-sim/link, and body's radio states. Datagrams are told apart by the phone's address. The counters of
+ * a phone may be read on any thread; the rest is the data lcore's. */
 #pragma once
 
 #include "dataplane/io/lcore/lcore.h"
+#include "device-sim/body/rrc.h"
 #include "device-sim/fleet/address.h"
 #include "device-sim/link/link.h"
 
@@ -15,6 +16,9 @@ struct sl_phone_link {
 };
 int sl_emulator_create(const struct sl_phone_link *, const struct sl_phone_addresses *, uint32_t n_phones,
     uint32_t max_packets, uint64_t seed, struct sl_emulator **);
+/* The phone's radio goes through states; its links serve nothing while it is not connected. Without
+ * this call it is always connected. */
+void sl_emulator_set_radio(struct sl_emulator *, uint32_t phone, const struct sl_rrc_config *, uint64_t seed);
 void sl_emulator_free(struct sl_emulator *); /* what is under way goes back to the port */
 void sl_emulator_bind(struct sl_emulator *, struct sl_queue *);
 extern const struct sl_emulator_ops sl_fleet_emulator; /* its context is the struct sl_emulator */
@@ -22,4 +26,5 @@ extern const struct sl_emulator_ops sl_fleet_emulator; /* its context is the str
 /* Data lcore only. */
 void sl_emulator_stats(
     const struct sl_emulator *, uint32_t phone, struct sl_link_stats *up, struct sl_link_stats *down);
+const struct sl_rrc *sl_emulator_radio(const struct sl_emulator *, uint32_t phone);
 uint64_t sl_emulator_strays(const struct sl_emulator *); /* datagrams from or to nobody, freed */

@@ -1,5 +1,7 @@
 #include "device-sim/fleet/phone_links.h"
 
+#include "device-sim/fleet/bodies.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +30,11 @@ int sl_phone_links_open(const struct sl_experiment *e, const struct sl_phone_add
         for (uint32_t i = 0; i < e->n_devices; i++)
             link[i] = link_of(&e->fleet[sl_experiment_class_of(e, i)].link);
         rc = sl_emulator_create(link, addresses, e->n_devices, max_packets, e->seed, out);
+        for (uint32_t i = 0; i < e->n_devices && !rc; i++) {
+            struct sl_rrc_config radio;
+            sl_rrc_config_of(&e->fleet[sl_experiment_class_of(e, i)], &radio);
+            sl_emulator_set_radio(*out, i, &radio, e->seed);
+        }
     }
     free(link);
     if (rc)

@@ -1,4 +1,4 @@
-/* From the experiment's classes to the emulated links of all phones. */
+/* From the experiment's classes to the emulated links and radio states of all phones. */
 #pragma once
 
 #include "device-sim/fleet/emulator.h"

@@ -135,6 +135,18 @@ static uint64_t get(const _Atomic uint64_t *from)
     return atomic_load_explicit(from, memory_order_relaxed);
 }
 
+static void publish_radio(struct sl_plane *pl, uint32_t i)
+{
+    const struct sl_rrc *r = sl_emulator_radio(pl->emulator, i);
+    struct published *out = &pl->phone[i].published;
+    uint64_t promotion_ns, connected_ns;
+
+    sl_rrc_times(r, pl->published_ns, &promotion_ns, &connected_ns);
+    put(&out->promotion_ns, promotion_ns);
+    put(&out->connected_ns, connected_ns);
+    put(&out->promotions, r->promotions);
+}
+
 static void publish_phone(struct sl_plane *pl, uint32_t i)
 {
     struct plane_phone *p = &pl->phone[i];
@@ -147,6 +159,7 @@ static void publish_phone(struct sl_plane *pl, uint32_t i)
     put(&out->bytes_down, down.delivered_bytes - down.delivered * SL_LINK_IP_UDP_BYTES);
     put(&out->airtime_tx_ns, up.airtime_ns);
     put(&out->airtime_rx_ns, down.airtime_ns);
+    publish_radio(pl, i);
     if (p->open && sl_session_stats(pl->endpoint, i, &session) == 0) {
         p->retransmits_now = session.retransmits;
         put(&out->rtt_ns, session.smoothed_rtt_ns);

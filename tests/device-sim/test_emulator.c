@@ -72,6 +72,40 @@ static void up_and_down__take_the_phones_own_link(void **state)
     sl_emulator_free(e);
 }
 
+/* "A phone that computes for twelve seconds pays a second to send": packets of phone 0, whose radio is
+ * released after 10 s; 1 ms of service and 1 ms of delay when it is awake. */
+static void radio__an_idle_phone_pays_its_promotion(void **state)
+{
+    static const uint64_t second = 1000 * ms;
+    struct sl_emulator *e = emulator(1, 100, 0);
+    struct sl_addr edge = {.port = 4433}, phone = sl_phone_address(&addresses, 0);
+    struct sl_rrc_config radio = {.inactivity_ns = 10 * second};
+    struct sl_dgram up = dgram(phone, edge, 1), down = dgram(edge, phone, 2), out[4];
+    uint64_t t = second, computed;
+
+    sl_rrc_fit(&radio, 1, 1);
+    sl_emulator_set_radio(e, 0, &radio, 7);
+    sl_fleet_emulator.up(e, &up, 1, t); /* REQUEST: the phone had been idle */
+    assert_int_equal(sl_fleet_emulator.up_ready(e, out, 4, t + second + 1 * ms), 0);
+    assert_int_equal(sl_fleet_emulator.up_ready(e, out, 4, t + second + 2 * ms + 1000), 1);
+    t += second + 10 * ms;
+    sl_fleet_emulator.down(e, &down, 1, t); /* GRANT: awake */
+    assert_int_equal(sl_fleet_emulator.down_ready(e, out, 4, t + 2 * ms), 1);
+    computed = t + 9 * second; /* nine seconds of computing: still connected */
+    sl_fleet_emulator.up(e, &up, 1, computed);
+    assert_int_equal(sl_fleet_emulator.up_ready(e, out, 4, computed + 2 * ms), 1);
+    computed += 12 * second; /* twelve: a second, also for what comes the other way meanwhile */
+    sl_fleet_emulator.up(e, &up, 1, computed);
+    sl_fleet_emulator.down(e, &down, 1, computed + 100 * ms);
+    assert_int_equal(sl_fleet_emulator.up_ready(e, out, 4, computed + second + 1 * ms), 0);
+    assert_int_equal(sl_fleet_emulator.down_ready(e, out, 4, computed + second + 1 * ms), 0);
+    assert_int_equal(sl_fleet_emulator.up_ready(e, out, 4, computed + second + 3 * ms), 1);
+    assert_int_equal(sl_fleet_emulator.down_ready(e, out, 4, computed + second + 3 * ms), 1);
+    assert_true(sl_emulator_radio(e, 0)->promotions == 2);
+    assert_int_equal(freed, 0);
+    sl_emulator_free(e);
+}
+
 static void strays__are_freed_and_counted(void **state)
 {
     struct sl_emulator *e = emulator(2, 100, 0);
@@ -133,6 +167,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(up_and_down__take_the_phones_own_link),
+        cmocka_unit_test(radio__an_idle_phone_pays_its_promotion),
         cmocka_unit_test(strays__are_freed_and_counted),
         cmocka_unit_test(every_datagram__comes_back_once),
         cmocka_unit_test(free__gives_back_what_is_under_way),

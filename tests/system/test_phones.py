@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""Phones as bodies, in real runs of two processes: one gets hot and slows down, and every joule has a cause."""
+"""Phones as bodies, in real runs of two processes: one gets hot and slows down, one lets its radio sleep while it computes, and every
+joule has a cause."""
 from harness import Run, experiment, phone_class, run_tests
 
 # A pass of 3 blocks over 31 rows is about 50 MFLOP there and as much back: about half a second a step. 4 W in 0.5 J/K: hot within seconds.
@@ -35,7 +36,28 @@ def test_a_hot_phone_slows_down():
         assert hot["modelled_compute_s"] > 1.3 * cool["modelled_compute_s"], (hot, cool)
         # slower, and cheaper: kappa f^3 for longer is less than for the full clock
         assert hot["energy"]["compute"] < cool["energy"]["compute"], (hot, cool)
-        assert hot["energy"]["send"] > 0 and hot["energy"]["receive"] > 0 and hot["energy"]["idle"] > 0, hot
+        assert all(joules > 0 for joules in hot["energy"].values()), hot
+        assert hot["promotions"] > 0 and hot["promotion_s"] > 0, hot
+
+
+def test_twelve_seconds_of_computing_cost_a_second_to_send():
+    """The radio is released after 1 s here, and the phone computes for longer: it pays its promotion to send, again and again."""
+    steps, wake_s = 3, 0.8
+    slow = {**SLOW, "compute_gflops": 0.028}  # about 3 s forward, as much backward
+    sleepy = phone_class("sleepy", **{**slow, "rrc": {"inactivity_s": 1, "promotion_median_ms": 1000 * wake_s, "tail_w": 0.4, "promotion_w": 1.2}})
+    what = experiment(fleet=[phone_class("awake", **{**slow, "rrc": "none"}), sleepy], plan={"cut": 3}, run={"steps": steps})
+    what["training"].update(deterministic=False, aggregate_every=3)
+    with Run(what) as run:
+        run.run_both()
+        awake, sleepy = phones(run)["awake"], phones(run)["sleepy"]
+        check_account(sleepy)
+        assert sleepy["steps"] == steps and awake["promotions"] == 0 and awake["energy"]["tail"] == 0, (awake, sleepy)
+        assert sleepy["promotions"] >= 2 * steps, sleepy  # each step: its REQUEST (while it computes already), and its message after the pass
+        assert abs(sleepy["promotion_s"] - wake_s * sleepy["promotions"]) < 0.01 * sleepy["promotion_s"], sleepy
+        assert abs(sleepy["energy"]["promotion"] - 1.2 * sleepy["promotion_s"]) < 1e-6, sleepy
+        # The other phone's message is there when its pass is over; the gang waits for this one's promotion.
+        stalls = [e["stall_ms"] for e in run.events("edge", "step")]
+        assert len(stalls) == steps and min(stalls) > 950 * wake_s, stalls
 
 
 run_tests(globals())

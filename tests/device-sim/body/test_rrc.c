@@ -109,6 +109,22 @@ static void page__a_connected_phone_listens_in_its_cycle(void **state)
     assert_int_equal(sl_rrc_state(&r, t + 300 * ms), SL_RRC_TAIL);
 }
 
+/* What waits in a queue keeps the radio: a packet taken at 5 s that leaves at 30 s, then 9 s of silence. */
+static void carried__holds_the_connection_until_the_packet_has_left(void **state)
+{
+    struct sl_rrc_config c = make_config(1);
+    struct sl_rrc r;
+    uint64_t promotion, connected;
+
+    sl_rrc_init(&r, &c, 1);
+    sl_rrc_use(&r, 5 * second);
+    sl_rrc_carried(&r, 30 * second);
+    assert_true(sl_rrc_use(&r, 39 * second) == 39 * second);
+    sl_rrc_times(&r, 100 * second, &promotion, &connected);
+    assert_ms(promotion, 1000);
+    assert_ms(connected, 49000 - 6000);
+}
+
 static int by_value(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -174,6 +190,7 @@ int main(void)
         cmocka_unit_test(use__twelve_seconds_of_computing_cost_a_second),
         cmocka_unit_test(page__an_idle_phone_hears_at_its_paging_occasion),
         cmocka_unit_test(page__a_connected_phone_listens_in_its_cycle),
+        cmocka_unit_test(carried__holds_the_connection_until_the_packet_has_left),
         cmocka_unit_test(promotion__has_the_measured_round_trips),
         cmocka_unit_test(promotion__number_i_is_the_same_whenever_it_comes),
     };
