@@ -1,6 +1,7 @@
 /* sluice-sim: see options.c for what it does and takes. */
 #include "device-sim/fleet/calibrate.h"
 #include "device-sim/fleet/fleet.h"
+#include "device-sim/fleet/to_sink.h"
 #include "trainer/tensor/gemm.h"
 
 #include <errno.h>
@@ -125,6 +126,12 @@ int main(int argc, char **argv)
         return EXIT_SUCCESS;
     }
     catch_signals();
+    if (fleet.options.sink || fleet.options.pcap) {
+        int flows = sl_to_sink(&fleet.options, &signals, err, sizeof(err));
+        if (flows < 0)
+            fprintf(stderr, "sluice-sim: %s\n", err);
+        return flows < 0 ? EXIT_FAILURE : flows;
+    }
     sl_gemm_threads(1); /* rules L14 */
     int status = run(&fleet, err, sizeof(err));
     if (status && err[0])

@@ -1,5 +1,7 @@
 #include "device-sim/fleet/options.h"
 
+#include "device-sim/sink/bounds.h"
+
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -14,6 +16,9 @@ const char sl_sim_help[] =
     "usage: sluice-sim --experiment FILE --run DIR [--pki DIR] [--edge ADDRESS:PORT] [--json]\n"
     "       sluice-sim --experiment FILE --run DIR --calibrate [--json]\n"
     "       sluice-sim --experiment FILE --run DIR --virtual [--json]\n"
+    "       sluice-sim --experiment FILE --sink ADDRESS:PORT | --pcap FILE [--seconds N] [--rate-limit "
+    "MBIT/S] "
+    "[--force] [--json]\n"
     "\n"
     "  --experiment FILE   the experiment; sluice-edge reads the same file\n"
     "  --run DIR           run directory, shared with sluice-edge: sim.jsonl, heldout.ids, central.ids, "
@@ -37,6 +42,20 @@ const char sl_sim_help[] =
     "  --calibrate         measure this host's time for a step of each class, say how many phones it can "
     "carry, and end\n"
     "\n"
+    "Traffic for other systems, without an edge (docs/device-sim.md): each phone a UDP flow with a source "
+    "port of "
+    "its own,\n"
+    "its messages' sizes and times those of the experiment, through its emulated link:\n"
+    "  --sink ADDRESS:PORT to that host, in real time. Private, loopback, link-local and documentation "
+    "addresses; "
+    "others only with --force\n"
+    "  --pcap FILE         into a capture file, in virtual time: the same bytes for the same experiment\n"
+    "  --seconds N         how long: 10, at most 3600\n"
+    "  --rate-limit MBIT/S IP bytes of all phones; what is over it is dropped and counted: 100, at most "
+    "10000\n"
+    "  --down              the capture also has the gradients that the edge would send\n"
+    "  --force             that host is not mine, but may be loaded\n"
+    "\n"
     "Fault injection, for tests (may be given several times; STEP counts a device's training steps from 1):\n"
     "  --fault nan@STEP:DEVICE      that step's activations hold a NaN\n"
     "  --fault absurd@STEP:DEVICE   that step's activations are a million times too large\n"
@@ -47,6 +66,7 @@ const char sl_sim_help[] =
     "  sluice-sim --experiment device-sim/scenarios/demo.yaml --run runs/a --calibrate\n"
     "  sluice-sim --experiment device-sim/scenarios/demo.yaml --run runs/v --virtual --json\n"
     "  sluice-sim --experiment my.yaml --run runs/b --fault nan@3:1\n"
+    "  sluice-sim --experiment device-sim/scenarios/demo.yaml --pcap fleet.pcap --seconds 60\n"
     "\n"
     "exit status: 0 done, 1 failure, 2 usage, 130 after Ctrl-C\n";
 
@@ -80,6 +100,44 @@ static int parse_events(const char *text, struct sl_sim_options *o)
     return 0;
 }
 
+/* A bounded number: more is refused by name, never cut down in silence. */
+static int parse_bounded(
+    const char *name, const char *text, double most, double *out, char *err, size_t err_cap)
+{
+    char *end;
+    double v = strtod(text, &end);
+
+    if (end == text || *end || !(v > 0) || v > most) {
+        snprintf(err, err_cap, "%s %s: give a number above 0 and at most %g", name, text, most);
+        return -EINVAL;
+    }
+    *out = v;
+    return 0;
+}
+
+/* Options that go together. */
+static int check_whole(const struct sl_sim_options *o, char *err, size_t err_cap)
+{
+    bool flows = o->sink || o->pcap;
+
+    if (!o->experiment || (!o->run && !flows)) {
+        snprintf(err, err_cap, "give --experiment FILE and --run DIR; see --help");
+        return -EINVAL;
+    }
+    if (o->is_virtual && (o->edge || o->pki || o->calibrate)) {
+        snprintf(
+            err, err_cap, "--virtual has no edge node to go to: leave out --edge, --pki and --calibrate");
+        return -EINVAL;
+    }
+    if ((o->sink && o->pcap) || (flows && (o->run || o->calibrate)) || (o->down && !o->pcap)) {
+        snprintf(err, err_cap, "%s; see --help",
+            o->down && !o->pcap ? "--down goes with --pcap alone"
+                                : "--sink, --pcap and --run exclude each other");
+        return -EINVAL;
+    }
+    return 0;
+}
+
 int sl_sim_options_parse(int argc, char **argv, struct sl_sim_options *o, char *err, size_t err_cap)
 {
     static const struct option longs[] = {{"experiment", required_argument, NULL, 'e'},
@@ -87,10 +145,15 @@ int sl_sim_options_parse(int argc, char **argv, struct sl_sim_options *o, char *
         {"edge", required_argument, NULL, 'E'}, {"json", no_argument, NULL, 'j'},
         {"user", required_argument, NULL, 'u'}, {"calibrate", no_argument, NULL, 'c'},
         {"virtual", no_argument, NULL, 'v'}, {"events", required_argument, NULL, 'l'},
-        {"fault", required_argument, NULL, 'f'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+        {"fault", required_argument, NULL, 'f'}, {"sink", required_argument, NULL, 's'},
+        {"pcap", required_argument, NULL, 'P'}, {"seconds", required_argument, NULL, 'S'},
+        {"rate-limit", required_argument, NULL, 'R'}, {"force", no_argument, NULL, 'F'},
+        {"down", no_argument, NULL, 'D'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
     int c;
 
     memset(o, 0, sizeof(*o));
+    o->seconds = SL_SINK_SECONDS_DEFAULT;
+    o->rate_mbps = SL_SINK_MBPS_DEFAULT;
     opterr = 0;
     optind = 1;
     while ((c = getopt_long(argc, argv, "+h", longs, NULL)) != -1) {
@@ -125,6 +188,26 @@ int sl_sim_options_parse(int argc, char **argv, struct sl_sim_options *o, char *
         case 'v':
             o->is_virtual = true;
             break;
+        case 's':
+            o->sink = optarg;
+            break;
+        case 'P':
+            o->pcap = optarg;
+            break;
+        case 'S':
+            if (parse_bounded("--seconds", optarg, SL_SINK_SECONDS_MAX, &o->seconds, err, err_cap))
+                return -EINVAL;
+            break;
+        case 'R':
+            if (parse_bounded("--rate-limit", optarg, SL_SINK_MBPS_MAX, &o->rate_mbps, err, err_cap))
+                return -EINVAL;
+            break;
+        case 'F':
+            o->force = true;
+            break;
+        case 'D':
+            o->down = true;
+            break;
         case 'h':
             o->help = true;
             return 0;
@@ -146,14 +229,5 @@ int sl_sim_options_parse(int argc, char **argv, struct sl_sim_options *o, char *
         snprintf(err, err_cap, "%s: not expected; see --help", argv[optind]);
         return -EINVAL;
     }
-    if (!o->experiment || !o->run) {
-        snprintf(err, err_cap, "give --experiment FILE and --run DIR; see --help");
-        return -EINVAL;
-    }
-    if (o->is_virtual && (o->edge || o->pki || o->calibrate)) {
-        snprintf(
-            err, err_cap, "--virtual has no edge node to go to: leave out --edge, --pki and --calibrate");
-        return -EINVAL;
-    }
-    return 0;
+    return check_whole(o, err, err_cap);
 }

@@ -22,6 +22,10 @@ struct sl_sim_options {
     enum { SL_SIM_EVENTS_STEPS, SL_SIM_EVENTS_NONE } events;
     struct sl_sim_fault fault[SL_SIM_FAULTS_MAX];
     unsigned n_faults;
+    /* plain UDP flows (to_sink.h) */
+    const char *sink, *pcap;
+    double seconds, rate_mbps;
+    bool force, down;
 };
 
 extern const char sl_sim_help[];
