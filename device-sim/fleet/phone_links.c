@@ -7,11 +7,35 @@
 #include <stdlib.h>
 #include <string.h>
 
+static struct sl_discipline_params queue_of(const struct sl_link_config *c)
+{
+    enum sl_discipline_kind kind = SL_DISCIPLINE_DROPTAIL;
+
+    while (c->queue.kind[0] && strcmp(sl_discipline_name(kind), c->queue.kind) != 0)
+        kind++;
+    return (struct sl_discipline_params){.kind = kind,
+        .bytes = c->queue.packets ? 0 : (uint64_t)c->queue_kib * 1024,
+        .packets = c->queue.packets,
+        .target_ns = (uint64_t)(c->queue.target_ms * 1e6),
+        .interval_ns = (uint64_t)(c->queue.interval_ms * 1e6)};
+}
+
+static struct sl_impairment_params impairment_of(const struct sl_link_config *c)
+{
+    return (struct sl_impairment_params){.loss = {.good = c->loss.good,
+                                             .bad = c->loss.bad,
+                                             .good_to_bad = c->loss.good_to_bad,
+                                             .bad_to_good = c->loss.bad_to_good},
+        .jitter = {.mean_ns = (uint64_t)(c->jitter_ms * 1e6),
+            .reorder = c->reorder.share,
+            .reorder_by_ns = (uint64_t)(c->reorder.by_ms * 1e6)}};
+}
+
 static struct sl_link_params direction_of(const struct sl_link_config *c, double mbps)
 {
     return (struct sl_link_params){.service = {.kind = SL_SERVICE_RATE, .rate_bps = mbps * 1e6},
-        .queue = {.kind = SL_DISCIPLINE_DROPTAIL, .bytes = (uint64_t)c->queue_kib * 1024},
-        .impairment.loss.good = c->loss,
+        .queue = queue_of(c),
+        .impairment = impairment_of(c),
         .delay_ns = (uint64_t)(c->rtt_ms / 2 * 1e6)};
 }
 

@@ -27,11 +27,28 @@ enum {
 
 #define SL_BACKEND_URING "uring_udp" /* of edge.data.backend: the kernel's UDP; all else is DPDK's */
 
+/* What becomes of packets on a link, each way alike (device-sim/link/discipline.h, loss.h, jitter.h). */
+struct sl_queue_keys {
+    char kind[12]; /* droptail, codel, pie, none; empty: droptail */
+    uint32_t packets;
+    double target_ms, interval_ms; /* 0: the discipline's own */
+    bool given;
+};
+struct sl_loss_keys {
+    double good, bad, good_to_bad, bad_to_good; /* a number in the file: good */
+};
+struct sl_reorder_keys {
+    double share, by_ms;
+};
+
 struct sl_link_config { /* of one phone, constant; traces and radio come later */
     double up_mbps, down_mbps;
-    double rtt_ms;      /* half of it each way */
-    double loss;        /* of a packet, each way */
-    uint32_t queue_kib; /* drop-tail, each way */
+    double rtt_ms; /* half of it each way */
+    struct sl_loss_keys loss;
+    struct sl_queue_keys queue;
+    uint32_t queue_kib; /* its limit, where queue.packets is 0 */
+    double jitter_ms;
+    struct sl_reorder_keys reorder;
 };
 
 /* A radio's states (device-sim/body/rrc.h); inactivity 0: always connected. */

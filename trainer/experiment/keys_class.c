@@ -20,8 +20,8 @@ static const struct sl_field class_fields[] = {
 static const struct sl_link_config link_default = {.queue_kib = 256};
 
 /* Parts of a class that have files of their own. */
-static size_t (*const parts[])(const struct sl_field **) = {
-    sl_experiment_body_fields, sl_experiment_link_fields, sl_experiment_life_fields};
+static size_t (*const parts[])(const struct sl_field **) = {sl_experiment_body_fields,
+    sl_experiment_link_fields, sl_experiment_queue_fields, sl_experiment_life_fields};
 
 static int read_fields(struct sl_reader *r, yaml_node_t *node, struct sl_class_config *c)
 {

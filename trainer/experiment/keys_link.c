@@ -1,4 +1,4 @@
-/* The `link` of a class. */
+/* The `link` of a class; what becomes of packets on it is in keys_queue.c. */
 #include "trainer/experiment/read.h"
 
 #define CLASS_FIELD(member)                                                                                  \
@@ -23,8 +23,6 @@ static const struct sl_field link_fields[] = {
         .lo = 0,
         .hi = 60000,
         .required = true},
-    {.path = "link.loss", .kind = SL_FIELD_DOUBLE, CLASS_FIELD(link.loss), .lo = 0, .hi = 0.99},
-    {.path = "link.queue_kib", .kind = SL_FIELD_U32, CLASS_FIELD(link.queue_kib), .lo = 4, .hi = 1 << 20},
     {.path = "link.trace", .kind = SL_FIELD_LATER},
     {.path = "link.radio", .kind = SL_FIELD_LATER},
 };
