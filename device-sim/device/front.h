@@ -48,6 +48,9 @@ struct sl_front;
 /* -EINVAL: cut outside [1, L-1], or targets the model does not have; -ENOMEM. */
 int sl_front_create(const struct sl_front_config *, struct sl_front **);
 void sl_front_free(struct sl_front *);
+/* Bytes that such a half takes of a phone that holds nothing else of the model: frozen weights, adapter with
+ * gradient, moments and snapshots, activations. (Here the frozen weights are shared by all phones.) */
+size_t sl_front_memory(const struct sl_front_config *);
 size_t sl_front_workspace_floats(
     const struct sl_front *); /* for the calls below; one per compute thread will do */
 

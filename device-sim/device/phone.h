@@ -101,6 +101,8 @@ struct sl_phone {
     Sluice__Phase phase, phase_done; /* phase_done: the last one reported */
     char reason[SL_CONTROL_TEXT_MAX + 1];
 
+    bool leaving; /* the owner's: no further step is begun */
+
     /* adapter */
     bool session_open, have_adapter, wants_adapter;
     bool fresh_moments; /* where a new version changes a block */

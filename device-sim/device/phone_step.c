@@ -111,7 +111,7 @@ void sl_phone_proceed(struct sl_phone *p, uint64_t now_ns)
         sl_phone_fail(p, "done");
         return;
     }
-    if (!p->have_adapter || p->wants_adapter)
+    if (!p->have_adapter || p->wants_adapter || p->leaving)
         return;
     switch (p->phase) {
     case SLUICE__PHASE__PHASE_TRAIN:

@@ -3,11 +3,13 @@
 #include "trainer/tensor/gemm.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+static const double bytes_per_mib = 1 << 20;
 enum { WARM_UP = 1, REPEATS = 9 };
 
 static double now_s(void)
@@ -43,30 +45,6 @@ static double time_steps(struct sl_front *front, const struct sl_material *m, co
     return took[REPEATS / 2];
 }
 
-static struct sl_front *make_front(const struct sl_material *m, const struct sl_class_config *c)
-{
-    const struct sl_experiment *e = m->experiment;
-    struct sl_front *front = NULL;
-    struct sl_front_config cfg = {.model = m->model,
-        .lora = {.rank = c->rank,
-            .alpha = (float)e->training.lora.alpha,
-            .freeze_a = e->training.lora.freeze_a,
-            .seed = e->seed},
-        .optim = {.kind = strcmp(e->training.optimizer.kind, "sgd") == 0 ? SL_SGD : SL_ADAMW,
-            .lr = 0, /* the gradient means nothing */
-            .beta1 = 0.9f,
-            .beta2 = 0.999f,
-            .eps = 1e-8f},
-        .cut = c->cut,
-        .seq = c->seq,
-        .train_windows = e->training.batch,
-        .eval_windows = 1};
-
-    for (uint32_t i = 0; i < e->training.lora.n_targets; i++)
-        cfg.lora.targets |= sl_target_bits(sl_model_config(m->model)->family, e->training.lora.targets[i]);
-    return sl_front_create(&cfg, &front) ? NULL : front;
-}
-
 static double host_step_s(const struct sl_material *m, const struct sl_class_config *c)
 {
     struct sl_front_batch batch = {.n = m->experiment->training.batch};
@@ -80,7 +58,10 @@ static double host_step_s(const struct sl_material *m, const struct sl_class_con
     sl_grid_make(&grid, batch.n * (seq - 1), m->shape.d_model, m->codec, 1, 1);
     for (uint32_t i = 0; i < batch.n; i++)
         batch.window[i] = sl_window(text, seq, i % windows);
-    struct sl_front *front = make_front(m, c);
+    struct sl_front_config cfg = sl_material_front(m, c, c->cut);
+    struct sl_front *front = NULL;
+    if (sl_front_create(&cfg, &front))
+        front = NULL;
     float *workspace = front ? malloc(sl_front_workspace_floats(front) * sizeof(float)) : NULL;
     uint8_t *message = malloc(message_bytes);
     if (front && workspace && message)
@@ -134,6 +115,8 @@ cJSON *sl_calibrate(const struct sl_material *m, char *err, size_t err_cap)
         cJSON_AddNumberToObject(o, "count", c->count);
         cJSON_AddNumberToObject(o, "cut", c->cut);
         add_constants(o, c);
+        struct sl_front_config front = sl_material_front(m, c, c->cut);
+        cJSON_AddNumberToObject(o, "memory_mib", ceil((double)sl_front_memory(&front) / bytes_per_mib));
         cJSON_AddNumberToObject(o, "modelled_step_s", modelled);
         cJSON_AddNumberToObject(o, "host_step_s", host);
         cJSON_AddNumberToObject(o, "core_share", host / modelled);

@@ -236,31 +236,6 @@ void sl_line_bye(struct sl_fleet *f, uint32_t i, const char *text)
 
 /* ---- time ---- */
 
-static void tell_body(Sluice__Heartbeat *h, const struct sl_body *body, const struct sl_plane_phone *data)
-{
-    struct sl_body_state state;
-    struct sl_energy energy;
-
-    sl_body_state(body, &state);
-    sl_body_energy(body, &energy);
-    h->battery = state.battery;
-    h->battery_floor = body->cfg->battery_floor;
-    h->charging = state.charging;
-    h->temperature_c = state.temperature_c;
-    h->clock_hz = state.clock_hz;
-    h->clock_max_hz = state.clock_max_hz;
-    h->computed_s = body->compute_s;
-    h->energy_j = energy.total_j;
-    h->energy_compute_j = energy.by_cause_j[SL_CAUSE_COMPUTE];
-    h->energy_send_j = energy.by_cause_j[SL_CAUSE_SEND];
-    h->energy_receive_j = energy.by_cause_j[SL_CAUSE_RECEIVE];
-    h->energy_tail_j = energy.by_cause_j[SL_CAUSE_TAIL];
-    h->energy_idle_j = energy.by_cause_j[SL_CAUSE_IDLE];
-    h->energy_promotion_j = energy.by_cause_j[SL_CAUSE_PROMOTION];
-    h->wakes = data->promotions;
-    h->wake_time_s = (double)data->radio.promotion_ns * 1e-9;
-}
-
 static void heartbeat(struct sl_fleet *f, uint32_t i, uint64_t now_ns)
 {
     Sluice__Heartbeat h = SLUICE__HEARTBEAT__INIT;
@@ -270,7 +245,7 @@ static void heartbeat(struct sl_fleet *f, uint32_t i, uint64_t now_ns)
 
     sl_plane_phone(f->plane, i, &data);
     h.sent_ns = f->access->calendar_ns(f->access_ctx);
-    tell_body(&h, body, &data);
+    sl_line_tell_body(&h, body, &data);
     h.bytes_up = data.bytes_up;
     h.bytes_down = data.bytes_down;
     h.retransmits = data.retransmits;
@@ -279,8 +254,7 @@ static void heartbeat(struct sl_fleet *f, uint32_t i, uint64_t now_ns)
     h.rate_down_bps = link->down_mbps * 1e6;
     sl_phone_heartbeat(&f->phone[i], &h);
     f->line[i].heartbeat_ns = now_ns + f->phone[i].heartbeat_ms * ms_ns;
-    if (body->battery.level_j <= 0)
-        sl_line_bye(f, i, "battery empty");
+    sl_line_watch_battery(f, i, body, now_ns);
 }
 
 static bool online(const struct sl_fleet *f, uint32_t i)

@@ -138,6 +138,52 @@ static int share_held_out(struct sl_material *m, char *err, size_t err_cap)
     return 0;
 }
 
+struct sl_front_config sl_material_front(
+    const struct sl_material *m, const struct sl_class_config *c, uint32_t cut)
+{
+    const struct sl_experiment *e = m->experiment;
+    struct sl_front_config cfg = {.model = m->model,
+        .lora = {.rank = c->rank,
+            .alpha = (float)e->training.lora.alpha,
+            .freeze_a = e->training.lora.freeze_a,
+            .seed = e->seed},
+        .optim = {.kind = strcmp(e->training.optimizer.kind, "sgd") == 0 ? SL_SGD : SL_ADAMW,
+            .beta1 = 0.9f,
+            .beta2 = 0.999f,
+            .eps = 1e-8f},
+        .cut = cut,
+        .seq = c->seq,
+        .train_windows = e->training.batch,
+        .eval_windows = 1,
+        .gradients = strcmp(e->training.aggregation, "gradients") == 0};
+
+    for (uint32_t i = 0; i < e->training.lora.n_targets; i++)
+        cfg.lora.targets |= sl_target_bits(sl_model_config(m->model)->family, e->training.lora.targets[i]);
+    return cfg;
+}
+
+/* A phone trains only what it can hold: at every cut that the file gives its class. */
+static int check_memory(const struct sl_material *m, char *err, size_t err_cap)
+{
+    for (uint32_t i = 0; i < m->experiment->n_classes; i++) {
+        const struct sl_class_config *c = &m->experiment->fleet[i];
+        uint32_t cut = c->cut;
+        for (uint32_t k = 0; k < m->experiment->n_changes; k++)
+            cut = m->experiment->changes[k].cut[i] > cut ? m->experiment->changes[k].cut[i] : cut;
+        struct sl_front_config front = sl_material_front(m, c, cut);
+        size_t mib = (sl_front_memory(&front) + (1 << 20) - 1) >> 20;
+        if (mib <= c->memory_mib)
+            continue;
+        snprintf(err, err_cap,
+            "class %s: a front half of %u blocks takes %zu MiB, and its phones have %u (memory_mib); lower "
+            "its "
+            "cut, data.seq or training.batch",
+            c->name, cut, mib, c->memory_mib);
+        return -EINVAL;
+    }
+    return 0;
+}
+
 int sl_material_load(const char *experiment_file, struct sl_material *m, char *err, size_t err_cap)
 {
     struct sl_tokenizer *tok = NULL;
@@ -156,6 +202,8 @@ int sl_material_load(const char *experiment_file, struct sl_material *m, char *e
     }
     if (!rc)
         rc = load_model(m, err, err_cap);
+    if (!rc)
+        rc = check_memory(m, err, err_cap);
     if (!rc)
         rc = load_tokenizer(m, &tok, err, err_cap);
     if (!rc)

@@ -27,6 +27,9 @@ int sl_material_write_held_out(const struct sl_material *, const char *run_dir, 
 /* FLOP of one pass of a front half over those sequences (rules P2). */
 double sl_material_pass_flop(
     const struct sl_material *, const uint16_t *len, uint32_t n_seqs, uint32_t cut, bool backward);
+/* The half that a class's phone has at that cut; its optimiser's figures but for the kind are left out. */
+struct sl_front_config sl_material_front(
+    const struct sl_material *, const struct sl_class_config *, uint32_t cut);
 uint32_t sl_material_seq(const struct sl_material *, uint32_t phone); /* tokens of its windows: its class's */
 /* Room that a message needs: the largest of a training step and an EVAL message, tensor and targets. */
 void sl_material_sizes(const struct sl_material *, size_t *message_bytes, size_t *gradient_bytes);

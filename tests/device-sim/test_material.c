@@ -52,7 +52,7 @@ static void make_model(void)
         .head_dim = 8,
         .d_ff = 24,
         .vocab = 280,
-        .max_positions = 64,
+        .max_positions = 2048,
         .norm_eps = 1e-5f,
         .rope_theta = 1e4f,
         .tied_embeddings = true,
@@ -80,7 +80,7 @@ static void write_experiment(const struct variant *v)
 {
     char yaml[2048];
     static const char phone[] =
-        "compute_gflops: 2, memory_mib: 512, battery_mah: 3000, compute_w: 2, radio_tx_w: 1, radio_rx_w: 1, "
+        "compute_gflops: 2, memory_mib: 4, battery_mah: 3000, compute_w: 2, radio_tx_w: 1, radio_rx_w: 1, "
         "link: {up_mbps: 10, down_mbps: 20, rtt_ms: 60, loss: 0.01, queue_kib: 256}";
     int n = snprintf(yaml, sizeof(yaml),
         "name: material\nseed: 7\nmodel: {path: %s/model}\n"
@@ -124,6 +124,19 @@ static void load__gives_every_phone_text_of_its_own(void **state)
     sl_material_free(&m);
 }
 
+static void load__refuses_a_front_half_that_does_not_fit_its_phones(void **state)
+{
+    struct variant v = usual;
+    struct sl_material m;
+    char err[512];
+
+    v.seq = 1025; /* activations of 2 x 1024 rows */
+    assert_int_equal(load(&v, &m, err), -EINVAL);
+    assert_non_null(strstr(err, "class usual: a front half of 2 blocks takes "));
+    assert_non_null(strstr(err, "its phones have 4 (memory_mib)"));
+    sl_material_free(&m);
+}
+
 static void load__takes_no_more_held_out_windows_than_there_are(void **state)
 {
     struct variant v = usual;
@@ -145,7 +158,7 @@ static void load__errors_say_what_to_do(void **state)
     } cases[] = {
         {{2, 2, 7, 2, 33}, "3 phones at most"},
         {{1, 2, 7, 4, 33}, "plan.cut is 4"},
-        {{1, 2, 7, 2, 66}, "64 positions"},
+        {{1, 2, 7, 2, 2050}, "2048 positions"},
     };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -221,6 +234,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(load__gives_every_phone_text_of_its_own),
+        cmocka_unit_test(load__refuses_a_front_half_that_does_not_fit_its_phones),
         cmocka_unit_test(load__takes_no_more_held_out_windows_than_there_are),
         cmocka_unit_test(load__errors_say_what_to_do),
         cmocka_unit_test(held_out__file_has_a_line_per_phone),

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""Phones as bodies, in real runs of two processes: one gets hot and slows down, one lets its radio sleep while it computes, and every
-joule has a cause."""
+"""Phones as bodies, in real runs of two processes: one gets hot and slows down, one lets its radio sleep while it computes,
+one reaches its battery's floor and leaves in order, and every joule has a cause."""
 from harness import Run, experiment, phone_class, run_tests
 
 # A pass of 3 blocks over 31 rows is about 50 MFLOP there and as much back: about half a second a step. 4 W in 0.5 J/K: hot within seconds.
@@ -58,6 +58,23 @@ def test_twelve_seconds_of_computing_cost_a_second_to_send():
         # The other phone's message is there when its pass is over; the gang waits for this one's promotion.
         stalls = [e["stall_ms"] for e in run.events("edge", "step")]
         assert len(stalls) == steps and min(stalls) > 950 * wake_s, stalls
+
+
+def test_a_phone_at_its_floor_leaves_in_order():
+    # 1 mAh at 3.85 V is 13.9 J: 5 % of it, above the floor, lasts for a step or two of 4 W.
+    weak = phone_class("weak", **{**SLOW, "battery_mah": 3, "battery_start": 0.55, "battery_floor": 0.5})
+    what = experiment(fleet=[phone_class("strong", **SLOW), weak], plan={"cut": 3}, run={"steps": 12})
+    what["training"].update(deterministic=False, aggregate_every=4)
+    with Run(what) as run:
+        run.run_both()
+        seen = phones(run)
+        assert seen["strong"]["end"] == "done" and seen["strong"]["steps"] == 12, seen["strong"]
+        weak = seen["weak"]
+        check_account(weak)
+        assert "battery" in weak["end"] and "floor" in weak["end"], weak
+        assert 0 < weak["steps"] < 12 and 0.3 < weak["battery"] <= 0.5, weak
+        left = run.events("edge", "leave")
+        assert any("floor" in e["why"] for e in left), left
 
 
 run_tests(globals())
