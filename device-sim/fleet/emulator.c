@@ -22,6 +22,7 @@ struct sl_emulator {
     struct sl_rrc *radio; /* [n_phones], with their configurations */
     struct sl_rrc_config *radio_config;
     uint64_t strays;
+    struct sl_emulator_watch watch;
 };
 
 static void direction_free(struct direction *d)
@@ -86,6 +87,20 @@ int sl_emulator_create(const struct sl_phone_link *link, const struct sl_phone_a
     return 0;
 }
 
+static void tell(struct sl_emulator *e, const struct direction *d, uint64_t now_ns, uint32_t phone,
+    uint32_t bytes, enum sl_link_verdict verdict, enum sl_emulator_what what)
+{
+    struct sl_emulator_seen seen = {.at_ns = now_ns,
+        .phone = phone,
+        .bytes = bytes,
+        .up = d == &e->up,
+        .what = verdict == SL_LINK_TAKEN ? what : SL_EMULATOR_DROPPED,
+        .verdict = verdict};
+
+    if (e->watch.packets || verdict != SL_LINK_TAKEN)
+        e->watch.seen(e->watch.ctx, &seen);
+}
+
 /* What has arrived; what was dropped on the way goes back to the port. */
 static unsigned ready(
     struct sl_emulator *e, struct direction *d, struct sl_dgram *out, unsigned n, uint64_t now_ns)
@@ -96,6 +111,8 @@ static unsigned ready(
     while (got < n && sl_link_next(d->links, now_ns, &packet)) {
         d->free_slots[d->n_free++] = packet.handle;
         sl_rrc_carried(&e->radio[packet.link], packet.due_ns);
+        if (__builtin_expect(e->watch.seen != NULL, 0))
+            tell(e, d, now_ns, packet.link, d->held[packet.handle].len, packet.verdict, SL_EMULATOR_ARRIVED);
         if (packet.verdict == SL_LINK_TAKEN)
             out[got++] = d->held[packet.handle];
         else
@@ -123,6 +140,11 @@ void sl_emulator_free(struct sl_emulator *e)
     free(e->radio);
     free(e->radio_config);
     free(e);
+}
+
+void sl_emulator_set_watch(struct sl_emulator *e, const struct sl_emulator_watch *watch)
+{
+    e->watch = *watch;
 }
 
 void sl_emulator_bind(struct sl_emulator *e, struct sl_queue *queue)
@@ -153,6 +175,12 @@ static void wake(struct sl_emulator *e, const struct direction *d, uint32_t phon
 
     if (ready <= now_ns)
         return;
+    if (e->watch.seen)
+        e->watch.seen(e->watch.ctx, &(struct sl_emulator_seen){.at_ns = now_ns,
+                                        .phone = phone,
+                                        .up = d == &e->up,
+                                        .what = SL_EMULATOR_WOKEN,
+                                        .ready_ns = ready});
     sl_links_hold(d->links, phone, ready);
     if (now_ns < r->ready_ns) /* not only asleep for the rest of its cycle: neither direction is served */
         sl_links_hold(d == &e->up ? e->down.links : e->up.links, phone, r->ready_ns);
@@ -172,7 +200,10 @@ static void offer(struct sl_emulator *e, struct direction *d, struct sl_dgram *d
     wake(e, d, (uint32_t)phone, now_ns);
     /* The links take at most as many as there are slots, so a taken packet has one. */
     uint32_t slot = d->n_free ? d->free_slots[d->n_free - 1] : 0;
-    if (sl_links_offer(d->links, (uint32_t)phone, slot, dgram->len, now_ns) != SL_LINK_TAKEN) {
+    enum sl_link_verdict verdict = sl_links_offer(d->links, (uint32_t)phone, slot, dgram->len, now_ns);
+    if (__builtin_expect(e->watch.seen != NULL, 0))
+        tell(e, d, now_ns, (uint32_t)phone, dgram->len, verdict, SL_EMULATOR_TAKEN);
+    if (verdict != SL_LINK_TAKEN) {
         sl_queue_free(e->queue, dgram, 1);
         return;
     }

@@ -23,6 +23,28 @@ void sl_emulator_free(struct sl_emulator *); /* what is under way goes back to t
 void sl_emulator_bind(struct sl_emulator *, struct sl_queue *);
 extern const struct sl_emulator_ops sl_fleet_emulator; /* its context is the struct sl_emulator */
 
+/* Who is told what becomes of packets and radios, on the data lcore as it happens. */
+struct sl_emulator_seen {
+    uint64_t at_ns; /* of the call; a packet's departure and arrival are the model's to within it */
+    uint32_t phone;
+    uint32_t bytes; /* UDP payload; of a radio: 0 */
+    bool up;
+    enum sl_emulator_what {
+        SL_EMULATOR_DROPPED,
+        SL_EMULATOR_WOKEN, /* the radio was not connected: ready_ns */
+        SL_EMULATOR_TAKEN, /* into its link */
+        SL_EMULATOR_ARRIVED,
+    } what;
+    enum sl_link_verdict verdict; /* DROPPED */
+    uint64_t ready_ns;
+};
+struct sl_emulator_watch {
+    void (*seen)(void *ctx, const struct sl_emulator_seen *); /* NULL: nobody */
+    void *ctx;
+    bool packets; /* also of those that are not dropped */
+};
+void sl_emulator_set_watch(struct sl_emulator *, const struct sl_emulator_watch *);
+
 /* Data lcore only. */
 void sl_emulator_stats(
     const struct sl_emulator *, uint32_t phone, struct sl_link_stats *up, struct sl_link_stats *down);

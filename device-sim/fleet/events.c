@@ -49,7 +49,7 @@ static bool begin(struct sl_events *e, uint64_t now_ns, int64_t phone, const cha
         return false;
     }
     e->lines++;
-    fprintf(e->file, "{\"t\":%" PRIu64, now_ns - e->start_ns);
+    fprintf(e->file, "{\"t\":%" PRIu64, now_ns > e->start_ns ? now_ns - e->start_ns : 0);
     if (phone >= 0)
         fprintf(e->file, ",\"phone\":%" PRId64, phone);
     fprintf(e->file, ",\"event\":\"%s\"", event);
@@ -92,14 +92,33 @@ void sl_events_texts(struct sl_events *e, uint64_t now_ns, int64_t phone, const 
     end(e);
 }
 
-int sl_events_close(struct sl_events *e, uint64_t now_ns)
+void sl_events_sight(struct sl_events *e, const struct sl_emulator_seen *s, uint64_t start_ns)
+{
+    static const char *const names[] = {[SL_EMULATOR_DROPPED] = "packet_dropped",
+        [SL_EMULATOR_WOKEN] = "radio_woken",
+        [SL_EMULATOR_TAKEN] = "packet_sent",
+        [SL_EMULATOR_ARRIVED] = "packet_arrived"};
+
+    if (!e || !begin(e, s->at_ns, s->phone, names[s->what]))
+        return;
+    put_text(e, "direction", s->up ? "up" : "down");
+    if (s->what == SL_EMULATOR_WOKEN)
+        fprintf(e->file, ",\"ready\":%" PRIu64, s->ready_ns - start_ns);
+    else
+        fprintf(e->file, ",\"bytes\":%" PRIu32, s->bytes);
+    if (s->what == SL_EMULATOR_DROPPED)
+        put_text(e, "why", sl_link_verdict_name(s->verdict));
+    end(e);
+}
+
+int sl_events_close(struct sl_events *e, uint64_t now_ns, uint64_t unseen)
 {
     static const char *const keys[] = {"events", "left_out"};
     int rc;
 
     if (!e)
         return 0;
-    uint64_t counts[] = {e->lines, e->left_out};
+    uint64_t counts[] = {e->lines, e->left_out + unseen};
     e->max_lines = UINT64_MAX;
     sl_events_numbers(e, now_ns, SL_EVENTS_EDGE, "end", keys, counts, 2);
     rc = e->failed;

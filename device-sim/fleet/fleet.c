@@ -98,6 +98,13 @@ static int drop_privileges(struct sl_fleet *f, char *err, size_t err_cap)
     return rc;
 }
 
+static void see(void *app, const struct sl_emulator_seen *s)
+{
+    struct sl_fleet *f = app;
+
+    sl_events_sight(f->events, s, f->start_ns);
+}
+
 static int make_phones(struct sl_fleet *f, char *err, size_t err_cap)
 {
     struct sl_plane_config plane = {.experiment = f->material.experiment, .run_dir = f->options.run};
@@ -106,6 +113,11 @@ static int make_phones(struct sl_fleet *f, char *err, size_t err_cap)
 
     sl_material_sizes(&f->material, &plane.message_bytes, &plane.gradient_bytes);
     plane.port = f->world ? sl_world_port(f->world) : NULL;
+    plane.watch = f->options.events == SL_SIM_EVENTS_PACKETS ? SL_PLANE_WATCH_PACKETS
+                  : f->options.events == SL_SIM_EVENTS_STEPS ? SL_PLANE_WATCH_DROPS
+                                                             : SL_PLANE_WATCH_NOTHING;
+    plane.seen = f->world ? see : NULL;
+    plane.app = f;
     bool port_first = !f->world && sl_privileges_for_port(plane.experiment->edge.data.fleet_backend);
     rc = port_first || f->world ? 0 : drop_privileges(f, err, err_cap);
     if (!rc)
@@ -184,7 +196,7 @@ int sl_fleet_start(struct sl_fleet *f, char *err, size_t err_cap)
 
 void sl_fleet_free(struct sl_fleet *f)
 {
-    sl_events_close(f->events, f->access ? sl_fleet_now_ns(f) : 0);
+    sl_events_close(f->events, f->access ? sl_fleet_now_ns(f) : 0, 0);
     f->events = NULL;
     if (f->compute)
         sl_compute_stop(f->compute);
@@ -222,10 +234,13 @@ static void take_all(struct sl_fleet *f, uint64_t now_ns)
 {
     struct sl_lcore_confirm confirm;
     struct sl_store_event event;
+    struct sl_emulator_seen seen;
     uint32_t i;
 
     while (sl_plane_confirmed(f->plane, &confirm))
         sl_line_confirmed(f, &confirm, now_ns);
+    while (sl_plane_seen(f->plane, &seen))
+        see(f, &seen);
     while (sl_plane_event(f->plane, &i, &event))
         sl_line_event(f, i, &event, now_ns);
     take_computed(f, now_ns);
@@ -313,7 +328,7 @@ static int finish(struct sl_fleet *f)
     for (uint32_t i = 0; i < f->n; i++)
         done += strcmp(f->phone[i].reason, "done") == 0;
     int rc = sl_report_central(f, err, sizeof(err));
-    int logged = sl_events_close(f->events, sl_fleet_now_ns(f));
+    int logged = sl_events_close(f->events, sl_fleet_now_ns(f), sl_plane_unseen(f->plane));
     f->events = NULL;
     if (!rc && logged)
         snprintf(

@@ -38,7 +38,7 @@ const char sl_sim_help[] =
     "next.\n"
     "                      The same file gives the same RUN/events.jsonl, byte for byte. Nothing is trained: "
     "no losses\n"
-    "  --events steps|none what RUN/events.jsonl holds (default: steps)\n"
+    "  --events steps|packets|none   what RUN/events.jsonl holds, in real time too (default: steps)\n"
     "  --calibrate         measure this host's time for a step of each class, say how many phones it can "
     "carry, and end\n"
     "\n"
@@ -94,10 +94,15 @@ static int parse_fault(const char *text, struct sl_sim_fault *f)
 
 static int parse_events(const char *text, struct sl_sim_options *o)
 {
-    if (strcmp(text, "steps") && strcmp(text, "none"))
-        return -EINVAL;
-    o->events = text[0] == 's' ? SL_SIM_EVENTS_STEPS : SL_SIM_EVENTS_NONE;
-    return 0;
+    static const char *const names[] = {
+        [SL_SIM_EVENTS_STEPS] = "steps", [SL_SIM_EVENTS_PACKETS] = "packets", [SL_SIM_EVENTS_NONE] = "none"};
+
+    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        o->events = i;
+        if (strcmp(text, names[i]) == 0)
+            return 0;
+    }
+    return -EINVAL;
 }
 
 /* A bounded number: more is refused by name, never cut down in silence. */
@@ -181,7 +186,7 @@ int sl_sim_options_parse(int argc, char **argv, struct sl_sim_options *o, char *
             break;
         case 'l':
             if (parse_events(optarg, o)) {
-                snprintf(err, err_cap, "--events %s: give steps or none", optarg);
+                snprintf(err, err_cap, "--events %s: give steps, packets or none", optarg);
                 return -EINVAL;
             }
             break;

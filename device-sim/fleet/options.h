@@ -19,7 +19,7 @@ struct sl_sim_options {
     const char *edge;                          /* NULL: edge.control of the experiment */
     bool json, calibrate, help;
     bool is_virtual;
-    enum { SL_SIM_EVENTS_STEPS, SL_SIM_EVENTS_NONE } events;
+    enum { SL_SIM_EVENTS_STEPS, SL_SIM_EVENTS_PACKETS, SL_SIM_EVENTS_NONE } events;
     struct sl_sim_fault fault[SL_SIM_FAULTS_MAX];
     unsigned n_faults;
     /* plain UDP flows (to_sink.h) */

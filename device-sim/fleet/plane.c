@@ -16,6 +16,7 @@
 enum {
     MAILBOXES = 4, /* per phone and direction: steps that control and lcore may be apart */
     RING_PER_PHONE = 8,
+    SIGHTS = 16384, /* between two turns of the control thread */
     EAL_ARGS_BYTES = 2048,
     N_MBUFS = 16384,
     /* Buffers for both directions of the emulator; the rest is for the port's rings and bursts. */
@@ -66,6 +67,10 @@ struct sl_plane {
     struct sl_lcore *lcore;
     struct sl_lcore_stats lcore_stats;
     struct sl_ring_spsc *commands, *events;
+    struct sl_ring_spsc *seen; /* of places in `sights`; NULL: nobody reads them */
+    struct sl_emulator_seen *sights;
+    uint32_t next_sight;
+    _Atomic uint64_t unseen;
     uint64_t published_ns;
     bool eal;
     char eal_args[EAL_ARGS_BYTES];
@@ -211,7 +216,40 @@ static void closed(void *app, uint32_t session)
 static const struct sl_lcore_ops lcore_ops = {
     .opened = opened, .closed = closed, .poll = poll_lcore, .deadline = lcore_deadline};
 
+static void keep_sight(void *app, const struct sl_emulator_seen *seen)
+{
+    struct sl_plane *pl = app;
+    uint32_t at = pl->next_sight % SIGHTS;
+
+    if (sl_ring_spsc_count(pl->seen) >= SIGHTS - 1) { /* those places are still to be read */
+        atomic_fetch_add_explicit(&pl->unseen, 1, memory_order_relaxed);
+        return;
+    }
+    pl->sights[at] = *seen;
+    pl->next_sight++;
+    sl_ring_spsc_push(pl->seen, &at, 1);
+}
+
 /* ---- on the control thread ---- */
+
+static int watch(struct sl_plane *pl, const struct sl_plane_config *c)
+{
+    struct sl_emulator_watch w = {
+        .seen = c->seen, .ctx = c->app, .packets = c->watch == SL_PLANE_WATCH_PACKETS};
+
+    if (c->watch == SL_PLANE_WATCH_NOTHING)
+        return 0;
+    if (!c->seen) {
+        pl->seen = sl_ring_spsc_create(SIGHTS);
+        pl->sights = calloc(SIGHTS, sizeof(*pl->sights));
+        if (!pl->seen || !pl->sights)
+            return -ENOMEM;
+        w.seen = keep_sight;
+        w.ctx = pl;
+    }
+    sl_emulator_set_watch(pl->emulator, &w);
+    return 0;
+}
 
 static uint32_t ring_capacity(uint32_t n)
 {
@@ -359,6 +397,8 @@ int sl_plane_open(const struct sl_plane_config *c, struct sl_plane **out, char *
     int rc = sl_phone_addresses(c->experiment, &pl->addresses, err, err_cap);
     if (!rc)
         rc = make_memory_parts(pl, c, err, err_cap);
+    if (!rc && (rc = watch(pl, c)) != 0)
+        snprintf(err, err_cap, "out of memory");
     if (!rc && own && !kernel)
         rc = start_eal(pl, c, err, err_cap);
     if (!rc && own)
@@ -403,6 +443,8 @@ void sl_plane_close(struct sl_plane *pl)
     sl_store_free(pl->store);
     sl_ring_spsc_free(pl->commands);
     sl_ring_spsc_free(pl->events);
+    sl_ring_spsc_free(pl->seen);
+    free(pl->sights);
     if (pl->eal)
         sl_eal_stop();
     free(pl);
@@ -508,6 +550,21 @@ bool sl_plane_event(struct sl_plane *pl, uint32_t *phone, struct sl_store_event 
         return true;
     }
     return false;
+}
+
+bool sl_plane_seen(struct sl_plane *pl, struct sl_emulator_seen *out)
+{
+    uint32_t at;
+
+    if (!pl->seen || !sl_ring_spsc_pop(pl->seen, &at, 1))
+        return false;
+    *out = pl->sights[at];
+    return true;
+}
+
+uint64_t sl_plane_unseen(const struct sl_plane *pl)
+{
+    return atomic_load_explicit(&pl->unseen, memory_order_relaxed);
 }
 
 void sl_plane_phone(const struct sl_plane *pl, uint32_t phone, struct sl_plane_phone *out)

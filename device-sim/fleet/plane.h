@@ -12,6 +12,11 @@ struct sl_plane_config {
     const struct sl_experiment *experiment;
     const char *run_dir;
     size_t message_bytes, gradient_bytes;
+    /* What the emulator sees (emulator.h). Without `seen` it is kept for sl_plane_seen, as far as there is
+     * room; `seen` is called on the lcore. */
+    enum { SL_PLANE_WATCH_NOTHING, SL_PLANE_WATCH_DROPS, SL_PLANE_WATCH_PACKETS } watch;
+    void (*seen)(void *app, const struct sl_emulator_seen *);
+    void *app;
     struct sl_port *port; /* NULL: one of its own, and a thread; else who opened this one gives the turns */
 };
 
@@ -40,6 +45,9 @@ void sl_plane_drop(struct sl_plane *, uint32_t phone);
 bool sl_plane_pending(const struct sl_plane *); /* events or confirmations wait */
 struct sl_lcore *sl_plane_lcore(struct sl_plane *);
 bool sl_plane_event(struct sl_plane *, uint32_t *phone, struct sl_store_event *);
+
+bool sl_plane_seen(struct sl_plane *, struct sl_emulator_seen *);
+uint64_t sl_plane_unseen(const struct sl_plane *); /* for want of room */
 
 /* Of a phone, at most 20 ms old. */
 struct sl_plane_phone {

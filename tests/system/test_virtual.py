@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 
 from harness import Run, experiment, phone_class, run_tests
 
@@ -40,6 +41,41 @@ def test_the_same_file_gives_the_same_bytes_and_another_seed_does_not():
     times = [e["t"] for e in first[1]]
     assert times == sorted(times) and all(isinstance(v, int) or isinstance(v, str) for e in first[1] for v in e.values())
     assert first[2]["steps"] == 24 * 4 and first[2]["reason"] == "done" and first[2]["virtual"] is True
+
+
+def test_packets_are_logged_the_same_too():
+    first, second = virtual(file(run={"steps": 8}), "--events", "packets"), virtual(file(run={"steps": 8}), "--events", "packets")
+    assert first[0] == second[0]
+    count = {name: sum(e["event"] == name for e in first[1]) for name in ("packet_sent", "packet_arrived", "packet_dropped")}
+    assert count["packet_sent"] == count["packet_arrived"] + count["packet_dropped"], count
+    up, down = first[2]["up"], first[2]["down"]
+    assert count["packet_sent"] == up["offered"] + down["offered"] and count["packet_dropped"] == first[2]["link_drops"]
+
+
+def test_a_phone_that_dies_does_not_hold_the_others_up():
+    _, events, end, phones = virtual(file(), "--fault", "die@3:1")
+    assert end["steps"] >= 3 * 24 and [p["end"] for p in phones].count("done") == 3, end
+    assert any(e["event"] == "leave" and e["phone"] == 1 and "died" in e["why"] for e in events)
+
+
+def test_ctrl_c_ends_in_order():
+    what = file(run={"steps": 1000000})
+    with Run(what, pki=False) as run:
+        sim = run.start_sim("--virtual", "--json")
+        run.wait_for(lambda: os.path.getsize(os.path.join(run.dir, "events.jsonl")) > 0 if os.path.exists(os.path.join(run.dir, "events.jsonl")) else False,
+                     "events", processes=[sim])
+        sim.send_signal(signal.SIGINT)
+        assert run.finish(sim, timeout=60) == [130], run.output(sim)[-2000:]
+        assert run.events("events")[-1]["event"] == "end"
+
+
+def test_what_the_model_lacks_is_refused_by_name():
+    what = file()
+    what["training"]["adapters"] = "personal"
+    with Run(what, pki=False) as run:
+        sim = run.start_sim("--virtual")
+        assert run.finish(sim) == [1]
+        assert "--virtual has no training.adapters: personal" in run.output(sim), run.output(sim)
 
 
 def test_other_policies_end_too():
