@@ -151,6 +151,8 @@ static void fleet__refuses_and_names_the_line(void **state)
         {"\n - {class: a, preset: low, share: 1, " LINK "}", "x.yaml:4: share: needs fleet.devices"},
         {"\n - {class: a, count: 1, preset: low, compute_w: 2, power: {kappa: 1e-28}, " LINK "}",
             "give one of compute_w"},
+        {"\n - {class: a, count: 1, preset: low, power: {kappa: 1e-20}, " LINK "}",
+            "power.kappa: makes 8e+07 W"},
         {"\n - {class: a, count: 1, preset: low, power: {table_w: [1, 2]}, " LINK "}",
             "has 2 steps, dvfs.ghz has 5"},
         {"\n - {class: a, count: 1, preset: low, power: {table_w: [2, 1]}, " LINK "}",

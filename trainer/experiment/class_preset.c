@@ -57,7 +57,7 @@ static const struct sl_rrc_keys rrc_presets[] = {
  *
  * Speed: what training kernels in f32 reach on the CPU while the phone stays usable, a few per cent of the
  * cores' peak (8 Cortex-A55 at 2 GHz: 128 GFLOP/s; a flagship's big cores: some 300).
- * Power: the whole chip's under that load at the full clock; kappa follows (rules P6), 2.1e-28 to 2.8e-28
+ * Power: the whole chip's under that load at the full clock; kappa follows (rules P6), 1.9e-28 to 2.8e-28
  * W/Hz^3. Heat: a body of some 200 g holds 0.7 to 0.9 J/(g K), of which the part near the chip counts; a
  * settled rise of 7 to 9 degrees a watt takes the skin to 43 degrees at 2 to 2.6 W, what handhelds are said
  * to sustain. The time constant is 15 to 17 minutes. Battery: usual sizes; the floor is where Android starts

@@ -10,7 +10,7 @@
 #define RRC_FIELD(member) .kind = SL_FIELD_DOUBLE, .offset = offsetof(struct sl_rrc_keys, member)
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
-static const double hz_per_ghz = 1e9;
+static const double hz_per_ghz = 1e9, watts_max = 1000;
 /* A room, and the temperatures at which handhelds are throttled: where the file names heat but not these. */
 #define THERMAL_DEFAULT .ambient_c = 25, .throttle_c = 43, .release_c = 41
 
@@ -230,6 +230,8 @@ static int finish_power(struct sl_reader *r, const yaml_node_t *node, struct sl_
         c->compute_w = c->kappa * full * full * full;
     else
         c->kappa = c->compute_w / (full * full * full);
+    if (c->compute_w > watts_max)
+        return sl_schema_error(r, node, "power.kappa: makes %g W at the full clock; give less", c->compute_w);
     for (uint32_t i = 0; i < c->dvfs.n && !n_table; i++) {
         double hz = c->dvfs.ghz[i] * hz_per_ghz;
         c->dvfs.power_w[i] = c->kappa * hz * hz * hz;
