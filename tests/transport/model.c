@@ -401,6 +401,76 @@ static void pop(struct network *net, struct flight *out)
         net->last_order = out->order;
 }
 
+/* ---- the same through the simulator's links ---- */
+
+static void links_init(struct network *net, const struct sl_link_params *p, unsigned room, uint64_t key)
+{
+    net->cap = room;
+    net->queue = calloc(room, sizeof(*net->queue));
+    net->unused = calloc(room, sizeof(*net->unused));
+    assert_non_null(net->queue);
+    assert_non_null(net->unused);
+    for (uint32_t i = 0; i < room; i++)
+        net->unused[i] = i;
+    sl_histogram_reset(&net->sojourn);
+    assert_int_equal(sl_links_create(1, room, &net->links), 0);
+    assert_int_equal(sl_links_set(net->links, 0, p, key), 0);
+}
+
+static void links_offer(struct network *net, const struct sl_tx *tx, uint64_t now_ns)
+{
+    assert_true(net->n < net->cap);
+    uint32_t place = net->unused[net->cap - net->n - 1];
+    struct flight *f = &net->queue[place];
+    assert_true(tx->len <= sizeof(f->bytes));
+    *f = (struct flight){.at_ns = now_ns, .order = net->order++, .len = tx->len};
+    memcpy(f->bytes, tx->buf, tx->len);
+    if (sl_links_offer(net->links, 0, place, tx->len, now_ns) == SL_LINK_TAKEN)
+        net->n++;
+    else
+        net->lost++;
+}
+
+/* The next that has arrived by now; false: none. */
+static bool links_pop(struct network *net, uint64_t now_ns, struct flight *out)
+{
+    struct sl_link_out o;
+    while (sl_link_next(net->links, now_ns, &o)) {
+        *out = net->queue[o.handle];
+        net->unused[net->cap - net->n] = o.handle;
+        net->n--;
+        if (o.verdict != SL_LINK_TAKEN) {
+            net->lost++;
+            continue;
+        }
+        sl_histogram_record(&net->sojourn, o.due_ns - out->at_ns);
+        if (out->order < net->last_order)
+            net->reordered++;
+        else
+            net->last_order = out->order;
+        return true;
+    }
+    return false;
+}
+
+/* When something arrives next. */
+static uint64_t network_deadline(struct network *net)
+{
+    if (net->links != NULL)
+        return sl_links_deadline(net->links);
+    return net->n != 0 ? net->queue[0].at_ns : UINT64_MAX;
+}
+
+static bool network_pop(struct network *net, uint64_t now_ns, struct flight *out)
+{
+    if (net->links != NULL)
+        return links_pop(net, now_ns, out);
+    if (net->n == 0 || net->queue[0].at_ns > now_ns)
+        return false;
+    pop(net, out);
+    return true;
+}
+
 static bool chance(struct network *net, double p)
 {
     return (double)(next_random(&net->random) >> 11) * 0x1p-53 < p;
@@ -418,6 +488,10 @@ static void send_all(struct sl_endpoint *ep, struct network *net, uint64_t now_n
         n = sl_tx_burst(ep, tx, 8, now_ns);
         for (unsigned i = 0; i < n; i++) {
             net->sent++;
+            if (net->links != NULL) {
+                links_offer(net, &tx[i], now_ns);
+                continue;
+            }
             if (chance(net, net->loss)) {
                 net->lost++;
                 continue;
@@ -435,15 +509,15 @@ static void deliver(struct sl_endpoint *ep, struct network *net, const struct sl
 {
     struct flight got[16];
     struct sl_rx rx[16];
-    while (net->n != 0 && net->queue[0].at_ns <= now_ns) {
+    for (bool more = true; more;) {
         unsigned n = 0, most = 1 + (unsigned)(next_random(&net->random) % 16);
-        while (n < most && net->n != 0 && net->queue[0].at_ns <= now_ns) {
-            pop(net, &got[n]);
+        while (n < most && (more = network_pop(net, now_ns, &got[n]))) {
             rx[n] =
                 (struct sl_rx){.pkt = got[n].bytes, .len = got[n].len, .local = *local, .remote = *remote};
             n++;
         }
-        sl_rx_burst(ep, rx, n, now_ns);
+        if (n > 0)
+            sl_rx_burst(ep, rx, n, now_ns);
     }
 }
 
@@ -460,14 +534,34 @@ void rig_init(struct rig *r, uint64_t seed, double loss, double duplicate, uint6
     r->now_ns = 1000 * MS;
 }
 
+void rig_init_links(struct rig *r, uint32_t window_packets, const struct sl_link_params *up,
+    const struct sl_link_params *down, unsigned room, uint64_t seed)
+{
+    memset(r, 0, sizeof(*r));
+    r->edge = open_one(true, &r->edge_model, window_packets);
+    r->device = open_one(false, &r->device_model, window_packets);
+    r->up.random = seed;
+    r->down.random = ~seed;
+    links_init(&r->up, up, room, seed);
+    links_init(&r->down, down, room, ~seed);
+    r->now_ns = 1000 * MS;
+}
+
+static void network_free(struct network *net)
+{
+    sl_links_free(net->links);
+    free(net->unused);
+    free(net->queue);
+}
+
 void rig_free(struct rig *r)
 {
     sl_endpoint_free(r->edge);
     sl_endpoint_free(r->device);
     model_free(&r->edge_model);
     model_free(&r->device_model);
-    free(r->up.queue);
-    free(r->down.queue);
+    network_free(&r->up);
+    network_free(&r->down);
 }
 
 static uint64_t least(uint64_t a, uint64_t b)
@@ -483,10 +577,7 @@ bool rig_run(struct rig *r, uint64_t until_ns, bool (*finished)(struct rig *))
         if (finished != NULL && finished(r))
             return true;
         uint64_t next = least(sl_next_deadline(r->edge), sl_next_deadline(r->device));
-        if (r->up.n != 0)
-            next = least(next, r->up.queue[0].at_ns);
-        if (r->down.n != 0)
-            next = least(next, r->down.queue[0].at_ns);
+        next = least(next, least(network_deadline(&r->up), network_deadline(&r->down)));
         if (next > until_ns)
             return finished == NULL;
         idle = next > r->now_ns ? 0 : idle + 1; /* the clock must move */

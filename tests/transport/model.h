@@ -5,6 +5,7 @@
 #include "dataplane/crypto/aead.h"
 #include "dataplane/crypto/keys.h"
 #include "dataplane/transport/endpoint.h"
+#include "device-sim/link/link.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -121,8 +122,11 @@ struct network {
     double loss, duplicate;
     uint64_t delay_ns, jitter_ns;
     uint64_t random, order;
-    struct flight *queue; /* a binary heap by (at_ns, order) */
+    struct flight *queue; /* a binary heap by (at_ns, order); with `links`, places of packets under way */
     unsigned n, cap;
+    struct sl_links *links; /* NULL: loss, duplicate, delay and jitter as above; else the simulator's emulator */
+    uint32_t *unused;       /* places of `queue`; the first cap - n of them */
+    struct sl_histogram sojourn; /* with `links`: of delivered packets, from sending to arrival */
     uint64_t sent, lost;
     uint64_t reordered, last_order;
 };
@@ -133,6 +137,9 @@ struct rig {
     uint64_t now_ns;
 };
 void rig_init(struct rig *, uint64_t seed, double loss, double duplicate, uint64_t jitter_ns);
+/* Both directions through emulated links of one packet memory of `room` packets; sessions with that window. */
+void rig_init_links(struct rig *, uint32_t window_packets, const struct sl_link_params *up,
+    const struct sl_link_params *down, unsigned room, uint64_t seed);
 void rig_free(struct rig *);
 /* Moves packets until nothing is left to do before `until_ns`, or `finished` says so. Returns whether it did.
  */
