@@ -18,6 +18,7 @@ struct sl_emulator {
     uint32_t n_phones, max_packets;
     struct sl_phone_addresses addresses;
     struct sl_queue *queue;
+    struct sl_link_book *book;
     struct direction up, down;
     struct sl_rrc *radio; /* [n_phones], with their configurations */
     struct sl_rrc_config *radio_config;
@@ -44,7 +45,7 @@ static int direction_create(struct direction *d, uint32_t n_phones, uint32_t max
 }
 
 static int set_links(
-    struct direction *d, const struct sl_phone_link *link, uint32_t n, uint64_t seed, const char *name)
+    struct direction *d, const struct sl_link_pair *link, uint32_t n, uint64_t seed, const char *name)
 {
     char key[48];
     int rc = 0;
@@ -57,12 +58,16 @@ static int set_links(
     return rc;
 }
 
-int sl_emulator_create(const struct sl_phone_link *link, const struct sl_phone_addresses *addresses,
-    uint32_t n_phones, uint32_t max_packets, uint64_t seed, struct sl_emulator **out)
+int sl_emulator_create(const struct sl_link_pair *link, struct sl_link_book *book,
+    const struct sl_phone_addresses *addresses, uint32_t n_phones, uint32_t max_packets, uint64_t seed,
+    struct sl_emulator **out)
 {
     struct sl_emulator *e = calloc(1, sizeof(*e));
-    if (!e)
+    if (!e) {
+        sl_link_book_close(book);
         return -ENOMEM;
+    }
+    e->book = book;
     e->n_phones = n_phones;
     e->addresses = *addresses;
     e->max_packets = max_packets;
@@ -137,6 +142,7 @@ void sl_emulator_free(struct sl_emulator *e)
     release(e, &e->down);
     direction_free(&e->up);
     direction_free(&e->down);
+    sl_link_book_close(e->book);
     free(e->radio);
     free(e->radio_config);
     free(e);
@@ -257,6 +263,15 @@ void sl_emulator_stats(
 {
     sl_links_stats(e->up.links, phone, u);
     sl_links_stats(e->down.links, phone, d);
+}
+
+void sl_emulator_rates(const struct sl_emulator *e, uint32_t phone, uint64_t from_ns, uint64_t until_ns,
+    double *up_bps, double *down_bps)
+{
+    double s = (double)(until_ns - from_ns) * 1e-9;
+
+    *up_bps = 8 * sl_service_capacity(sl_links_service(e->up.links, phone), from_ns, until_ns) / s;
+    *down_bps = 8 * sl_service_capacity(sl_links_service(e->down.links, phone), from_ns, until_ns) / s;
 }
 
 uint64_t sl_emulator_strays(const struct sl_emulator *e)

@@ -6,16 +6,14 @@
 #include "dataplane/io/lcore/lcore.h"
 #include "device-sim/body/rrc.h"
 #include "device-sim/fleet/address.h"
-#include "device-sim/link/link.h"
+#include "device-sim/link/book.h"
 
 struct sl_emulator;
-/* `link`: [n_phones], as the experiment file says. max_packets: under way in each direction, all phones
- * together; each holds a buffer of the port. */
-struct sl_phone_link {
-    struct sl_link_params up, down;
-};
-int sl_emulator_create(const struct sl_phone_link *, const struct sl_phone_addresses *, uint32_t n_phones,
-    uint32_t max_packets, uint64_t seed, struct sl_emulator **);
+/* `link`: [n_phones], as the experiment file says (device-sim/link/book.h). max_packets: under way in each
+ * direction, all phones together; each holds a buffer of the port. The book is the emulator's from here on,
+ * also where it fails; NULL: the links need none. */
+int sl_emulator_create(const struct sl_link_pair *, struct sl_link_book *, const struct sl_phone_addresses *,
+    uint32_t n_phones, uint32_t max_packets, uint64_t seed, struct sl_emulator **);
 /* The phone's radio goes through states; its links serve nothing while it is not connected. Without
  * this call it is always connected. */
 void sl_emulator_set_radio(struct sl_emulator *, uint32_t phone, const struct sl_rrc_config *, uint64_t seed);
@@ -48,5 +46,8 @@ void sl_emulator_set_watch(struct sl_emulator *, const struct sl_emulator_watch 
 /* Data lcore only. */
 void sl_emulator_stats(
     const struct sl_emulator *, uint32_t phone, struct sl_link_stats *up, struct sl_link_stats *down);
+/* What the phone's links could carry, on average over that time, bit/s. */
+void sl_emulator_rates(const struct sl_emulator *, uint32_t phone, uint64_t from_ns, uint64_t until_ns,
+    double *up_bps, double *down_bps);
 const struct sl_rrc *sl_emulator_radio(const struct sl_emulator *, uint32_t phone);
 uint64_t sl_emulator_strays(const struct sl_emulator *); /* datagrams from or to nobody, freed */

@@ -107,7 +107,8 @@ static void see(void *app, const struct sl_emulator_seen *s)
 
 static int make_phones(struct sl_fleet *f, char *err, size_t err_cap)
 {
-    struct sl_plane_config plane = {.experiment = f->material.experiment, .run_dir = f->options.run};
+    struct sl_plane_config plane = {
+        .experiment = f->material.experiment, .run_dir = f->options.run, .start_ns = sl_fleet_now_ns(f)};
     size_t workspace = 0, floats;
     int rc;
 

@@ -239,7 +239,6 @@ void sl_line_bye(struct sl_fleet *f, uint32_t i, const char *text)
 static void heartbeat(struct sl_fleet *f, uint32_t i, uint64_t now_ns)
 {
     Sluice__Heartbeat h = SLUICE__HEARTBEAT__INIT;
-    const struct sl_link_config *link = &sl_fleet_class(f, i)->link;
     struct sl_plane_phone data;
     const struct sl_body *body = sl_body_of(&f->bodies, f->plane, i, now_ns);
 
@@ -250,8 +249,8 @@ static void heartbeat(struct sl_fleet *f, uint32_t i, uint64_t now_ns)
     h.bytes_down = data.bytes_down;
     h.retransmits = data.retransmits;
     h.rtt_ms = (double)data.rtt_ns * 1e-6;
-    h.rate_up_bps = link->up_mbps * 1e6;
-    h.rate_down_bps = link->down_mbps * 1e6;
+    h.rate_up_bps = data.rate_up_bps;
+    h.rate_down_bps = data.rate_down_bps;
     sl_phone_heartbeat(&f->phone[i], &h);
     f->line[i].heartbeat_ns = now_ns + f->phone[i].heartbeat_ms * ms_ns;
     sl_line_watch_battery(f, i, body, now_ns);
@@ -364,15 +363,17 @@ static void op_send(void *app, struct sl_phone *p)
 {
     struct sl_fleet *f = app;
     struct sl_line *l = line_of(f, p);
-    double rate_bps = sl_fleet_class(f, p->cfg.index)->link.up_mbps * 1e6;
+    struct sl_plane_phone data;
 
+    sl_plane_phone(f->plane, p->cfg.index, &data);
     sl_events_write(
         f->events, sl_fleet_now_ns(f), p->cfg.index, "send", step_keys, p->request.step, p->batch.eval);
     sl_plane_send(f->plane, p->cfg.index);
     /* Half of the message's time on the air, with its lower bound: the unit bytes alone. */
     if (l->dies && !p->batch.eval && p->train_begun == l->die_step)
         l->die_ns =
-            sl_fleet_now_ns(f) + (uint64_t)((double)p->grid.n_units * SL_UNIT_BYTES * 8 / rate_bps / 2 * 1e9);
+            sl_fleet_now_ns(f) + (uint64_t)((double)p->grid.n_units * SL_UNIT_BYTES * 8 /
+                                            (data.rate_up_bps > 0 ? data.rate_up_bps : 1e6) / 2 * 1e9);
 }
 
 static void op_drop(void *app, struct sl_phone *p)

@@ -23,7 +23,7 @@ enum {
     EMULATED_PER_DIRECTION = 6000,
     DEFAULT_RING = 512,
 };
-static const uint64_t publish_every_ns = 20000000;
+static const uint64_t publish_every_ns = 20000000, rates_every_ns = 1000000000;
 
 enum command { COMMAND_REQUEST, COMMAND_SEND, COMMAND_DROP };
 
@@ -40,6 +40,7 @@ struct box_down {
 
 /* What the lcore publishes of a phone. */
 struct published {
+    _Atomic double rate_up_bps, rate_down_bps;
     _Atomic uint64_t bytes_up, bytes_down, airtime_tx_ns, airtime_rx_ns, retransmits, rtt_ns;
     _Atomic uint64_t connected_ns, promotion_ns, promotions; /* the radio's states */
 };
@@ -71,7 +72,7 @@ struct sl_plane {
     struct sl_emulator_seen *sights;
     uint32_t next_sight;
     _Atomic uint64_t unseen;
-    uint64_t published_ns;
+    uint64_t published_ns, rates_ns;
     bool eal;
     char eal_args[EAL_ARGS_BYTES];
     struct plane_phone phone[];
@@ -172,6 +173,19 @@ static void publish_phone(struct sl_plane *pl, uint32_t i)
     put(&out->retransmits, p->retransmits_before + p->retransmits_now);
 }
 
+static void publish_rates(struct sl_plane *pl, uint64_t now_ns)
+{
+    uint64_t from_ns = now_ns > rates_every_ns ? now_ns - rates_every_ns : 0;
+
+    pl->rates_ns = now_ns;
+    for (uint32_t i = 0; i < pl->n; i++) {
+        double up, down;
+        sl_emulator_rates(pl->emulator, i, from_ns, now_ns, &up, &down);
+        atomic_store_explicit(&pl->phone[i].published.rate_up_bps, up, memory_order_relaxed);
+        atomic_store_explicit(&pl->phone[i].published.rate_down_bps, down, memory_order_relaxed);
+    }
+}
+
 static void poll_lcore(void *app, uint64_t now_ns)
 {
     struct sl_plane *pl = app;
@@ -184,6 +198,8 @@ static void poll_lcore(void *app, uint64_t now_ns)
     pl->published_ns = now_ns;
     for (uint32_t i = 0; i < pl->n; i++)
         publish_phone(pl, i);
+    if (pl->rates_ns == 0 || now_ns - pl->rates_ns >= rates_every_ns)
+        publish_rates(pl, now_ns);
 }
 
 static uint64_t lcore_deadline(void *app)
@@ -372,7 +388,7 @@ static int make_memory_parts(struct sl_plane *pl, const struct sl_plane_config *
         return rc;
     }
     return sl_phone_links_open(
-        c->experiment, &pl->addresses, EMULATED_PER_DIRECTION, &pl->emulator, err, err_cap);
+        c->experiment, &pl->addresses, EMULATED_PER_DIRECTION, c->start_ns, &pl->emulator, err, err_cap);
 }
 
 int sl_plane_open(const struct sl_plane_config *c, struct sl_plane **out, char *err, size_t err_cap)
@@ -580,6 +596,8 @@ void sl_plane_phone(const struct sl_plane *pl, uint32_t phone, struct sl_plane_p
     out->promotions = get(&p->promotions);
     out->retransmits = get(&p->retransmits);
     out->rtt_ns = get(&p->rtt_ns);
+    out->rate_up_bps = atomic_load_explicit(&p->rate_up_bps, memory_order_relaxed);
+    out->rate_down_bps = atomic_load_explicit(&p->rate_down_bps, memory_order_relaxed);
 }
 
 static void add_link(struct sl_link_stats *sum, const struct sl_link_stats *s)

@@ -11,6 +11,7 @@
 struct sl_plane_config {
     const struct sl_experiment *experiment;
     const char *run_dir;
+    uint64_t start_ns; /* of the run, on the lcore's clock */
     size_t message_bytes, gradient_bytes;
     /* What the emulator sees (emulator.h). Without `seen` it is kept for sl_plane_seen, as far as there is
      * room; `seen` is called on the lcore. */
@@ -56,6 +57,7 @@ struct sl_plane_phone {
     struct sl_radio_times radio;
     uint64_t promotions; /* of the radio: how often it was woken */
     uint64_t retransmits, rtt_ns;
+    double rate_up_bps, rate_down_bps; /* what its links could carry in the last second */
 };
 void sl_plane_phone(const struct sl_plane *, uint32_t phone, struct sl_plane_phone *);
 

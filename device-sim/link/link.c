@@ -20,6 +20,7 @@ struct link {
     struct sl_service service;
     struct sl_discipline discipline;
     struct sl_impairment impairment;
+    struct sl_outage outage;
     uint64_t delay_ns, hold_ns;
     uint32_t head, tail, waiting; /* the queue, without the packet in service */
     uint64_t waiting_bytes;
@@ -186,7 +187,9 @@ static void serve(struct sl_links *s, uint32_t i, uint64_t at_ns)
 
     if (l->waiting == 0 || l->service.kind == SL_SERVICE_GRANTED)
         return;
-    uint64_t begin = sl_service_begin(&l->service, at_ns > l->hold_ns ? at_ns : l->hold_ns);
+    uint64_t begin = sl_outage_clear(&l->outage, at_ns > l->hold_ns ? at_ns : l->hold_ns);
+    if (begin <= at_ns)
+        begin = sl_service_begin(&l->service, begin);
     if (begin > at_ns) {
         schedule(s, i, begin);
         return;
@@ -222,7 +225,8 @@ uint32_t sl_links_grant(struct sl_links *s, uint32_t i, uint32_t bytes, uint64_t
     struct link *l = &s->link[i];
     uint32_t left = bytes;
 
-    if (l->service.kind != SL_SERVICE_GRANTED || at_ns < l->hold_ns)
+    if (l->service.kind != SL_SERVICE_GRANTED || at_ns < l->hold_ns ||
+        sl_outage_clear(&l->outage, at_ns) > at_ns)
         return 0;
     while (left) {
         if (l->serving == NONE && !take_head(s, l, at_ns))
@@ -440,10 +444,12 @@ int sl_links_set(struct sl_links *s, uint32_t i, const struct sl_link_params *p,
     struct sl_service service;
     struct sl_discipline discipline;
     struct sl_impairment impairment;
+    struct sl_outage outage;
 
     if (i >= s->n || sl_service_init(&service, &p->service) ||
         sl_discipline_init(&discipline, &p->queue, key) ||
-        sl_impairment_init(&impairment, &p->impairment, key))
+        sl_impairment_init(&impairment, &p->impairment, key) ||
+        sl_outage_init(&outage, &p->outage, p->outage_key ? p->outage_key : key))
         return -EINVAL;
     struct link *l = &s->link[i];
     l->set = true;
@@ -451,6 +457,7 @@ int sl_links_set(struct sl_links *s, uint32_t i, const struct sl_link_params *p,
     l->service = service;
     l->discipline = discipline;
     l->impairment = impairment;
+    l->outage = outage;
     l->delay_ns = p->delay_ns;
     return 0;
 }

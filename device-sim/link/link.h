@@ -14,6 +14,7 @@
 
 #include "device-sim/link/discipline.h"
 #include "device-sim/link/impairment.h"
+#include "device-sim/link/outage.h"
 #include "device-sim/link/service.h"
 #include "trainer/experiment/histogram.h"
 
@@ -27,7 +28,9 @@ struct sl_link_params {
     struct sl_service_params service;
     struct sl_discipline_params queue;
     struct sl_impairment_params impairment;
-    uint64_t delay_ns; /* propagation */
+    struct sl_outage_params outage;
+    uint64_t outage_key; /* the same for both directions of a phone; 0: the link's */
+    uint64_t delay_ns;   /* propagation */
 };
 
 /* What becomes of an offered packet. All but TAKEN are drops. */

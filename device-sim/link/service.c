@@ -40,7 +40,7 @@ static int init_series(struct sl_service *v, const struct sl_series *s)
     v->series = s;
     v->period_ns = s->at_ns[s->n - 1];
     v->bits_a_cycle = series_bits(s, v->period_ns);
-    return v->bits_a_cycle > 0 ? 0 : -EINVAL;
+    return v->bits_a_cycle >= SL_SERVICE_RATE_MIN_BPS * (double)v->period_ns / ns_per_s ? 0 : -EINVAL;
 }
 
 int sl_service_init(struct sl_service *v, const struct sl_service_params *p)
@@ -50,7 +50,7 @@ int sl_service_init(struct sl_service *v, const struct sl_service_params *p)
     *v = (struct sl_service){.kind = p->kind};
     switch (p->kind) {
     case SL_SERVICE_RATE: /* within these bounds the factor keeps at least 20 significant bits */
-        if (!(p->rate_bps >= 1e3 && p->rate_bps <= 1e12))
+        if (!(p->rate_bps >= SL_SERVICE_RATE_MIN_BPS && p->rate_bps <= 1e12))
             return -EINVAL;
         v->ns_per_byte_q32 = (uint64_t)llround(8e9 / p->rate_bps * 0x1p32);
         return 0;
@@ -86,6 +86,21 @@ static void next_opportunity(struct sl_service *v)
     }
 }
 
+/* The first opportunity from `lo` on that lies at or after that time of the record. */
+static size_t first_at(const struct sl_trace *t, size_t lo, uint64_t within_ns)
+{
+    size_t hi = t->n;
+
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (t->at_ms[mid] * ms_ns < within_ns)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
 /* Whether the opportunity in hand is over, or lies before the link's time 0. */
 static bool is_past(const struct sl_service *v, uint64_t now_ns)
 {
@@ -96,7 +111,7 @@ static bool is_past(const struct sl_service *v, uint64_t now_ns)
 static void seek(struct sl_service *v, uint64_t now_ns)
 {
     uint64_t at = now_ns + v->phase_ns, cycle = at / v->period_ns;
-    size_t lo = 0, hi = v->trace->n;
+    size_t lo = 0;
 
     if (!is_past(v, now_ns))
         return;
@@ -108,13 +123,7 @@ static void seek(struct sl_service *v, uint64_t now_ns)
         lo = v->i;
     }
     uint64_t within = at - v->cycle * v->period_ns;
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-        if (v->trace->at_ms[mid] * ms_ns < within)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
+    lo = first_at(v->trace, lo, within);
     v->i = lo;
     v->left = SL_OPPORTUNITY_BYTES;
     if (lo == v->trace->n) {
@@ -206,10 +215,8 @@ uint64_t sl_service_end(struct sl_service *v, uint64_t begin_ns, uint32_t bytes)
 static double trace_capacity(const struct sl_service *v, uint64_t until)
 {
     uint64_t cycle = until / v->period_ns, within = until % v->period_ns;
-    double n = (double)cycle * (double)v->trace->n;
+    double n = (double)cycle * (double)v->trace->n + (double)first_at(v->trace, 0, within);
 
-    for (size_t k = 0; k < v->trace->n && v->trace->at_ms[k] * ms_ns < within; k++)
-        n++;
     /* The last opportunity of a cycle lies at the next one's time 0. */
     if (cycle && within == 0)
         for (size_t k = v->trace->n; k > 0 && v->trace->at_ms[k - 1] * ms_ns == v->period_ns; k--)

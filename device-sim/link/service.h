@@ -14,7 +14,8 @@ enum sl_service_kind {
     SL_SERVICE_COUNT
 };
 
-enum { SL_OPPORTUNITY_BYTES = 1500 }; /* of Mahimahi's traces (Netravali et al., ATC 2015): IP bytes */
+enum { SL_SERVICE_RATE_MIN_BPS = 1000 }; /* slower ones, on average, would hold a packet for minutes */
+enum { SL_OPPORTUNITY_BYTES = 1500 };    /* of Mahimahi's traces (Netravali et al., ATC 2015): IP bytes */
 
 /* A recorded link. One opportunity to deliver 1500 bytes at each time; after the last one it begins again,
  * the last time being its period. A packet may straddle opportunities, small ones share one, what is not used
@@ -27,7 +28,7 @@ struct sl_trace {
  * used) it begins again. */
 struct sl_series {
     uint64_t *at_ns;  /* [n], rising from 0 */
-    double *rate_bps; /* [n], not negative; one of the first n-1 above 0 */
+    double *rate_bps; /* [n], not negative; on average at least 1 kbit/s */
     size_t n;         /* at least 2 */
 };
 

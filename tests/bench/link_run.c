@@ -256,9 +256,9 @@ static int emulate(
 
     s->queue.ops = &queue_ops;
     s->start_ns = sl_clock_ns() + START_NS;
-    struct sl_phone_link link = {
+    struct sl_link_pair link = {
         .up = bench_link_model_from(m, s->start_ns), .down = bench_link_model_from(m, s->start_ns)};
-    int ret = sl_emulator_create(&link, &addresses, 1, UNDER_WAY, 1, &s->emulator);
+    int ret = sl_emulator_create(&link, NULL, &addresses, 1, UNDER_WAY, 1, &s->emulator);
     if (ret == 0)
         ret = sl_endpoint_create(&endpoint, &sink_ops, s, &lcore.endpoint);
     if (ret != 0) {

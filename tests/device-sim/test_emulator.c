@@ -21,7 +21,7 @@ static const struct sl_phone_addresses addresses = {
 
 static struct sl_emulator *emulator(uint32_t n_phones, uint32_t max_packets, double loss)
 {
-    struct sl_phone_link *link = calloc(n_phones, sizeof(*link));
+    struct sl_link_pair *link = calloc(n_phones, sizeof(*link));
     struct sl_emulator *e;
 
     for (uint32_t i = 0; i < n_phones; i++) {
@@ -32,7 +32,7 @@ static struct sl_emulator *emulator(uint32_t n_phones, uint32_t max_packets, dou
         link[i].down = link[i].up;
         link[i].down.service.rate_bps = 16e6;
     }
-    assert_int_equal(sl_emulator_create(link, &addresses, n_phones, max_packets, 7, &e), 0);
+    assert_int_equal(sl_emulator_create(link, NULL, &addresses, n_phones, max_packets, 7, &e), 0);
     sl_emulator_bind(e, &queue);
     free(link);
     freed = 0;

@@ -41,8 +41,16 @@ struct sl_reorder_keys {
     double share, by_ms;
 };
 
-struct sl_link_config { /* of one phone, constant; traces and radio come later */
-    double up_mbps, down_mbps;
+struct sl_link_config {        /* of one phone; what serves it is one of: rates, traces, a series */
+    double up_mbps, down_mbps; /* constant; 0: one of the others */
+    char trace_up[SL_PATH_BYTES], trace_down[SL_PATH_BYTES]; /* Mahimahi's; empty: none */
+    char rates[SL_PATH_BYTES];                               /* CSV; empty: none */
+    char rates_up[SL_NAME_MAX], rates_down[SL_NAME_MAX];     /* its columns */
+    double phase_s; /* where in the record the run begins; below 0: each phone elsewhere */
+    struct {
+        double every_s, for_s; /* means, each way at once; every_s 0: none */
+        bool regular;
+    } outages;
     double rtt_ms; /* half of it each way */
     struct sl_loss_keys loss;
     struct sl_queue_keys queue;

@@ -17,8 +17,6 @@ static const struct sl_field class_fields[] = {
     {.path = "rank", .kind = SL_FIELD_U32, CLASS_FIELD(rank), .lo = 1, .hi = 256},
 };
 
-static const struct sl_link_config link_default = {.queue_kib = 256};
-
 /* Parts of a class that have files of their own. */
 static size_t (*const parts[])(const struct sl_field **) = {sl_experiment_body_fields,
     sl_experiment_link_fields, sl_experiment_queue_fields, sl_experiment_life_fields};
@@ -48,11 +46,13 @@ static int read_class(struct sl_reader *r, yaml_node_t *node, struct sl_experime
     if (e->n_classes == SL_CLASSES_MAX)
         return sl_schema_error(r, node, "fleet: more than %d classes", SL_CLASSES_MAX);
     sl_experiment_begin_body(r, node, c);
-    c->link = link_default;
+    sl_experiment_begin_link(c);
     c->life = sl_life_keys_default;
     int status = read_fields(r, node, c);
     if (!status)
         status = sl_experiment_finish_body(r, node, c);
+    if (!status)
+        status = sl_experiment_finish_link(r, node, c);
     if (status)
         return status;
     for (uint32_t i = 0; i < e->n_classes; i++)
