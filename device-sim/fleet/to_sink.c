@@ -1,7 +1,6 @@
 #include "device-sim/fleet/to_sink.h"
 
 #include "dataplane/io/lcore/address.h"
-#include "dataplane/io/lcore/clock.h"
 #include "dataplane/wire/grid.h"
 #include "dataplane/wire/packet.h"
 #include "device-sim/fleet/bodies.h"
@@ -196,8 +195,7 @@ static int open_all(struct load *l, const struct sl_sim_options *o, const volati
     int rc = o->sink ? check_target(o, &c.to, err, err_cap) : 0;
 
     if (!rc)
-        rc = sl_phone_links_open(
-            l->e, &l->addresses, packets, o->pcap ? 0 : sl_clock_ns(), &l->emulator, err, err_cap);
+        rc = sl_phone_links_open(l->e, &l->addresses, packets, 0, &l->emulator, err, err_cap);
     c.flows.emulator_ctx = l->emulator;
     if (!rc)
         rc = sl_sink_open(&c, &l->sink, err, err_cap);
