@@ -23,6 +23,7 @@ struct sl_access_ops {
     int (*send)(void *access, uint32_t phone, const Sluice__Envelope *);
     int (*push)(void *access, uint32_t phone, const struct sl_adapter_transfer *); /* data is copied */
     void (*bye)(void *access, uint32_t phone, const char *text);                   /* closed() follows */
+    void (*drop)(void *access, uint32_t phone); /* without a word to the edge; closed() follows */
     /* The secret of the data session that Welcome names (rules T8). */
     int (*secret)(void *access, uint32_t phone, const Sluice__Welcome *, uint8_t secret[32]);
     uint32_t (*connections)(const void *access); /* open, connecting or not yet wholly closed */

@@ -96,3 +96,4 @@ bool sl_front_moments(const struct sl_front *, uint32_t block, uint64_t *t, floa
 void sl_front_snapshot(struct sl_front *, const struct sl_front_mark *);
 /* Back to the snapshot of that version; false: there is none with the present cut. */
 bool sl_front_restore(struct sl_front *, uint64_t version, struct sl_front_mark *);
+bool sl_front_restore_last(struct sl_front *, struct sl_front_mark *); /* to the newest */

@@ -104,3 +104,15 @@ bool sl_front_restore(struct sl_front *f, uint64_t version, struct sl_front_mark
     }
     return false;
 }
+
+bool sl_front_restore_last(struct sl_front *f, struct sl_front_mark *mark)
+{
+    const struct snapshot *last = NULL;
+
+    for (int i = 0; i < SL_FRONT_SNAPSHOTS; i++) {
+        const struct snapshot *s = &f->snapshot[i];
+        if (s->used && s->cut == f->cfg.cut && (!last || s->mark.version > last->mark.version))
+            last = s;
+    }
+    return last && sl_front_restore(f, last->mark.version, mark);
+}

@@ -147,6 +147,11 @@ void sl_phone_adapter(struct sl_phone *, const struct sl_adapter_transfer *, uin
 void sl_phone_installed(struct sl_phone *, uint64_t now_ns);
 void sl_phone_closed(struct sl_phone *, Sluice__ErrorCode, const char *text, bool *again);
 
+/* The process has died, and starts again: what memory held is gone. The last boundary's adapter, moments and
+ * position are on storage (rules T12), as is what was scored. Only while the phone is asleep, without a job.
+ */
+void sl_phone_forget(struct sl_phone *);
+
 /* Data: what the store reported. */
 void sl_phone_event(struct sl_phone *, const struct sl_store_event *, uint64_t now_ns);
 

@@ -151,6 +151,23 @@ static void roll_back(struct sl_phone *p, const Sluice__Welcome *w)
     p->tokens_since = 0;
 }
 
+void sl_phone_forget(struct sl_phone *p)
+{
+    struct sl_front_mark mark = {0};
+
+    if (!p->front)
+        return;
+    p->have_adapter = sl_front_restore_last(p->front, &mark);
+    if (p->have_adapter)
+        p->cursor = mark.cursor;
+    else
+        sl_front_fresh_moments(p->front);
+    p->version = mark.version;
+    p->applied_step = p->step = mark.step;
+    p->tokens_since = 0;
+    sl_front_forget_gradients(p->front);
+}
+
 static void resume(struct sl_phone *p, const Sluice__Welcome *w)
 {
     if (p->run != w->run) {

@@ -186,8 +186,11 @@ int sl_fleet_start(struct sl_fleet *f, char *err, size_t err_cap)
         snprintf(err, err_cap, "the phones' clocks and batteries cannot be set up: %s", strerror(-rc));
         return rc;
     }
-    sl_lines_open(f);
     f->start_ns = sl_fleet_now_ns(f);
+    rc = sl_visits_create(f->material.experiment, f->start_ns, &f->visits, err, err_cap);
+    if (rc)
+        return rc;
+    sl_lines_open(f);
     rc = open_events(f, err, err_cap);
     if (rc)
         return rc;
@@ -207,6 +210,7 @@ void sl_fleet_free(struct sl_fleet *f)
     sl_world_free(f->world);
     for (uint32_t i = 0; f->phone && i < f->n; i++)
         sl_phone_fini(&f->phone[i]);
+    sl_visits_free(&f->visits);
     sl_bodies_free(&f->bodies);
     free(f->phone);
     free(f->line);
@@ -289,6 +293,8 @@ static void poll_fleet(void *app, uint64_t now_ns)
         if (now_ns >= sl_line_deadline(f, i) || f->line[i].close_wanted)
             sl_line_poll(f, i, now_ns);
     }
+    if (f->run_over && sl_visits_on(&f->visits))
+        sl_visits_run_over(f);
     if (f->n_over == f->n && !f->stopping_ns)
         f->stopping_ns = now_ns;
     /* What is left: goodbyes on their way out, and the last figures of the lcore. */

@@ -11,6 +11,7 @@
 #include "device-sim/fleet/options.h"
 #include "device-sim/fleet/plane.h"
 #include "device-sim/fleet/tls_access.h"
+#include "device-sim/fleet/visits.h"
 #include "device-sim/virtual/world.h"
 #include "trainer/experiment/histogram.h"
 #include "trainer/experiment/metrics.h"
@@ -26,6 +27,9 @@ struct sl_line {
     bool close_wanted; /* as soon as its opening is confirmed */
     bool over;         /* will not connect any more */
     bool joined;       /* has been welcomed once */
+    bool away;         /* does not take part for the time being */
+    bool dropped;      /* its connection, which still has to say that it is closed */
+    bool forgets;      /* what its memory held, before it connects again */
     uint64_t retry_ns, backoff_ns,
         lost_ns; /* lost_ns: when the connection was lost or first tried, 0: it stands */
     uint64_t heartbeat_ns;
@@ -47,6 +51,7 @@ struct sl_fleet {
     struct sl_world *world;    /* --virtual */
     struct sl_plane *plane;
     struct sl_bodies bodies;
+    struct sl_visits visits;
     struct sl_compute *compute;
     struct sl_metrics *metrics;
     struct sl_events *events; /* NULL: none */
@@ -61,6 +66,7 @@ struct sl_fleet {
         bool tty, open;
     } shown;
     bool interrupted, said_waiting, link_seen;
+    bool run_over;              /* a phone has heard so */
     char said[SL_ERR_BYTES];    /* the last phone's end that was printed */
     char failure[SL_ERR_BYTES]; /* the first phone's that ended otherwise than done */
 };
@@ -73,6 +79,12 @@ void sl_line_sent(struct sl_fleet *, uint32_t i, uint64_t now_ns); /* a message 
 void sl_line_bye(struct sl_fleet *, uint32_t i, const char *text); /* and no connection after it */
 void sl_line_event(struct sl_fleet *, uint32_t i, const struct sl_store_event *, uint64_t now_ns);
 void sl_line_computed(struct sl_fleet *, uint32_t i, uint64_t now_ns, uint64_t *host_excess_ns);
+/* Away for a time: with a goodbye; without a word, the connection left standing as far as the edge can tell;
+ * or with a connection that ends without a goodbye. The last two lose what memory held. And back again. */
+enum sl_line_go { SL_GO_SAYING_BYE, SL_GO_SILENTLY, SL_GO_DROPPED };
+void sl_line_go(struct sl_fleet *, uint32_t i, enum sl_line_go, uint64_t now_ns);
+void sl_line_come(struct sl_fleet *, uint32_t i, uint64_t now_ns);
+void sl_line_end_away(struct sl_fleet *, uint32_t i); /* the run is over without it */
 uint64_t sl_line_deadline(const struct sl_fleet *, uint32_t i);
 /* line_body.c: at each heartbeat */
 void sl_line_tell_body(Sluice__Heartbeat *, const struct sl_body *, const struct sl_plane_phone *);

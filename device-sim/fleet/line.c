@@ -68,7 +68,9 @@ static void end_line(struct sl_fleet *f, uint32_t i)
     l->retry_ns = 0;
     sl_body_awake(sl_body_of(&f->bodies, f->plane, i, sl_fleet_now_ns(f)), false, sl_fleet_now_ns(f));
     f->n_over++;
-    if (strcmp(f->phone[i].reason, "done") == 0 || f->interrupted)
+    if (strcmp(f->phone[i].reason, "done") == 0)
+        f->run_over = true;
+    if (strcmp(f->phone[i].reason, "done") == 0 || f->interrupted || l->away)
         return;
     /* What ends many phones is said once. */
     if (strcmp(f->said, f->phone[i].reason))
@@ -124,6 +126,8 @@ static void established(void *app, uint32_t i)
     uint32_t random = 0;
 
     f->line[i].connection = SL_CONNECTION_UP;
+    if (f->line[i].away)
+        return;
     if (f->access->random(f->access_ctx, i, &random)) {
         f->access->bye(f->access_ctx, i, "no random numbers");
         return;
@@ -137,6 +141,8 @@ static void message(void *app, uint32_t i, const Sluice__Envelope *e)
     static const char *const plan_keys[] = {"phase", "version", "cut"};
     struct sl_fleet *f = app;
 
+    if (f->line[i].away)
+        return;
     if (e->body_case == SLUICE__ENVELOPE__BODY_HEARTBEAT_ACK)
         sl_clock_offset_add(&f->clock_offset, e->heartbeat_ack->sent_ns, e->heartbeat_ack->received_ns,
             e->heartbeat_ack->answered_ns, f->access->calendar_ns(f->access_ctx));
@@ -153,6 +159,8 @@ static void adapter(void *app, uint32_t i, const struct sl_adapter_transfer *t)
 {
     struct sl_fleet *f = app;
 
+    if (f->line[i].away)
+        return;
     sl_events_write(
         f->events, sl_fleet_now_ns(f), i, "adapter", adapter_keys, t->version, t->last, (uint64_t)t->n);
     sl_phone_adapter(&f->phone[i], t, sl_fleet_now_ns(f));
@@ -193,6 +201,10 @@ static void closed(void *app, uint32_t i, Sluice__ErrorCode code, const char *te
 
     l->connection = SL_CONNECTION_NONE;
     close_session(f, i);
+    if (l->dropped || l->away) { /* the phone was told when it went */
+        l->dropped = false;
+        return;
+    }
     sl_phone_closed(&f->phone[i], code, text, &again);
     sl_events_texts(f->events, sl_fleet_now_ns(f), i, "closed", "why", text, NULL, NULL);
     tell_state(f, i, sl_fleet_now_ns(f));
@@ -232,6 +244,56 @@ void sl_line_bye(struct sl_fleet *f, uint32_t i, const char *text)
         return;
     }
     f->access->bye(f->access_ctx, i, text);
+}
+
+/* ---- away and back ---- */
+
+void sl_line_go(struct sl_fleet *f, uint32_t i, enum sl_line_go how, uint64_t now_ns)
+{
+    struct sl_line *l = &f->line[i];
+    bool again;
+
+    if (l->over || l->away)
+        return;
+    l->away = true;
+    l->forgets |= how != SL_GO_SAYING_BYE;
+    l->retry_ns = 0;
+    close_session(f, i);
+    sl_phone_closed(&f->phone[i], SLUICE__ERROR_CODE__ERROR_TIMEOUT, "away", &again);
+    tell_state(f, i, now_ns);
+    sl_body_awake(sl_body_of(&f->bodies, f->plane, i, now_ns), false, now_ns);
+    if (l->connection == SL_CONNECTION_NONE)
+        return;
+    if (how == SL_GO_DROPPED || l->connection == SL_CONNECTION_COMING)
+        f->access->drop(f->access_ctx, i);
+    else if (how == SL_GO_SAYING_BYE)
+        f->access->bye(f->access_ctx, i, "it departs");
+}
+
+/* What still stands of the old connection goes first; sl_line_poll connects when it is gone. */
+void sl_line_come(struct sl_fleet *f, uint32_t i, uint64_t now_ns)
+{
+    struct sl_line *l = &f->line[i];
+
+    if (l->over)
+        return;
+    l->away = false;
+    l->backoff_ns = 0;
+    l->retry_ns = now_ns;
+    if (l->joined)
+        sl_body_awake(sl_body_of(&f->bodies, f->plane, i, now_ns), true, now_ns);
+    l->dropped = l->connection != SL_CONNECTION_NONE;
+    if (l->dropped)
+        f->access->drop(f->access_ctx, i);
+}
+
+void sl_line_end_away(struct sl_fleet *f, uint32_t i)
+{
+    snprintf(f->phone[i].reason, sizeof(f->phone[i].reason), "away when the run ended");
+    f->phone[i].state = SL_PHONE_ENDED;
+    if (f->line[i].connection != SL_CONNECTION_NONE)
+        f->access->drop(f->access_ctx, i);
+    end_line(f, i);
 }
 
 /* ---- time ---- */
@@ -274,9 +336,14 @@ void sl_line_poll(struct sl_fleet *f, uint32_t i, uint64_t now_ns)
         close_session(f, i);
         sl_line_bye(f, i, "died (fault injection)");
     }
+    sl_visits_poll(f, i, now_ns);
     if (l->retry_ns && now_ns >= l->retry_ns && l->session == SL_SESSION_NONE &&
-        f->phone[i].job == SL_JOB_NONE)
+        l->connection == SL_CONNECTION_NONE && f->phone[i].job == SL_JOB_NONE) {
+        if (l->forgets)
+            sl_phone_forget(&f->phone[i]);
+        l->forgets = false;
         connect_phone(f, i);
+    }
     if (online(f, i) && now_ns >= l->heartbeat_ns)
         heartbeat(f, i, now_ns);
     if (now_ns >= sl_phone_deadline(&f->phone[i]))
@@ -287,8 +354,10 @@ void sl_line_poll(struct sl_fleet *f, uint32_t i, uint64_t now_ns)
 uint64_t sl_line_deadline(const struct sl_fleet *f, uint32_t i)
 {
     const struct sl_line *l = &f->line[i];
-    uint64_t d = sl_phone_deadline(&f->phone[i]);
+    uint64_t d = sl_phone_deadline(&f->phone[i]), visit = sl_visits_deadline(&f->visits, i);
 
+    if (!l->over && visit < d)
+        d = visit;
     if (l->die_ns && l->die_ns < d)
         d = l->die_ns;
     if (l->retry_ns && l->retry_ns < d)
@@ -425,6 +494,8 @@ void sl_lines_open(struct sl_fleet *f)
 {
     uint64_t now = sl_fleet_now_ns(f);
 
-    for (uint32_t i = 0; i < f->n; i++)
-        f->line[i].retry_ns = now;
+    for (uint32_t i = 0; i < f->n; i++) {
+        f->line[i].away = sl_visits_on(&f->visits); /* until its schedule says that it comes */
+        f->line[i].retry_ns = f->line[i].away ? 0 : now;
+    }
 }

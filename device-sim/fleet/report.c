@@ -55,6 +55,20 @@ static void report_body(cJSON *o, const struct sl_body *body)
     cJSON_AddNumberToObject(o, "clock_ghz", state.clock_hz * 1e-9);
 }
 
+static void report_visits(cJSON *o, const struct sl_fleet *f, uint32_t i)
+{
+    const struct sl_visit_counts *c = &f->visits.counts[i];
+    uint64_t away_ns = c->away_ns;
+
+    if (strcmp(f->phone[i].reason, "done") && f->line[i].away)
+        away_ns += sl_fleet_now_ns(f) - c->since_ns;
+    cJSON_AddNumberToObject(o, "arrivals", (double)c->events[SL_LIFE_ARRIVE]);
+    cJSON_AddNumberToObject(o, "departures", (double)c->events[SL_LIFE_DEPART]);
+    cJSON_AddNumberToObject(o, "crashes", (double)c->events[SL_LIFE_CRASH]);
+    cJSON_AddNumberToObject(o, "kills", (double)c->events[SL_LIFE_KILL]);
+    cJSON_AddNumberToObject(o, "away_s", (double)away_ns * ns);
+}
+
 static void report_phone(struct sl_fleet *f, uint32_t i)
 {
     const struct sl_phone *p = &f->phone[i];
@@ -80,6 +94,8 @@ static void report_phone(struct sl_fleet *f, uint32_t i)
     cJSON_AddNumberToObject(o, "rollbacks", (double)p->totals.rollbacks);
     cJSON_AddNumberToObject(o, "modelled_compute_s", p->totals.modelled_s);
     cJSON_AddNumberToObject(o, "host_excess_s", p->totals.host_excess_s);
+    if (sl_visits_on(&f->visits))
+        report_visits(o, f, i);
     cJSON_AddStringToObject(o, "end", p->reason);
     sl_metrics_write(f->metrics, "phone", o);
 }

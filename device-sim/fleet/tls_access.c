@@ -133,6 +133,14 @@ static void bye(void *access, uint32_t i, const char *text)
     sl_loop_flush(a->loop, c);
 }
 
+static void drop(void *access, uint32_t i)
+{
+    struct sl_tls_access *a = access;
+
+    if (a->phone[i].control)
+        sl_loop_drop(a->loop, a->phone[i].control);
+}
+
 static int secret(void *access, uint32_t i, const Sluice__Welcome *w, uint8_t out[32])
 {
     struct sl_tls_access *a = access;
@@ -166,6 +174,7 @@ const struct sl_access_ops sl_tls_access_ops = {.now_ns = now_ns,
     .send = send_envelope,
     .push = push,
     .bye = bye,
+    .drop = drop,
     .secret = secret,
     .connections = connections,
     .stop = stop};

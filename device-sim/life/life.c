@@ -58,7 +58,7 @@ static void plan_area(struct sl_life *l)
     const struct sl_life_config *c = l->cfg;
 
     if (c->trace) {
-        uint64_t ns = sl_life_trace_change(c->trace, c->traced, l->n_area);
+        uint64_t ns = sl_life_trace_change(c->trace, l->traced, l->n_area);
         l->area_ns = ns < UINT64_MAX - l->start_ns ? l->start_ns + ns : UINT64_MAX;
     } else if (c->arrivals_per_hour > 0) {
         l->area_ns = later(l->at_ns,
@@ -170,11 +170,12 @@ static bool wanted(const struct sl_life *l)
     return l->in_area && !l->down && allowed(l);
 }
 
-void sl_life_init(
-    struct sl_life *l, const struct sl_life_config *c, uint64_t seed, uint32_t phone, uint64_t start_ns)
+void sl_life_init(struct sl_life *l, const struct sl_life_config *c, uint32_t traced, uint64_t seed,
+    uint32_t phone, uint64_t start_ns)
 {
     memset(l, 0, sizeof(*l));
     l->cfg = c;
+    l->traced = traced;
     l->area_key = sl_rng_u64(sl_rng_key(seed, "life.away"), phone);
     l->stay_key = sl_rng_u64(sl_rng_key(seed, "life.stay"), phone);
     l->fault_key = sl_rng_u64(sl_rng_key(seed, "life.fault"), phone);

@@ -36,8 +36,7 @@ struct sl_life_config {
     double arrivals_per_hour;          /* of a phone that is away: exponential; 0: no such process */
     double stay_s, stay_sigma;         /* mean; sigma of its logarithm, 0: exponential */
     double present;                    /* chance to be there at the start; below 0: the long run's share */
-    const struct sl_life_trace *trace; /* instead: recorded; the phone's number in it is `traced` */
-    uint32_t traced;
+    const struct sl_life_trace *trace; /* instead: recorded */
 
     bool diurnal;
     enum sl_life_policy policy;
@@ -75,6 +74,7 @@ struct sl_life_event {
 /* Internal but for copying. */
 struct sl_life {
     const struct sl_life_config *cfg;
+    uint32_t traced;
     uint64_t area_key, stay_key, fault_key, reboot_key, restart_key, charging_key, idle_key;
     uint64_t start_ns, at_ns; /* at: of the last change */
     bool in_area, plugged, idle, down, present;
@@ -85,9 +85,10 @@ struct sl_life {
     uint64_t since_ns;                             /* present since */
 };
 
-/* Everything is off at first: the first events, at start_ns, say what is on. The configuration must stay. */
-void sl_life_init(
-    struct sl_life *, const struct sl_life_config *, uint64_t seed, uint32_t phone, uint64_t start_ns);
+/* Everything is off at first: the first events, at start_ns, say what is on. The configuration must stay.
+ * traced: the phone's number in the trace, where there is one. */
+void sl_life_init(struct sl_life *, const struct sl_life_config *, uint32_t traced, uint64_t seed,
+    uint32_t phone, uint64_t start_ns);
 /* When there is an event next; UINT64_MAX: never again. */
 uint64_t sl_life_deadline(const struct sl_life *);
 /* The next event that is due, in the order of their times; false: none. Call until then. */

@@ -12,7 +12,7 @@
 #include <string.h>
 
 /* As trainer/edge has them (edge.h, dataplane.c). */
-static const uint64_t quorum_wait_ns = 20 * SECOND_NS, alone_ns = 120 * SECOND_NS, eval_ns = 600 * SECOND_NS;
+static const uint64_t eval_ns = 600 * SECOND_NS;
 static const uint64_t park_after_ns = 5 * SECOND_NS;
 enum { GRANTS_RING_MIN = 64, LAYERS_MAX = 64 };
 
@@ -496,19 +496,32 @@ void sl_model_edge_trained(struct sl_model_edge *e, uint64_t now)
     enter(e, SLUICE__PHASE__PHASE_EVAL_AFTER, now);
 }
 
+/* How long the first to join wait for the others: of a fleet whose phones come and go nobody knows how many
+ * will be there at a time. */
+static uint64_t gather_ns(const struct sl_model_edge *e)
+{
+    return (sl_experiment_comes_and_goes(e->x) ? 5 : 20) * SECOND_NS;
+}
+
+static uint64_t patience_ns(const struct sl_model_edge *e)
+{
+    return e->x->edge.limits.alone_s * SECOND_NS;
+}
+
 static bool wait_for_devices(struct sl_model_edge *e, uint64_t now)
 {
-    uint32_t quorum = (uint32_t)ceil(e->x->training.gang.quorum * e->n - 1e-9);
+    double share = sl_experiment_comes_and_goes(e->x) ? 0 : e->x->training.gang.quorum;
+    uint32_t quorum = (uint32_t)ceil(share * e->n - 1e-9);
 
     if (!e->first_join_ns)
         return false;
     bool enough =
-        !e->x->training.deterministic && e->n_joined >= quorum && now - e->first_join_ns >= quorum_wait_ns;
+        !e->x->training.deterministic && e->n_joined >= quorum && now - e->first_join_ns >= gather_ns(e);
     if (e->n_joined >= e->n || enough) {
         enter(e, SLUICE__PHASE__PHASE_EVAL_BEFORE, now);
         return true;
     }
-    if (now - e->first_join_ns <= alone_ns)
+    if (now - e->first_join_ns <= patience_ns(e))
         return false;
     end(e, "gave up: too few devices have joined", now);
     return true;
@@ -530,9 +543,9 @@ static bool mind_the_fleet(struct sl_model_edge *e, uint64_t now)
     }
     if (!e->alone_ns)
         e->alone_ns = now;
-    if (now - e->alone_ns <= alone_ns)
+    if (now - e->alone_ns <= patience_ns(e))
         return false;
-    end(e, "gave up: its devices have left and did not come back within 120 s", now);
+    end(e, "gave up: its devices have left and did not come back within edge.limits.alone_s", now);
     return true;
 }
 
@@ -591,11 +604,11 @@ uint64_t sl_model_edge_deadline(const struct sl_model_edge *e, uint64_t now)
     if (e->phase == SLUICE__PHASE__PHASE_WAIT) {
         if (!e->first_join_ns)
             return at;
-        at = sl_model_sooner(at, e->first_join_ns + quorum_wait_ns, now);
-        return sl_model_sooner(at, e->first_join_ns + alone_ns + 1, now);
+        at = sl_model_sooner(at, e->first_join_ns + gather_ns(e), now);
+        return sl_model_sooner(at, e->first_join_ns + patience_ns(e) + 1, now);
     }
     if (e->alone_ns)
-        at = sl_model_sooner(at, e->alone_ns + alone_ns + 1, now);
+        at = sl_model_sooner(at, e->alone_ns + patience_ns(e) + 1, now);
     if (e->phase == SLUICE__PHASE__PHASE_TRAIN)
         return sl_model_sooner(at, training_ends_ns(e), now);
     return sl_model_sooner(at, e->phase_ns + eval_ns, now);

@@ -299,6 +299,11 @@ static void bye(void *access, uint32_t i, const char *text)
         snprintf(closed->text, sizeof(closed->text), "%s", text);
 }
 
+static void drop(void *access, uint32_t i)
+{
+    bye(access, i, "connection lost");
+}
+
 static int secret(void *access, uint32_t i, const Sluice__Welcome *welcome, uint8_t out[32])
 {
     const struct sl_world *w = access;
@@ -324,6 +329,7 @@ const struct sl_access_ops sl_world_access = {.now_ns = now_ns,
     .send = send_envelope,
     .push = push,
     .bye = bye,
+    .drop = drop,
     .secret = secret,
     .connections = connections,
     .stop = stop};

@@ -53,7 +53,7 @@ static void lengths(const struct sl_life_config *c, double *away, double *stay)
         struct sl_life l;
         struct sl_life_event e;
         uint64_t since = UINT64_MAX;
-        sl_life_init(&l, c, 11, phone, 5 * second_ns);
+        sl_life_init(&l, c, 0, 11, phone, 5 * second_ns);
         for (int i = 0; i < 100; i++) {
             assert_true(sl_life_next(&l, UINT64_MAX - 1, &e));
             double s = (double)(e.at_ns - since) * 1e-9;
@@ -94,7 +94,7 @@ static void arrivals__of_a_fleet_have_dispersion_one(void **state)
     for (uint32_t p = 0; p < PHONES; p++) {
         struct sl_life l;
         struct sl_life_event e;
-        sl_life_init(&l, &c, 3, p, 0);
+        sl_life_init(&l, &c, 0, 3, p, 0);
         if (sl_life_next(&l, 60 * (uint64_t)MINUTES * second_ns - 1, &e))
             count[e.at_ns / (60 * second_ns)]++;
     }
@@ -117,7 +117,7 @@ static void arrivals__begin_in_the_long_run(void **state)
         struct sl_life l;
         struct sl_life_event e;
         bool there = false;
-        sl_life_init(&l, &c, 5, p, 0);
+        sl_life_init(&l, &c, 0, 5, p, 0);
         first += sl_life_next(&l, 0, &e) / (double)PHONES;
         there = l.present;
         while (sl_life_next(&l, hour_ns, &e))
@@ -150,8 +150,8 @@ static void events__do_not_depend_on_when_one_asks(void **state)
         struct sl_life a, b;
         struct sl_life_event x, y;
         uint64_t seen = 0, last = 0;
-        sl_life_init(&a, &c, 1, phone, 77);
-        sl_life_init(&b, &c, 1, phone, 77);
+        sl_life_init(&a, &c, 0, 1, phone, 77);
+        sl_life_init(&b, &c, 0, 1, phone, 77);
         for (uint64_t now = 77; now < 2 * hour_ns; now += 17 * second_ns) {
             while (sl_life_next(&a, now, &x)) {
                 uint64_t due = sl_life_deadline(&b);
@@ -187,7 +187,7 @@ static void daily__shares_are_as_configured(void **state)
         struct sl_life_event e;
         uint64_t since[3] = {0};
         bool is[3] = {0};
-        sl_life_init(&l, &c, 21, p, 0);
+        sl_life_init(&l, &c, 0, 21, p, 0);
         for (;;) {
             bool more = sl_life_next(&l, end, &e);
             int which = !more                                                        ? 3
@@ -236,7 +236,7 @@ static void daily__a_phone_that_is_ready_at_the_start_arrives_once(void **state)
         {SL_LIFE_ARRIVE, 23}, {SL_LIFE_IDLE_END, 29}};
     struct sl_life l;
     struct sl_life_event e;
-    sl_life_init(&l, &c, 1, 0, 0);
+    sl_life_init(&l, &c, 0, 1, 0, 0);
     for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
         assert_true(sl_life_next(&l, 100 * hour_ns, &e));
         assert_int_equal(e.kind, wanted[i].kind);
@@ -274,7 +274,7 @@ static void crash__hazard_counts_presence_alone(void **state)
         struct sl_life l;
         struct sl_life_event e;
         double present = 0, since = 0;
-        sl_life_init(&l, &c, 9, p, 0);
+        sl_life_init(&l, &c, 0, 9, p, 0);
         while (n < CRASHES && sl_life_next(&l, 20 * hour_ns, &e)) {
             double at = (double)e.at_ns * 1e-9;
             if (e.kind == SL_LIFE_ARRIVE) {
@@ -294,7 +294,7 @@ static void crash__hazard_counts_presence_alone(void **state)
         struct sl_life l;
         struct sl_life_event e;
         uint64_t since = 0;
-        sl_life_init(&l, &always, 9, p, 0);
+        sl_life_init(&l, &always, 0, 9, p, 0);
         while (n < CRASHES && sl_life_next(&l, 20 * hour_ns, &e)) {
             if (e.kind == SL_LIFE_CRASH)
                 since = e.at_ns;
@@ -311,7 +311,7 @@ static void life__without_any_process_is_one_arrival(void **state)
     struct sl_life l;
     struct sl_life_event e;
     assert_false(sl_life_changes(&c));
-    sl_life_init(&l, &c, 1, 4, 1000);
+    sl_life_init(&l, &c, 0, 1, 4, 1000);
     assert_int_equal(sl_life_deadline(&l), 1000);
     assert_false(sl_life_next(&l, 999, &e));
     assert_true(sl_life_next(&l, 1000, &e));
@@ -340,12 +340,12 @@ static void trace__is_followed(void **state)
     assert_int_equal(sl_life_trace_change(t, 0, 1), 7 * second_ns);
     assert_int_equal(sl_life_trace_change(t, 0, 2), UINT64_MAX);
     assert_int_equal(sl_life_trace_change(t, 1, 0), UINT64_MAX);
-    struct sl_life_config c = {.trace = t, .traced = 2};
+    struct sl_life_config c = {.trace = t};
     static const struct sl_life_event wanted[] = {
         {SL_LIFE_ARRIVE, 50}, {SL_LIFE_DEPART, 1500000050}, {SL_LIFE_ARRIVE, 9000000050}};
     struct sl_life l;
     struct sl_life_event e;
-    sl_life_init(&l, &c, 1, 17, 50);
+    sl_life_init(&l, &c, 2, 1, 17, 50);
     for (int i = 0; i < 3; i++) {
         assert_true(sl_life_next(&l, hour_ns, &e));
         assert_int_equal(e.kind, wanted[i].kind);

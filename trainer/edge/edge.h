@@ -34,10 +34,9 @@ enum {
 #define SECOND_NS UINT64_C(1000000000)
 #define EDGE_POLL_NS UINT64_C(2000000)
 #define EDGE_QUORUM_WAIT_NS (20 * SECOND_NS) /* from the first join, for the rest of the fleet */
-#define EDGE_ALONE_NS                                                                                        \
-    (120 * SECOND_NS) /* without enough devices, before the run is given up: rules T11's 120 s */
-#define EDGE_EVAL_NS (600 * SECOND_NS) /* an evaluation phase at most */
-#define EDGE_BYE_NS (5 * SECOND_NS)    /* for connections to close at the end */
+#define EDGE_GATHER_NS (5 * SECOND_NS)       /* likewise, of a fleet whose phones come and go */
+#define EDGE_EVAL_NS (600 * SECOND_NS)       /* an evaluation phase at most */
+#define EDGE_BYE_NS (5 * SECOND_NS)          /* for connections to close at the end */
 
 enum { EDGE_CAUSES = 3 }; /* join, leave, refused */
 

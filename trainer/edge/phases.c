@@ -357,6 +357,12 @@ static void wait_for_devices(struct edge *e, uint64_t now)
 {
     char text[160];
     uint32_t quorum = (uint32_t)ceil(e->x->training.gang.quorum * e->x->n_devices - 1e-9);
+    uint64_t gather_ns = EDGE_QUORUM_WAIT_NS;
+    uint64_t alone_ns = e->x->edge.limits.alone_s * SECOND_NS;
+    if (sl_experiment_comes_and_goes(e->x)) { /* nobody knows how many will be there at a time */
+        quorum = 1;
+        gather_ns = EDGE_GATHER_NS;
+    }
     if (e->n_joined >= e->x->n_devices) {
         begin(e);
         return;
@@ -364,16 +370,18 @@ static void wait_for_devices(struct edge *e, uint64_t now)
     if (!e->first_join_ns) {
         snprintf(text, sizeof text, "waiting for %u devices on %.100s", e->x->n_devices, e->x->edge.control);
         say_waiting(e, now, text);
-        if (now - e->port_up_ns > (uint64_t)e->x->edge.data.peer_timeout_s * SECOND_NS)
+        uint64_t first_ns = e->x->edge.data.peer_timeout_s * SECOND_NS;
+        if (sl_experiment_comes_and_goes(e->x) && first_ns < alone_ns)
+            first_ns = alone_ns;
+        if (now - e->port_up_ns > first_ns)
             edge_end(e, EXIT_FAILURE,
                 "gave up: no device has joined; start sluice-sim with the same --run directory");
         return;
     }
-    if (!e->x->training.deterministic && e->n_joined >= quorum &&
-        now - e->first_join_ns >= EDGE_QUORUM_WAIT_NS) {
+    if (!e->x->training.deterministic && e->n_joined >= quorum && now - e->first_join_ns >= gather_ns) {
         edge_say(e, "beginning with %u of %u devices", e->n_joined, e->x->n_devices);
         begin(e);
-    } else if (now - e->first_join_ns > EDGE_ALONE_NS) {
+    } else if (now - e->first_join_ns > alone_ns) {
         edge_end(e, EXIT_FAILURE,
             "gave up: too few devices have joined; see their messages in the simulator's log");
     } else {
@@ -416,8 +424,9 @@ static void mind_the_fleet(struct edge *e, uint64_t now)
     }
     if (!e->alone_ns)
         e->alone_ns = now;
-    if (now - e->alone_ns > EDGE_ALONE_NS)
-        edge_end(e, EXIT_FAILURE, "gave up: its devices have left and did not come back within 120 s");
+    if (now - e->alone_ns > e->x->edge.limits.alone_s * SECOND_NS)
+        edge_end(e, EXIT_FAILURE,
+            "gave up: its devices have left and did not come back within edge.limits.alone_s");
 }
 
 static bool sessions_are_closed(const struct edge *e)

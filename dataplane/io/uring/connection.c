@@ -429,6 +429,16 @@ void sl_loop_flush(struct sl_loop *loop, struct sl_control *control)
     }
 }
 
+void sl_loop_drop(struct sl_loop *loop, struct sl_control *control)
+{
+    struct sl_loop_conn *conn = sl_control_transport(control);
+
+    if (conn) {
+        conn->dropped = true;
+        sl_loop_flush(loop, control);
+    }
+}
+
 const char *sl_loop_peer(const struct sl_control *control)
 {
     const struct sl_loop_conn *conn = sl_control_transport(control);
@@ -444,7 +454,10 @@ static void pump_dirty(struct sl_loop *loop)
     for (; conn; conn = next) {
         next = conn->next_dirty;
         conn->dirty = false;
-        pump(conn);
+        if (conn->dropped)
+            lose(conn, "dropped");
+        else
+            pump(conn);
     }
 }
 

@@ -50,6 +50,10 @@ int sl_loop_connect(struct sl_loop *, const char *address, struct sl_tls_ctx *,
  * loop's next turn. */
 void sl_loop_flush(struct sl_loop *, struct sl_control *);
 
+/* Ends a connection without a goodbye, as when its process dies: ops->closed comes in the loop's next turn.
+ */
+void sl_loop_drop(struct sl_loop *, struct sl_control *);
+
 /* Writes a whole file: temporary name in the same directory, fsync, rename, fsync of the directory. `data`
  * must live until `done` (status 0 or -errno; on failure the old file stays and the temporary one is gone).
  * -EBUSY: the same file is being written, or 64 others are; -EINVAL: no file name. */

@@ -51,7 +51,7 @@ struct sl_loop_conn {
     struct sl_control *control;
     int fd;
     unsigned in_flight;
-    bool connecting, recv_armed, sending, send_failed, ending, dirty;
+    bool connecting, recv_armed, sending, send_failed, ending, dirty, dropped;
     uint64_t give_up_ns; /* of connecting, lingering, or of a failed send; 0: none */
     struct sl_loop_op recv_op, send_op, connect_op;
     struct sockaddr_storage remote;

@@ -1,0 +1,167 @@
+#include "device-sim/fleet/fleet.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct sl_life_daily daily_of(const struct sl_daily_keys *k)
+{
+    return (struct sl_life_daily){k->begin_h, k->hours, k->spread_h, k->jitter_h, k->probability};
+}
+
+static enum sl_life_policy policy_of(const char *name)
+{
+    if (strcmp(name, "charging_and_idle") == 0)
+        return SL_LIFE_CHARGING_AND_IDLE;
+    if (strcmp(name, "charging") == 0)
+        return SL_LIFE_CHARGING;
+    return strcmp(name, "idle") == 0 ? SL_LIFE_IDLE : SL_LIFE_ALWAYS;
+}
+
+void sl_life_config_of(const struct sl_life_keys *k, struct sl_life_config *out)
+{
+    *out = (struct sl_life_config){.arrivals_per_hour = k->arrivals_per_hour,
+        .stay_s = k->stay_s,
+        .stay_sigma = k->stay_sigma,
+        .present = k->present,
+        .diurnal = k->diurnal,
+        .policy = policy_of(k->policy),
+        .start_h = k->start_h,
+        .time_scale = k->time_scale,
+        .charging = daily_of(&k->charging),
+        .idle = daily_of(&k->idle),
+        .crash_per_hour = k->crash_per_hour,
+        .reboot_s = k->reboot_s,
+        .reboot_sigma = k->reboot_sigma,
+        .kill_per_hour = k->kill_per_hour,
+        .restart_s = k->restart_s,
+        .restart_sigma = k->restart_sigma};
+}
+
+static int read_traces(const struct sl_experiment *e, struct sl_visits *v, char *err, size_t err_cap)
+{
+    int rc = 0;
+
+    for (uint32_t c = 0; c < e->n_classes && !rc; c++) {
+        sl_life_config_of(&e->fleet[c].life, &v->config[c]);
+        if (e->fleet[c].life.trace[0])
+            rc = sl_life_trace_read(e->fleet[c].life.trace, e->fleet[c].count, &v->trace[c], err, err_cap);
+    }
+    return rc;
+}
+
+/* A traced phone has a configuration of its own only in its number, which is put in here. */
+static void begin_lives(const struct sl_experiment *e, uint64_t start_ns, struct sl_visits *v)
+{
+    uint32_t phone = 0;
+
+    for (uint32_t c = 0; c < e->n_classes; c++) {
+        v->config[c].trace = v->trace[c];
+        for (uint32_t i = 0; i < e->fleet[c].count; i++, phone++) {
+            sl_life_init(&v->life[phone], &v->config[c], i, e->seed, phone, start_ns);
+            v->counts[phone].since_ns = start_ns;
+        }
+    }
+}
+
+int sl_visits_create(
+    const struct sl_experiment *e, uint64_t start_ns, struct sl_visits *v, char *err, size_t err_cap)
+{
+    memset(v, 0, sizeof(*v));
+    if (!sl_experiment_comes_and_goes(e))
+        return 0;
+    v->n_classes = e->n_classes;
+    v->config = calloc(e->n_classes, sizeof(*v->config));
+    v->trace = calloc(e->n_classes, sizeof(*v->trace));
+    v->life = calloc(e->n_devices, sizeof(*v->life));
+    v->counts = calloc(e->n_devices, sizeof(*v->counts));
+    int rc = v->config && v->trace && v->life && v->counts ? 0 : -ENOMEM;
+    if (rc)
+        snprintf(err, err_cap, "out of memory");
+    else
+        rc = read_traces(e, v, err, err_cap);
+    if (rc) {
+        sl_visits_free(v);
+        return rc;
+    }
+    begin_lives(e, start_ns, v);
+    return 0;
+}
+
+void sl_visits_free(struct sl_visits *v)
+{
+    for (uint32_t c = 0; c < v->n_classes && v->trace; c++)
+        sl_life_trace_free(v->trace[c]);
+    free(v->config);
+    free(v->trace);
+    free(v->life);
+    free(v->counts);
+    memset(v, 0, sizeof(*v));
+}
+
+uint64_t sl_visits_deadline(const struct sl_visits *v, uint32_t phone)
+{
+    return v->life ? sl_life_deadline(&v->life[phone]) : UINT64_MAX;
+}
+
+static void report(struct sl_fleet *f, uint32_t phone, const struct sl_life_event *event)
+{
+    char id[32];
+    cJSON *o = cJSON_CreateObject();
+
+    snprintf(id, sizeof(id), "device-%05u", phone);
+    cJSON_AddStringToObject(o, "id", id);
+    cJSON_AddStringToObject(o, "what", sl_life_name(event->kind));
+    cJSON_AddNumberToObject(o, "at_s", (double)(event->at_ns - f->start_ns) * 1e-9);
+    sl_metrics_write(f->metrics, "life", o);
+}
+
+static void carry_out(struct sl_fleet *f, uint32_t phone, const struct sl_life_event *event, uint64_t now_ns)
+{
+    struct sl_visit_counts *counts = &f->visits.counts[phone];
+    double charger_w = sl_fleet_class(f, phone)->life.charger_w;
+    struct sl_body *body = &f->bodies.body[phone];
+
+    counts->events[event->kind]++;
+    switch (event->kind) {
+    case SL_LIFE_ARRIVE:
+        counts->away_ns += event->at_ns - counts->since_ns;
+        sl_line_come(f, phone, now_ns);
+        break;
+    case SL_LIFE_DEPART:
+        sl_line_go(f, phone, SL_GO_SAYING_BYE, now_ns);
+        break;
+    case SL_LIFE_CRASH:
+        sl_line_go(f, phone, SL_GO_SILENTLY, now_ns);
+        break;
+    case SL_LIFE_KILL:
+        sl_line_go(f, phone, SL_GO_DROPPED, now_ns);
+        break;
+    case SL_LIFE_PLUG:
+    case SL_LIFE_UNPLUG:
+        sl_body_plug(body, event->kind == SL_LIFE_PLUG, charger_w, now_ns);
+        break;
+    default: /* how idle it lies is told to nobody but the policy */
+        break;
+    }
+    if (event->kind == SL_LIFE_DEPART || event->kind == SL_LIFE_CRASH || event->kind == SL_LIFE_KILL)
+        counts->since_ns = event->at_ns;
+}
+
+void sl_visits_poll(struct sl_fleet *f, uint32_t phone, uint64_t now_ns)
+{
+    struct sl_life_event event;
+
+    while (f->visits.life && !f->line[phone].over && sl_life_next(&f->visits.life[phone], now_ns, &event)) {
+        carry_out(f, phone, &event, now_ns);
+        report(f, phone, &event);
+    }
+}
+
+void sl_visits_run_over(struct sl_fleet *f)
+{
+    for (uint32_t i = 0; i < f->n; i++)
+        if (f->line[i].away && !f->line[i].over)
+            sl_line_end_away(f, i);
+}
