@@ -203,6 +203,8 @@ static void closed(void *app, uint32_t i, Sluice__ErrorCode code, const char *te
     close_session(f, i);
     if (l->dropped || l->away) { /* the phone was told when it went */
         l->dropped = false;
+        if (f->phone[i].state == SL_PHONE_ENDED)
+            end_line(f, i);
         return;
     }
     sl_phone_closed(&f->phone[i], code, text, &again);
@@ -253,7 +255,7 @@ void sl_line_go(struct sl_fleet *f, uint32_t i, enum sl_line_go how, uint64_t no
     struct sl_line *l = &f->line[i];
     bool again;
 
-    if (l->over || l->away)
+    if (l->over || l->away || f->phone[i].state == SL_PHONE_ENDED)
         return;
     l->away = true;
     l->forgets |= how != SL_GO_SAYING_BYE;
