@@ -278,3 +278,11 @@ uint64_t sl_emulator_strays(const struct sl_emulator *e)
 {
     return e->strays;
 }
+
+void sl_emulator_queues(const struct sl_emulator *e, uint32_t phone, struct sl_emulator_queues *out)
+{
+    *out = (struct sl_emulator_queues){.up_bytes = sl_links_backlog_bytes(e->up.links, phone),
+        .down_bytes = sl_links_backlog_bytes(e->down.links, phone),
+        .up = sl_links_service(e->up.links, phone),
+        .down = sl_links_service(e->down.links, phone)};
+}

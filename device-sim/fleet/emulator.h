@@ -50,4 +50,9 @@ void sl_emulator_stats(
 void sl_emulator_rates(const struct sl_emulator *, uint32_t phone, uint64_t from_ns, uint64_t until_ns,
     double *up_bps, double *down_bps);
 const struct sl_rrc *sl_emulator_radio(const struct sl_emulator *, uint32_t phone);
+struct sl_emulator_queues {
+    uint64_t up_bytes, down_bytes;      /* waiting in the link's queues */
+    const struct sl_service *up, *down; /* for their capacity */
+};
+void sl_emulator_queues(const struct sl_emulator *, uint32_t phone, struct sl_emulator_queues *);
 uint64_t sl_emulator_strays(const struct sl_emulator *); /* datagrams from or to nobody, freed */

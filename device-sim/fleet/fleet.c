@@ -192,6 +192,8 @@ int sl_fleet_start(struct sl_fleet *f, char *err, size_t err_cap)
         return rc;
     sl_lines_open(f);
     rc = open_events(f, err, err_cap);
+    if (!rc)
+        rc = sl_fleet_traffic_open(f, err, err_cap);
     if (rc)
         return rc;
     sl_report_start(f);
@@ -215,6 +217,7 @@ void sl_fleet_free(struct sl_fleet *f)
     free(f->phone);
     free(f->line);
     free(f->excess);
+    sl_traffic_close(f->traffic);
     if (f->metrics)
         sl_metrics_close(f->metrics);
     sl_material_free(&f->material);
@@ -287,6 +290,7 @@ static void poll_fleet(void *app, uint64_t now_ns)
         sl_report_totals(f, now_ns);
         f->totals_ns = now_ns + totals_every_ns;
     }
+    sl_fleet_traffic_poll(f, now_ns);
     if (*f->signals && !f->stopping_ns)
         begin_stop(f, now_ns);
     for (uint32_t i = 0; i < f->n; i++) {
@@ -308,8 +312,9 @@ static void poll_fleet(void *app, uint64_t now_ns)
 static uint64_t next_poll(void *app, uint64_t now_ns)
 {
     const struct sl_fleet *f = app;
-    uint64_t at = f->totals_ns, d;
+    uint64_t at = f->totals_ns, d = sl_traffic_deadline(f->traffic);
 
+    at = d < at ? d : at;
     if (f->stopping_ns) {
         d = f->stopping_ns + publish_wait_ns + 1;
         at = d > now_ns && d < at ? d : at;

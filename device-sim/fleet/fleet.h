@@ -56,6 +56,7 @@ struct sl_fleet {
     struct sl_metrics *metrics;
     struct sl_events *events; /* NULL: none */
     struct sl_histogram *excess;
+    struct sl_traffic *traffic;
     struct sl_clock_offset clock_offset;       /* the edge's against ours */
     uint64_t start_ns, stopping_ns, totals_ns; /* totals_ns: when they are written next */
     uint32_t n_over;
@@ -107,6 +108,10 @@ const struct sl_class_config *sl_fleet_class(const struct sl_fleet *, uint32_t p
 int sl_fleet_open_world(struct sl_fleet *, char *err, size_t err_cap);
 int sl_fleet_run_world(struct sl_fleet *, void (*poll)(void *fleet, uint64_t now_ns),
     uint64_t (*deadline)(void *fleet, uint64_t now_ns));
+
+/* traffic.c: RUN/traffic.jsonl */
+int sl_fleet_traffic_open(struct sl_fleet *, char *err, size_t err_cap);
+void sl_fleet_traffic_poll(struct sl_fleet *, uint64_t now_ns);
 
 /* report.c */
 void sl_report_start(struct sl_fleet *);

@@ -2,6 +2,7 @@
 #include "device-sim/fleet/calibrate.h"
 #include "device-sim/fleet/fleet.h"
 #include "device-sim/fleet/to_sink.h"
+#include "device-sim/profile/profile.h"
 #include "trainer/tensor/gemm.h"
 
 #include <errno.h>
@@ -112,6 +113,25 @@ static int run(struct sl_fleet *f, char *err, size_t err_cap)
     return sl_fleet_run(f, &signals);
 }
 
+static int profile(const struct sl_sim_options *o)
+{
+    char err[SL_ERR_BYTES];
+    cJSON *p = sl_profile(o->profile, err, sizeof(err));
+
+    if (!p) {
+        fprintf(stderr, "sluice-sim: %s\n", err);
+        return EXIT_FAILURE;
+    }
+    char *text = o->json ? cJSON_PrintUnformatted(p) : NULL;
+    if (text)
+        printf("%s\n", text);
+    else
+        sl_profile_print(p);
+    cJSON_free(text);
+    cJSON_Delete(p);
+    return EXIT_SUCCESS;
+}
+
 int main(int argc, char **argv)
 {
     static struct sl_fleet fleet;
@@ -125,6 +145,8 @@ int main(int argc, char **argv)
         fputs(sl_sim_help, stdout);
         return EXIT_SUCCESS;
     }
+    if (fleet.options.profile)
+        return profile(&fleet.options);
     catch_signals();
     if (fleet.options.sink || fleet.options.pcap) {
         int flows = sl_to_sink(&fleet.options, &signals, err, sizeof(err));

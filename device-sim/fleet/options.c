@@ -19,6 +19,7 @@ const char sl_sim_help[] =
     "       sluice-sim --experiment FILE --sink ADDRESS:PORT | --pcap FILE [--seconds N] [--rate-limit "
     "MBIT/S] "
     "[--force] [--json]\n"
+    "       sluice-sim --profile RUN [--json]\n"
     "\n"
     "  --experiment FILE   the experiment; sluice-edge reads the same file\n"
     "  --run DIR           run directory, shared with sluice-edge: sim.jsonl, heldout.ids, central.ids, "
@@ -41,6 +42,9 @@ const char sl_sim_help[] =
     "  --events steps|packets|none   what RUN/events.jsonl holds, in real time too (default: steps)\n"
     "  --calibrate         measure this host's time for a step of each class, say how many phones it can "
     "carry, and end\n"
+    "\n"
+    "  --profile RUN       a finished run's traffic: load, bursts, round trips, queues, energy, states, by "
+    "class; and end\n"
     "\n"
     "Traffic for other systems, without an edge (docs/device-sim.md): each phone a UDP flow with a source "
     "port of "
@@ -125,6 +129,8 @@ static int check_whole(const struct sl_sim_options *o, char *err, size_t err_cap
 {
     bool flows = o->sink || o->pcap;
 
+    if (o->profile)
+        return 0;
     if (!o->experiment || (!o->run && !flows)) {
         snprintf(err, err_cap, "give --experiment FILE and --run DIR; see --help");
         return -EINVAL;
@@ -150,10 +156,11 @@ int sl_sim_options_parse(int argc, char **argv, struct sl_sim_options *o, char *
         {"edge", required_argument, NULL, 'E'}, {"json", no_argument, NULL, 'j'},
         {"user", required_argument, NULL, 'u'}, {"calibrate", no_argument, NULL, 'c'},
         {"virtual", no_argument, NULL, 'v'}, {"events", required_argument, NULL, 'l'},
-        {"fault", required_argument, NULL, 'f'}, {"sink", required_argument, NULL, 's'},
-        {"pcap", required_argument, NULL, 'P'}, {"seconds", required_argument, NULL, 'S'},
-        {"rate-limit", required_argument, NULL, 'R'}, {"force", no_argument, NULL, 'F'},
-        {"down", no_argument, NULL, 'D'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+        {"fault", required_argument, NULL, 'f'}, {"profile", required_argument, NULL, 'O'},
+        {"sink", required_argument, NULL, 's'}, {"pcap", required_argument, NULL, 'P'},
+        {"seconds", required_argument, NULL, 'S'}, {"rate-limit", required_argument, NULL, 'R'},
+        {"force", no_argument, NULL, 'F'}, {"down", no_argument, NULL, 'D'}, {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0}};
     int c;
 
     memset(o, 0, sizeof(*o));
@@ -192,6 +199,9 @@ int sl_sim_options_parse(int argc, char **argv, struct sl_sim_options *o, char *
             break;
         case 'v':
             o->is_virtual = true;
+            break;
+        case 'O':
+            o->profile = optarg;
             break;
         case 's':
             o->sink = optarg;

@@ -23,6 +23,7 @@ struct sl_sim_options {
     struct sl_sim_fault fault[SL_SIM_FAULTS_MAX];
     unsigned n_faults;
     /* plain UDP flows (to_sink.h) */
+    const char *profile; /* a run directory */
     const char *sink, *pcap;
     double seconds, rate_mbps;
     bool force, down;

@@ -73,6 +73,7 @@ struct sl_plane {
     uint32_t next_sight;
     _Atomic uint64_t unseen;
     uint64_t published_ns, rates_ns;
+    struct sl_watch watch;
     bool eal;
     char eal_args[EAL_ARGS_BYTES];
     struct plane_phone phone[];
@@ -200,6 +201,7 @@ static void poll_lcore(void *app, uint64_t now_ns)
         publish_phone(pl, i);
     if (pl->rates_ns == 0 || now_ns - pl->rates_ns >= rates_every_ns)
         publish_rates(pl, now_ns);
+    sl_watch_publish(&pl->watch, pl->emulator, now_ns);
 }
 
 static uint64_t lcore_deadline(void *app)
@@ -407,6 +409,7 @@ int sl_plane_open(const struct sl_plane_config *c, struct sl_plane **out, char *
         return -ENOMEM;
     }
     pl->n = n;
+    sl_watch_init(&pl->watch, n);
     bool kernel = strcmp(c->experiment->edge.data.fleet_backend, SL_BACKEND_URING) == 0, own = !c->port;
 
     pl->port = c->port;
@@ -598,6 +601,11 @@ void sl_plane_phone(const struct sl_plane *pl, uint32_t phone, struct sl_plane_p
     out->rtt_ns = get(&p->rtt_ns);
     out->rate_up_bps = atomic_load_explicit(&p->rate_up_bps, memory_order_relaxed);
     out->rate_down_bps = atomic_load_explicit(&p->rate_down_bps, memory_order_relaxed);
+}
+
+const struct sl_watch *sl_plane_watch(const struct sl_plane *pl)
+{
+    return &pl->watch;
 }
 
 static void add_link(struct sl_link_stats *sum, const struct sl_link_stats *s)

@@ -6,6 +6,7 @@
 #include "device-sim/body/body.h"
 #include "device-sim/device/store.h"
 #include "device-sim/fleet/emulator.h"
+#include "device-sim/fleet/watch.h"
 #include "trainer/experiment/experiment.h"
 
 struct sl_plane_config {
@@ -60,6 +61,7 @@ struct sl_plane_phone {
     double rate_up_bps, rate_down_bps; /* what its links could carry in the last second */
 };
 void sl_plane_phone(const struct sl_plane *, uint32_t phone, struct sl_plane_phone *);
+const struct sl_watch *sl_plane_watch(const struct sl_plane *); /* a few phones, more closely */
 
 /* After sl_plane_stop. */
 struct sl_plane_totals {
