@@ -1,5 +1,6 @@
 #include "tests/bench/link_model.h"
 
+#include "device-sim/link/record.h"
 #include "trainer/tensor/rng.h"
 
 #include <errno.h>
@@ -19,7 +20,6 @@ static int bad(char *err, size_t cap, const char *file, size_t line, const char 
 static int read_trace(struct bench_link_model *m, char *err, size_t cap)
 {
     FILE *f = fopen(m->trace, "re");
-    struct sl_trace *t = &m->opportunities;
     size_t room = 0;
     int ret = 0;
     unsigned long ms;
@@ -30,25 +30,25 @@ static int read_trace(struct bench_link_model *m, char *err, size_t cap)
     }
     for (int got; ret == 0 && (got = fscanf(f, "%lu", &ms)) != EOF;) {
         if (got != 1 || ms > UINT32_MAX)
-            ret = bad(err, cap, m->trace, t->n + 1, "not a time in ms");
-        else if (t->n > 0 && ms < t->at_ms[t->n - 1])
-            ret = bad(err, cap, m->trace, t->n + 1, "earlier than the line before");
-        else if (t->n == MOST_OPPORTUNITIES)
-            ret = bad(err, cap, m->trace, t->n + 1, "too many lines");
-        if (ret == 0 && t->n == room) {
+            ret = bad(err, cap, m->trace, m->n_up + 1, "not a time in ms");
+        else if (m->n_up > 0 && ms < m->up_ms[m->n_up - 1])
+            ret = bad(err, cap, m->trace, m->n_up + 1, "earlier than the line before");
+        else if (m->n_up == MOST_OPPORTUNITIES)
+            ret = bad(err, cap, m->trace, m->n_up + 1, "too many lines");
+        if (ret == 0 && m->n_up == room) {
             room = room > 0 ? 2 * room : 4096;
-            uint32_t *more = realloc(t->at_ms, room * sizeof(*more));
+            uint32_t *more = realloc(m->up_ms, room * sizeof(*more));
             if (more == NULL)
-                ret = bad(err, cap, m->trace, t->n + 1, "out of memory");
+                ret = bad(err, cap, m->trace, m->n_up + 1, "out of memory");
             else
-                t->at_ms = more;
+                m->up_ms = more;
         }
         if (ret == 0)
-            t->at_ms[t->n++] = (uint32_t)ms;
+            m->up_ms[m->n_up++] = (uint32_t)ms;
     }
     fclose(f);
-    if (ret == 0 && (t->n == 0 || t->at_ms[t->n - 1] == 0))
-        ret = bad(err, cap, m->trace, t->n, "no opportunity after time 0");
+    if (ret == 0 && (m->n_up == 0 || m->up_ms[m->n_up - 1] == 0))
+        ret = bad(err, cap, m->trace, m->n_up, "no opportunity after time 0");
     return ret;
 }
 
@@ -71,10 +71,10 @@ int bench_link_model_make(struct bench_link_model *m, char *err, size_t cap)
     }
     if (m->trace != NULL)
         ret = read_trace(m, err, cap);
+    if (ret == 0 && m->trace != NULL)
+        ret = sl_trace_load(m->trace, &m->opportunities, err, cap);
     if (ret != 0)
         return ret;
-    m->up_ms = m->opportunities.at_ms;
-    m->n_up = m->opportunities.n;
     m->key = sl_rng_key(1, "link 0 down");
     m->up = (struct sl_link_params){.service = {.kind = m->trace != NULL ? SL_SERVICE_TRACE : SL_SERVICE_RATE,
                                         .rate_bps = m->rate_mbps * 1e6,
@@ -90,8 +90,9 @@ int bench_link_model_make(struct bench_link_model *m, char *err, size_t cap)
 
 void bench_link_model_free(struct bench_link_model *m)
 {
-    free(m->opportunities.at_ms);
-    m->opportunities = (struct sl_trace){0};
+    sl_trace_free(&m->opportunities);
+    free(m->up_ms);
+    m->up_ms = NULL;
 }
 
 double bench_link_model_mean_mbps(const struct bench_link_model *m)

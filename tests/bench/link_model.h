@@ -18,10 +18,10 @@ struct bench_link_model {
     uint64_t queue_kib, queue_packets;
     double target_ms, interval_ms;
     /* made of them */
-    struct sl_link_params up; /* its service begins with the trace's start at time 0 */
-    uint64_t key;             /* of the link's random numbers */
-    struct sl_trace opportunities;
-    const uint32_t *up_ms; /* the same; NULL: a constant rate */
+    struct sl_link_params up;      /* its service begins with the trace's start at time 0 */
+    uint64_t key;                  /* of the link's random numbers */
+    struct sl_trace opportunities; /* as the emulator reads them */
+    uint32_t *up_ms;               /* as they are read here; NULL: a constant rate */
     size_t n_up;
 };
 

@@ -267,7 +267,7 @@ static int emulate(
         sl_emulator_bind(s->emulator, &s->queue);
         ret = sl_lcore_start(&lcore, &running, err, cap);
     }
-    while (ret == 0 && __atomic_load_n(&s->over, __ATOMIC_ACQUIRE) == 0 && bench_sleep(0.05))
+    while (ret == 0 && __atomic_load_n(&s->over, __ATOMIC_ACQUIRE) == 0 && bench_sleep(0.25))
         bench_progress("link: %.0f of %.0f s", 1e-9 * (double)(sl_clock_ns() - s->start_ns), r->seconds);
     sl_lcore_stop(running);
     sl_emulator_free(s->emulator);

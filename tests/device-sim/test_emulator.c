@@ -19,15 +19,16 @@ static struct sl_queue queue = {.ops = &ops};
 static const struct sl_phone_addresses addresses = {
     .first = {.ip = {[10] = 0xff, [11] = 0xff, [12] = 10, [13] = 77}, .port = SL_PHONE_PORT}};
 
-static struct sl_emulator *emulator(uint32_t n_phones, uint32_t max_packets, double loss)
+static struct sl_emulator *emulator_of(uint32_t n_phones, uint32_t max_packets,
+    const struct sl_discipline_params *discipline, const struct sl_impairment_params *impairment)
 {
     struct sl_link_pair *link = calloc(n_phones, sizeof(*link));
     struct sl_emulator *e;
 
     for (uint32_t i = 0; i < n_phones; i++) {
         link[i].up = (struct sl_link_params){.service = {.kind = SL_SERVICE_RATE, .rate_bps = 8e6},
-            .queue = {.kind = SL_DISCIPLINE_DROPTAIL, .bytes = 1 << 20},
-            .impairment.loss.good = loss,
+            .queue = *discipline,
+            .impairment = *impairment,
             .delay_ns = (i + 1) * ms};
         link[i].down = link[i].up;
         link[i].down.service.rate_bps = 16e6;
@@ -37,6 +38,13 @@ static struct sl_emulator *emulator(uint32_t n_phones, uint32_t max_packets, dou
     free(link);
     freed = 0;
     return e;
+}
+
+static struct sl_emulator *emulator(uint32_t n_phones, uint32_t max_packets, double loss)
+{
+    static const struct sl_discipline_params droptail = {.kind = SL_DISCIPLINE_DROPTAIL, .bytes = 1 << 20};
+
+    return emulator_of(n_phones, max_packets, &droptail, &(struct sl_impairment_params){.loss.good = loss});
 }
 
 static struct sl_dgram dgram(struct sl_addr src, struct sl_addr dst, uintptr_t tag)
@@ -119,36 +127,53 @@ static void strays__are_freed_and_counted(void **state)
     sl_emulator_free(e);
 }
 
-/* Loss, a full queue, and a full table: ready + freed = given, and no datagram comes twice. */
-static void every_datagram__comes_back_once(void **state)
+/* ready + freed = given, and no datagram comes twice. */
+static void assert_each_once(struct sl_emulator *e, unsigned n)
 {
-    enum { N = 5000, ROOM = 300 };
-    struct sl_emulator *e = emulator(3, ROOM, 0.1);
     struct sl_addr edge = {.port = 4433};
-    uint8_t *seen = calloc(N, 1);
+    uint8_t *seen = calloc(n, 1);
     unsigned got = 0;
     struct sl_dgram out[16];
 
-    for (uint32_t i = 0; i < N; i++) {
+    for (uint32_t i = 0; i < n; i++) {
         struct sl_dgram d = dgram(sl_phone_address(&addresses, i % 3), edge, i);
         sl_fleet_emulator.up(e, &d, 1, i * ms / 4);
-        unsigned n = i % 7 ? 0 : sl_fleet_emulator.up_ready(e, out, 16, i * ms / 4);
-        for (unsigned k = 0; k < n; k++) {
+        unsigned ready = i % 7 ? 0 : sl_fleet_emulator.up_ready(e, out, 16, i * ms / 4);
+        for (unsigned k = 0; k < ready; k++) {
             assert_int_equal(seen[(uintptr_t)out[k].buffer]++, 0);
             got++;
         }
     }
     uint64_t due;
     while ((due = sl_fleet_emulator.deadline(e)) != UINT64_MAX) {
-        unsigned n = sl_fleet_emulator.up_ready(e, out, 16, due);
-        for (unsigned k = 0; k < n; k++)
+        unsigned ready = sl_fleet_emulator.up_ready(e, out, 16, due);
+        for (unsigned k = 0; k < ready; k++)
             assert_int_equal(seen[(uintptr_t)out[k].buffer]++, 0);
-        got += n;
+        got += ready;
     }
-    assert_int_equal(got + freed, N);
-    assert_true(freed > N / 20);
+    assert_int_equal(got + freed, n);
+    assert_true(freed > n / 20);
     free(seen);
     sl_emulator_free(e);
+}
+
+/* Loss, a full queue, and a full table. */
+static void every_datagram__comes_back_once(void **state)
+{
+    assert_each_once(emulator(3, 300, 0.1), 5000);
+}
+
+/* Dropped at the head of the queue, early at its end, in bursts on the air, and out of order. */
+static void every_datagram__whatever_the_queue_and_the_air(void **state)
+{
+    static const struct sl_impairment_params air = {
+        .loss = {.bad = 0.8, .good_to_bad = 0.05, .bad_to_good = 0.3},
+        .jitter = {.mean_ns = 3000000, .reorder = 0.1, .reorder_by_ns = 20000000}};
+
+    for (enum sl_discipline_kind kind = 0; kind < SL_DISCIPLINE_COUNT; kind++) {
+        struct sl_discipline_params queue_of = {.kind = kind, .packets = 80};
+        assert_each_once(emulator_of(3, 3000, &queue_of, &air), 5000);
+    }
 }
 
 static void free__gives_back_what_is_under_way(void **state)
@@ -170,6 +195,7 @@ int main(void)
         cmocka_unit_test(radio__an_idle_phone_pays_its_promotion),
         cmocka_unit_test(strays__are_freed_and_counted),
         cmocka_unit_test(every_datagram__comes_back_once),
+        cmocka_unit_test(every_datagram__whatever_the_queue_and_the_air),
         cmocka_unit_test(free__gives_back_what_is_under_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
