@@ -14,6 +14,7 @@ static const struct bench_verb *const verbs[] = {
     &bench_overload,
     &bench_path,
     &bench_link_verb,
+    &bench_emulator,
     &bench_latency,
     &bench_scale,
     &bench_swap,

@@ -208,6 +208,13 @@ def link__every_queue_as_its_model():
         assert says in err, err
 
 
+def emulator__accounts_for_every_packet():
+    for service in "rate", "trace", "series":
+        j = result("emulator", "--service", service, "--links", "50", "--train", "400", "--seconds", "0.3")
+        has(j, ["ns_per_packet", "packets_per_s", "share_of_core"])
+        assert j["offered"] == j["delivered"] + j["dropped"] + j["under_way"] and j["delivered"] > 1000 and j["dropped"] > 1000, j
+
+
 def link__kernel_tcp_comes_to_the_rate():
     done = bench("link", "--rate", "20", "--tcp", "--seconds", "4", "--json", expect=None)
     if done.returncode == SKIPPED:
@@ -309,7 +316,8 @@ def interrupt__two_processes():
 TESTS = [ingest__all_fields_and_nothing_uncounted, ingest__jumbo_frames_and_many_sessions, ingest__every_codec, ingest__two_data_lcores,
          ingest__over_veth,
          handoff__all_fields, overload__nothing_uncounted, path__every_lcore, latency__every_load_and_every_message, scale__every_session_and_every_message, reject__every_packet_under_its_name,
-         swap__adapters_come_back, wake__both_ports, link__every_queue_as_its_model, link__kernel_tcp_comes_to_the_rate, products__every_matrix_of_a_shape, train__counts_the_mathematics, train__mixed_cuts_against_one, train__bf16_and_personal_adapters, train__a_crippled_library_makes_it_invalid,
+         swap__adapters_come_back, wake__both_ports, link__every_queue_as_its_model, link__kernel_tcp_comes_to_the_rate,
+         emulator__accounts_for_every_packet, products__every_matrix_of_a_shape, train__counts_the_mathematics, train__mixed_cuts_against_one, train__bf16_and_personal_adapters, train__a_crippled_library_makes_it_invalid,
          usage__says_what_is_wrong, interrupt__leaves_nothing_behind, interrupt__two_processes]
 
 

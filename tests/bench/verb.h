@@ -29,5 +29,6 @@ struct bench_verb {
     int (*run)(cJSON *result, char *err, size_t err_cap);
 };
 
-extern const struct bench_verb bench_handoff, bench_ingest, bench_latency, bench_link_verb, bench_overload,
-    bench_path, bench_products, bench_reject, bench_scale, bench_swap, bench_train, bench_wake;
+extern const struct bench_verb bench_emulator, bench_handoff, bench_ingest, bench_latency, bench_link_verb,
+    bench_overload, bench_path, bench_products, bench_reject, bench_scale, bench_swap, bench_train,
+    bench_wake;
