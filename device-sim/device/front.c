@@ -48,12 +48,16 @@ int sl_front_create(const struct sl_front_config *cfg, struct sl_front **out)
     if (cfg->cut == 0 || cfg->cut >= shape->n_layers || cfg->seq < 2 || cfg->train_windows == 0 ||
         cfg->train_windows > SL_SEQS_MAX || cfg->eval_windows == 0 || cfg->eval_windows > SL_SEQS_MAX)
         return -EINVAL;
-    struct sl_front *f = calloc(1, sizeof(*f));
+    struct sl_front *f = calloc(1, sizeof(*f) + (cfg->common ? 0 : SL_SEQS_MAX * sizeof(f->seq[0])));
     if (!f)
         return -ENOMEM;
     f->cfg = *cfg;
     f->d_model = shape->d_model;
     f->block_floats = sl_adapter_block_size(shape, &cfg->lora);
+    if (cfg->common && f->block_floats) {
+        *out = f;
+        return 0;
+    }
     int rc = sl_adapter_create(shape, &cfg->lora, 0, cfg->cut, &f->adapter);
     if (!rc)
         rc = make_moments(f);
@@ -127,7 +131,8 @@ int sl_front_forward(struct sl_front *f, const struct sl_front_batch *b, enum sl
 {
     uint32_t rows = f->cfg.seq - 1;
 
-    if (b->n == 0 || b->n > (b->eval ? f->cfg.eval_windows : f->cfg.train_windows) || g->rows != b->n * rows)
+    if (f->cfg.common || b->n == 0 || b->n > (b->eval ? f->cfg.eval_windows : f->cfg.train_windows) ||
+        g->rows != b->n * rows)
         return -EINVAL;
     for (uint32_t i = 0; i < b->n; i++)
         f->seq[i] = (struct sl_seq){.len = rows, .ids = b->window[i]};
@@ -146,7 +151,7 @@ int sl_front_backward(struct sl_front *f, enum sl_codec codec, const uint8_t *gr
     uint32_t rows = f->n_seqs * (f->cfg.seq - 1);
     size_t n = (size_t)rows * f->d_model;
 
-    if (rows == 0)
+    if (f->cfg.common || rows == 0)
         return -EINVAL;
     sl_codec_decode(codec, gradient, workspace, n);
     if (!sl_all_finite(workspace, n))
@@ -171,6 +176,11 @@ size_t sl_front_floats(const struct sl_front *f)
 
 void sl_front_get(struct sl_front *f, float *out)
 {
+    if (f->cfg.common) {
+        if (out != f->cfg.common->g)
+            memcpy(out, f->cfg.common->g, sl_front_floats(f) * sizeof(float));
+        return;
+    }
     for (uint32_t l = 0; l < f->cfg.cut; l++)
         memcpy(
             out + l * f->block_floats, sl_adapter_block(f->adapter, l).data, f->block_floats * sizeof(float));
@@ -178,6 +188,11 @@ void sl_front_get(struct sl_front *f, float *out)
 
 void sl_front_set(struct sl_front *f, const float *in)
 {
+    if (f->cfg.common) {
+        if (in != f->cfg.common->g)
+            memcpy(f->cfg.common->g, in, sl_front_floats(f) * sizeof(float));
+        return;
+    }
     if (f->anchor)
         memcpy(f->anchor, in, f->block_floats * f->cfg.cut * sizeof(float));
     for (uint32_t l = 0; l < f->cfg.cut; l++)
@@ -187,7 +202,7 @@ void sl_front_set(struct sl_front *f, const float *in)
 
 void sl_front_set_fresh(struct sl_front *f, const float *in)
 {
-    for (uint32_t l = 0; l < f->cfg.cut; l++) {
+    for (uint32_t l = 0; !f->cfg.common && l < f->cfg.cut; l++) {
         const float *own = sl_adapter_block(f->adapter, l).data;
         if (memcmp(own, in + l * f->block_floats, f->block_floats * sizeof(float)))
             sl_moments_reset(&f->moments[l], f->block_floats);
@@ -197,6 +212,6 @@ void sl_front_set_fresh(struct sl_front *f, const float *in)
 
 void sl_front_fresh_moments(struct sl_front *f)
 {
-    for (uint32_t l = 0; l < f->cfg.cut; l++)
+    for (uint32_t l = 0; !f->cfg.common && l < f->cfg.cut; l++)
         sl_moments_reset(&f->moments[l], f->block_floats);
 }

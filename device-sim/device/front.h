@@ -18,6 +18,15 @@
 
 enum { SL_FRONT_SNAPSHOTS = 2 };
 
+/* A phone that only replays messages has a hollow front half: no activations, moments or gradients, nothing
+ * is computed. The adapter of all such phones is one: the last G that any of them was sent, which is also
+ * what they push, for they do not learn. The owner's memory, for all blocks that a cut can bring; one thread
+ * uses it. */
+struct sl_front_common {
+    float *g;
+    size_t floats;
+};
+
 struct sl_front_config {
     struct sl_model *model;
     struct sl_lora_config lora;
@@ -25,8 +34,9 @@ struct sl_front_config {
     uint32_t cut;
     uint32_t seq;                         /* tokens of a window: seq - 1 rows */
     uint32_t train_windows, eval_windows; /* at most, in one message */
-    bool gradients;      /* the edge steps: sums are pushed, no moments are kept (rules L4) */
-    uint32_t accumulate; /* gangs whose gradients make one step; 0: one */
+    bool gradients;                 /* the edge steps: sums are pushed, no moments are kept (rules L4) */
+    uint32_t accumulate;            /* gangs whose gradients make one step; 0: one */
+    struct sl_front_common *common; /* hollow; it outlives the front half. NULL: a real one */
 };
 
 /* What a step trains on: windows of seq tokens each; the ids outlive the step. */

@@ -20,9 +20,8 @@ struct sl_front {
     struct sl_moments *moments; /* [cut] */
     size_t block_floats;
     uint32_t d_model;
-    struct sl_seq seq[SL_SEQS_MAX]; /* of the last forward */
-    uint32_t n_seqs;
-    float *sum; /* [cut, block]: gradients since the last optimiser step, or of this version's push */
+    uint32_t n_seqs; /* of the last forward: seq */
+    float *sum;      /* [cut, block]: gradients since the last optimiser step, or of this version's push */
     uint64_t sum_tokens; /* that they sum over */
     uint64_t sum_round;  /* of the first gang in it: (global step - 1) / accumulate */
     float *anchor;       /* [cut, block]: G as it was installed last; NULL without a proximal term */
@@ -31,6 +30,7 @@ struct sl_front {
         uint64_t t;
         float *m_v; /* NULL: none */
     } * offered;
+    struct sl_seq seq[]; /* [SL_SEQS_MAX]; hollow: none */
 };
 
 /* front_learn.c */

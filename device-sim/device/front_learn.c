@@ -17,7 +17,8 @@ int sl_front_create_sums(struct sl_front *f)
 
 void sl_front_forget_gradients(struct sl_front *f)
 {
-    memset(f->sum, 0, f->block_floats * f->cfg.cut * sizeof(float));
+    if (f->sum)
+        memset(f->sum, 0, f->block_floats * f->cfg.cut * sizeof(float));
     f->sum_tokens = 0;
 }
 
@@ -28,7 +29,10 @@ bool sl_front_pushes_gradients(const struct sl_front *f)
 
 void sl_front_get_gradients(const struct sl_front *f, float *out)
 {
-    memcpy(out, f->sum, f->block_floats * f->cfg.cut * sizeof(float));
+    if (f->sum)
+        memcpy(out, f->sum, sl_front_floats(f) * sizeof(float));
+    else /* hollow */
+        memset(out, 0, sl_front_floats(f) * sizeof(float));
 }
 
 /* A phone that missed the gang that ended its round steps with the next one that it takes part in. */

@@ -24,6 +24,8 @@ int sl_front_offer_moments(struct sl_front *f, uint32_t block, uint64_t t, const
 {
     float *copy;
 
+    if (f->cfg.common)
+        return 0; /* it has none */
     if (block >= sl_model_config(f->cfg.model)->n_layers || n != 2 * f->block_floats)
         return -EINVAL;
     copy = malloc(n * sizeof(float));
@@ -38,7 +40,7 @@ int sl_front_offer_moments(struct sl_front *f, uint32_t block, uint64_t t, const
 
 bool sl_front_moments(const struct sl_front *f, uint32_t block, uint64_t *t, float *m_v)
 {
-    if (block >= f->cfg.cut || !f->moments[block].m)
+    if (block >= f->cfg.cut || !f->moments || !f->moments[block].m)
         return false;
     *t = f->moments[block].t;
     memcpy(m_v, f->moments[block].m, f->block_floats * sizeof(float));
@@ -61,6 +63,10 @@ int sl_front_recut(struct sl_front *f, uint32_t cut)
     struct sl_front *next, old = *f;
     uint32_t both = cut < f->cfg.cut ? cut : f->cfg.cut;
 
+    if (f->cfg.common && cut >= 1 && cut < sl_model_config(f->cfg.model)->n_layers) {
+        f->cfg.cut = cut;
+        return 0;
+    }
     cfg.cut = cut;
     int rc = sl_front_create(&cfg, &next);
     if (rc)

@@ -24,10 +24,12 @@ static bool make_room(const struct sl_front *f, struct snapshot *s)
 {
     size_t n = f->block_floats * f->cfg.cut;
 
-    if (s->adapter && s->cut == f->cfg.cut)
+    if ((s->adapter || f->cfg.common) && s->cut == f->cfg.cut)
         return true;
     clear(s);
     s->cut = f->cfg.cut;
+    if (f->cfg.common)
+        return true;
     s->adapter = malloc(n * sizeof(float));
     s->t = calloc(f->cfg.cut, sizeof(uint64_t));
     if (f->moments[0].m) {
@@ -63,6 +65,8 @@ void sl_front_snapshot(struct sl_front *f, const struct sl_front_mark *mark)
     if (!s->used)
         return; /* rolling back to it will take G with fresh moments */
     s->mark = *mark;
+    if (f->cfg.common)
+        return;
     sl_front_get(f, s->adapter);
     for (uint32_t l = 0; l < f->cfg.cut; l++) {
         s->t[l] = f->moments[l].t;
@@ -90,8 +94,9 @@ bool sl_front_restore(struct sl_front *f, uint64_t version, struct sl_front_mark
         struct snapshot *s = &f->snapshot[i];
         if (!s->used || s->mark.version != version || s->cut != f->cfg.cut)
             continue;
-        sl_front_set(f, s->adapter);
-        for (uint32_t l = 0; l < f->cfg.cut; l++) {
+        if (!f->cfg.common)
+            sl_front_set(f, s->adapter);
+        for (uint32_t l = 0; !f->cfg.common && l < f->cfg.cut; l++) {
             f->moments[l].t = s->t[l];
             if (s->m) {
                 memcpy(f->moments[l].m, s->m + l * n, n * sizeof(float));

@@ -20,7 +20,8 @@ int sl_phone_init(
     struct sl_phone *p, const struct sl_phone_config *cfg, const struct sl_phone_ops *ops, void *app)
 {
     memset(p, 0, sizeof(*p));
-    if (cfg->seq < 2 || cfg->batch == 0 || cfg->batch > SL_SEQS_MAX || sl_windows(&cfg->train, cfg->seq) == 0)
+    if (cfg->seq < 2 || cfg->batch == 0 || cfg->batch > SL_SEQS_MAX ||
+        (!cfg->common && sl_windows(&cfg->train, cfg->seq) == 0))
         return -EINVAL;
     p->cfg = *cfg;
     p->ops = ops;
@@ -32,8 +33,10 @@ int sl_phone_init(
 void sl_phone_fini(struct sl_phone *p)
 {
     sl_front_free(p->front);
-    free(p->incoming);
-    free(p->outgoing);
+    if (!p->cfg.common) {
+        free(p->incoming);
+        free(p->outgoing);
+    }
     free(p->trained);
     memset(p, 0, sizeof(*p));
 }

@@ -64,7 +64,10 @@ struct sl_phone_config {
     uint8_t *messages;         /* the store's two */
     const uint8_t *gradient;
     size_t message_bytes; /* of each */
-    enum sl_fault fault;  /* fault injection: at that step */
+    /* Replay: the phone has no text and no front half of its own, and what it sends is the store's affair
+     * (front.h, store.h). Its steps have their modelled times. NULL: it computes. */
+    struct sl_front_common *common;
+    enum sl_fault fault; /* fault injection: at that step */
     uint64_t fault_step;
 };
 

@@ -91,6 +91,7 @@ static int make_front(struct sl_phone *p, const Sluice__Welcome *w)
             .fedprox_mu = w->optimizer->fedprox_mu},
         .gradients = w->aggregation == SLUICE__AGGREGATION__AGGREGATION_GRADIENTS,
         .accumulate = w->optimizer->accumulate,
+        .common = p->cfg.common,
         .cut = w->cut,
         .seq = p->cfg.seq,
         .train_windows = p->cfg.batch,
@@ -104,10 +105,14 @@ static int make_front(struct sl_phone *p, const Sluice__Welcome *w)
         cfg.lora.targets |= sl_target_bits(shape->family, w->lora->targets[i]);
     if (sl_front_create(&cfg, &p->front))
         return -EINVAL;
+    p->cut = w->cut;
+    if (p->cfg.common) {
+        p->incoming = p->outgoing = p->cfg.common->g;
+        return most * sl_front_block_floats(p->front) <= p->cfg.common->floats ? 0 : -EINVAL;
+    }
     most = most < 2 ? 2 : most; /* moments of a block are two of them */
     p->incoming = malloc(most * sl_front_block_floats(p->front) * sizeof(float));
     p->outgoing = malloc(most * sl_front_block_floats(p->front) * sizeof(float));
-    p->cut = w->cut;
     return p->incoming && p->outgoing ? 0 : -ENOMEM;
 }
 

@@ -65,7 +65,7 @@ static void begin_training(struct sl_phone *p, uint64_t now_ns)
         return;
     }
     fill_request(p, p->cfg.batch, false);
-    for (uint32_t i = 0; i < p->cfg.batch; i++)
+    for (uint32_t i = 0; i < p->cfg.batch && !p->cfg.common; i++)
         p->batch.window[i] = sl_window(&p->cfg.train, p->cfg.seq, (p->cursor + i) % windows);
     p->train_begun++;
     p->fault = p->train_begun == p->cfg.fault_step ? p->cfg.fault : SL_FAULT_NONE;

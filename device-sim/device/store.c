@@ -20,6 +20,7 @@ struct phone {
     uint64_t divisor;         /* sl_grid_divisor(grid.fragment_units): nothing divides for each packet */
     uint64_t *have, *claimed; /* a bit per fragment of the gradient, at its first unit */
     uint8_t *messages, *gradient;
+    const uint8_t *message; /* of the step under way */
 };
 
 struct sl_store {
@@ -64,8 +65,8 @@ int sl_store_create(const struct sl_store_config *cfg, struct sl_store **out)
     s->cfg.message_bytes = to_units(cfg->message_bytes);
     s->cfg.gradient_bytes = to_units(cfg->gradient_bytes);
     s->bitmap_words = s->cfg.gradient_bytes / SL_UNIT_BYTES / 64 + 1;
-    size_t each = 2 * s->cfg.message_bytes + s->cfg.gradient_bytes;
-    s->memory = aligned_alloc(SL_UNIT_BYTES, each * cfg->n_phones);
+    size_t each = cfg->message ? 0 : 2 * s->cfg.message_bytes + s->cfg.gradient_bytes;
+    s->memory = aligned_alloc(SL_UNIT_BYTES, cfg->message ? s->cfg.gradient_bytes : each * cfg->n_phones);
     s->bitmaps = calloc(cfg->n_phones, 2 * s->bitmap_words * sizeof(uint64_t));
     if (cfg->compress)
         s->lz4 = malloc(sl_lz4_state_bytes());
@@ -75,7 +76,7 @@ int sl_store_create(const struct sl_store_config *cfg, struct sl_store **out)
     }
     for (uint32_t i = 0; i < cfg->n_phones; i++) {
         s->phone[i].messages = s->memory + i * each;
-        s->phone[i].gradient = s->phone[i].messages + 2 * s->cfg.message_bytes;
+        s->phone[i].gradient = cfg->message ? s->memory : s->phone[i].messages + 2 * s->cfg.message_bytes;
         s->phone[i].have = s->bitmaps + 2 * i * s->bitmap_words;
         s->phone[i].claimed = s->phone[i].have + s->bitmap_words;
     }
@@ -161,6 +162,9 @@ int sl_store_request(
     size_t gradient_bytes = r->kind == SL_REQUEST_TRAIN ? (size_t)g->tensor_units * SL_UNIT_BYTES : 0;
     if ((size_t)g->n_units * SL_UNIT_BYTES > s->cfg.message_bytes || gradient_bytes > s->cfg.gradient_bytes ||
         g->fragment_units == 0)
+        return -EINVAL;
+    p->message = s->cfg.message ? s->cfg.message(s->cfg.app, i, r, g) : sl_store_message(s, i, r->step);
+    if (!p->message)
         return -EINVAL;
     int rc = sl_endpoint_frame(s->endpoint, i, &frame, now_ns);
     if (rc)
@@ -360,7 +364,7 @@ static const uint8_t *source(void *sink, uint32_t session, uint32_t grant, uint3
 {
     struct sl_store *s = sink;
 
-    return sl_store_message(s, session, s->phone[session].request.step) + (size_t)unit0 * SL_UNIT_BYTES;
+    return s->phone[session].message + (size_t)unit0 * SL_UNIT_BYTES;
 }
 
 /* Target ids are never coded (rules T1). */

@@ -39,6 +39,11 @@ struct sl_store_stats {
 struct sl_store_config {
     uint32_t n_phones;
     size_t message_bytes, gradient_bytes; /* of each phone's buffers; rounded up to units */
+    /* Replay: phones have no buffers. The message of a step is what this returns, n_units units that stay
+     * where they are (NULL: the step is refused for its shape); gradients are opened, checked and counted
+     * like any other, all into the same place, and nobody reads them. NULL: each phone has its own two
+     * buffers for messages, and one for a gradient. */
+    const uint8_t *(*message)(void *app, uint32_t phone, const struct sl_request *, const struct sl_grid *);
     bool compress; /* codec int8+lz4: fragments of the tensor leave as LZ4 blocks where that makes them
                       smaller */
     void (*event)(void *app, uint32_t phone, const struct sl_store_event *);

@@ -102,7 +102,7 @@ cJSON *sl_calibrate(const struct sl_material *m, char *err, size_t err_cap)
 
     for (uint32_t i = 0; i < m->experiment->n_classes; i++) {
         const struct sl_class_config *c = &m->experiment->fleet[i];
-        double host = host_step_s(m, c), modelled = modelled_step_s(m, c);
+        double host = m->replay ? 0 : host_step_s(m, c), modelled = modelled_step_s(m, c);
         if (host < 0) {
             snprintf(err, err_cap,
                 "class %s: its front half cannot be computed; check training.lora.targets and memory",
@@ -120,7 +120,8 @@ cJSON *sl_calibrate(const struct sl_material *m, char *err, size_t err_cap)
         cJSON_AddNumberToObject(o, "modelled_step_s", modelled);
         cJSON_AddNumberToObject(o, "host_step_s", host);
         cJSON_AddNumberToObject(o, "core_share", host / modelled);
-        cJSON_AddNumberToObject(o, "phones_max", (double)(uint64_t)(modelled / host));
+        cJSON_AddNumberToObject(
+            o, "phones_max", host > 0 ? (double)(uint64_t)(modelled / host) : SL_DEVICES_MAX);
         cJSON_AddItemToArray(classes, o);
         total += c->count * host / modelled;
     }

@@ -19,6 +19,7 @@ struct sl_compute {
     struct sl_phone *phones;
     uint32_t n;
     float *workspace;
+    struct sl_recorder *recorder;
     struct sl_ring_spsc *jobs, *done;
     uint32_t n_waiting;
     uint32_t waiting[]; /* phones, in the order they were posted */
@@ -46,6 +47,23 @@ static uint32_t take_most_urgent(struct sl_compute *c)
     return phone;
 }
 
+static void record(struct sl_recorder *r, const struct sl_phone *p)
+{
+    struct sl_recording_entry e = {.rows = p->grid.rows,
+        .cut = p->cut,
+        .n_seqs = p->batch.n,
+        .phone = p->cfg.index,
+        .step = p->request.step,
+        .tensor_units = p->grid.tensor_units,
+        .target_units = p->grid.target_units,
+        .units = p->cfg.messages + p->request.step % 2 * p->cfg.message_bytes};
+
+    if (p->job != SL_JOB_FORWARD || p->batch.eval || p->job_status)
+        return;
+    snprintf(e.device_class, sizeof(e.device_class), "%.*s", SL_RECORDING_CLASS, p->cfg.device_class);
+    sl_recorder_add(r, &e); /* what it cannot keep it counts, and its closing tells of an error */
+}
+
 static void *work(void *arg)
 {
     struct sl_compute *c = arg;
@@ -60,6 +78,8 @@ static void *work(void *arg)
         }
         phone = take_most_urgent(c);
         sl_phone_compute(&c->phones[phone], c->workspace);
+        if (c->recorder)
+            record(c->recorder, &c->phones[phone]);
         sl_ring_spsc_push(c->done, &phone, 1); /* has room for every phone */
     }
     return NULL;
@@ -102,14 +122,15 @@ int sl_compute_pretend(
     return create(phones, n, 0, out, err, err_cap);
 }
 
-int sl_compute_start(struct sl_phone *phones, uint32_t n, size_t workspace_floats, struct sl_compute **out,
-    char *err, size_t err_cap)
+int sl_compute_start(struct sl_phone *phones, uint32_t n, size_t workspace_floats,
+    struct sl_recorder *recorder, struct sl_compute **out, char *err, size_t err_cap)
 {
     struct sl_compute *c;
     int rc = create(phones, n, workspace_floats, &c, err, err_cap);
 
     if (rc)
         return rc;
+    c->recorder = recorder;
     rc = pthread_create(&c->thread, NULL, work, c);
     if (rc) {
         destroy(c);

@@ -4,10 +4,12 @@
 #pragma once
 
 #include "device-sim/device/phone.h"
+#include "device-sim/replay/recording.h"
 
 struct sl_compute;
-int sl_compute_start(struct sl_phone *phones, uint32_t n, size_t workspace_floats, struct sl_compute **,
-    char *err, size_t err_cap);
+/* recorder: gets every training message as it was made, on this thread; it outlives it. NULL: none. */
+int sl_compute_start(struct sl_phone *phones, uint32_t n, size_t workspace_floats, struct sl_recorder *,
+    struct sl_compute **, char *err, size_t err_cap);
 void sl_compute_stop(
     struct sl_compute *); /* joins; a job under way is finished, those behind it are not begun */
 void sl_compute_post(struct sl_compute *, uint32_t phone);

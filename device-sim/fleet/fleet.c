@@ -54,7 +54,8 @@ static int make_phone(struct sl_fleet *f, uint32_t i)
         .held_out_windows = f->material.held_out_windows[i],
         .messages = sl_store_message(store, i, 0),
         .gradient = sl_store_gradient(store, i),
-        .message_bytes = sl_store_message_bytes(store)};
+        .message_bytes = sl_store_message_bytes(store),
+        .common = f->material.replay ? &f->material.common : NULL};
 
     memcpy(c.model_hash, f->material.model_hash, sizeof(c.model_hash));
     set_fault(f, i, &c);
@@ -113,6 +114,7 @@ static int make_phones(struct sl_fleet *f, char *err, size_t err_cap)
     int rc;
 
     sl_material_sizes(&f->material, &plane.message_bytes, &plane.gradient_bytes);
+    plane.replay = f->material.replay;
     plane.port = f->world ? sl_world_port(f->world) : NULL;
     plane.watch = f->options.events == SL_SIM_EVENTS_PACKETS ? SL_PLANE_WATCH_PACKETS
                   : f->options.events == SL_SIM_EVENTS_STEPS ? SL_PLANE_WATCH_DROPS
@@ -133,8 +135,9 @@ static int make_phones(struct sl_fleet *f, char *err, size_t err_cap)
         workspace = floats > workspace ? floats : workspace;
     }
     if (!rc)
-        rc = f->world ? sl_compute_pretend(f->phone, f->n, &f->compute, err, err_cap)
-                      : sl_compute_start(f->phone, f->n, workspace, &f->compute, err, err_cap);
+        rc = f->world || f->material.replay
+                 ? sl_compute_pretend(f->phone, f->n, &f->compute, err, err_cap)
+                 : sl_compute_start(f->phone, f->n, workspace, f->recorder, &f->compute, err, err_cap);
     return rc;
 }
 
@@ -153,6 +156,30 @@ static int open_access(struct sl_fleet *f, char *err, size_t err_cap)
     f->access = &sl_tls_access_ops;
     int rc = sl_tls_access_create(&c, &sl_line_events, f, &f->tls, err, err_cap);
     f->access_ctx = f->tls;
+    return rc;
+}
+
+static int open_recorder(struct sl_fleet *f, char *err, size_t err_cap)
+{
+    const char *file = f->options.record ? f->options.record : f->material.experiment->sim.record;
+    struct sl_replay_model model;
+
+    if (!file[0] || f->world)
+        return 0;
+    if (f->material.replay) {
+        snprintf(err, err_cap, "--record: records what real phones send; remove it, or sim.compute: replay");
+        return -EINVAL;
+    }
+    sl_material_replay_model(&f->material, &model);
+    return sl_recorder_open(file, &model, 0, &f->recorder, err, err_cap);
+}
+
+static int close_recorder(struct sl_fleet *f, char *err, size_t err_cap)
+{
+    if (!f->recorder)
+        return 0;
+    int rc = sl_recorder_close(f->recorder, &f->recorded, &f->recording_left_out, err, err_cap);
+    f->recorder = NULL;
     return rc;
 }
 
@@ -177,6 +204,8 @@ int sl_fleet_start(struct sl_fleet *f, char *err, size_t err_cap)
         rc = sl_material_write_held_out(&f->material, f->options.run, err, err_cap);
     if (!rc)
         rc = f->options.is_virtual ? sl_fleet_open_world(f, err, err_cap) : open_access(f, err, err_cap);
+    if (!rc)
+        rc = open_recorder(f, err, err_cap);
     if (!rc)
         rc = make_phones(f, err, err_cap);
     if (rc)
@@ -206,6 +235,8 @@ void sl_fleet_free(struct sl_fleet *f)
     f->events = NULL;
     if (f->compute)
         sl_compute_stop(f->compute);
+    char ignored[SL_ERR_BYTES];
+    close_recorder(f, ignored, sizeof(ignored)); /* of a run that did not begin */
     sl_tls_access_free(f->tls);
     if (f->plane)
         sl_plane_close(f->plane);
@@ -337,6 +368,9 @@ static int finish(struct sl_fleet *f)
     if (f->compute)
         sl_compute_stop(f->compute);
     f->compute = NULL;
+    int recorded = close_recorder(f, err, sizeof(err));
+    if (recorded)
+        fprintf(stderr, "sluice-sim: %s\n", err);
     for (uint32_t i = 0; i < f->n; i++)
         done += strcmp(f->phone[i].reason, "done") == 0;
     int rc = sl_report_central(f, err, sizeof(err));
@@ -357,6 +391,8 @@ static int finish(struct sl_fleet *f)
         fprintf(stderr, "sluice-sim: %s\n", err);
         return EXIT_FAILURE;
     }
+    if (recorded)
+        return EXIT_FAILURE;
     if (f->interrupted)
         return 130;
     if (done == 0) {

@@ -53,6 +53,8 @@ struct sl_fleet {
     struct sl_bodies bodies;
     struct sl_visits visits;
     struct sl_compute *compute;
+    struct sl_recorder *recorder; /* NULL: none */
+    uint64_t recorded, recording_left_out;
     struct sl_metrics *metrics;
     struct sl_events *events; /* NULL: none */
     struct sl_histogram *excess;

@@ -28,9 +28,12 @@ static int load_model(struct sl_material *m, char *err, size_t err_cap)
         strcmp(m->experiment->model.precision, "bf16") == 0 ? SL_PRECISION_BF16 : SL_PRECISION_F32;
     uint32_t lowest, highest;
     sl_experiment_cuts(m->experiment, &lowest, &highest);
-    int rc = sl_model_load_packed(dir, 0, highest, wanted, &m->model, err, err_cap);
+    bool hollow = m->experiment->sim.replay;
+    int rc = hollow ? sl_model_load_blocks(dir, 1, 1, &m->model, err, err_cap) /* no block's weights */
+                    : sl_model_load_packed(dir, 0, highest, wanted, &m->model, err, err_cap);
 
-    if (!rc)
+    m->precision = "none: replay";
+    if (!rc && !hollow)
         m->precision = sl_precision_told(wanted, sl_model_precision(m->model));
     if (!rc)
         rc = sl_model_hash(dir, m->model_hash, err, err_cap);
@@ -202,6 +205,8 @@ int sl_material_load(const char *experiment_file, struct sl_material *m, char *e
     }
     if (!rc)
         rc = load_model(m, err, err_cap);
+    if (m->experiment->sim.replay)
+        return rc ? rc : sl_material_make_replay(m, err, err_cap);
     if (!rc)
         rc = check_memory(m, err, err_cap);
     if (!rc)
@@ -220,6 +225,8 @@ void sl_material_free(struct sl_material *m)
         sl_shards_free(m->shards, m->experiment->n_devices);
     sl_model_free(m->model);
     free(m->held_out_windows);
+    sl_replay_free(m->replay);
+    free(m->common.g);
     free(m->experiment);
     memset(m, 0, sizeof(*m));
 }

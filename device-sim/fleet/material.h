@@ -2,6 +2,7 @@
 #pragma once
 
 #include "device-sim/device/phone.h"
+#include "device-sim/replay/replay.h"
 #include "trainer/data/shard.h"
 #include "trainer/experiment/experiment.h"
 #include "trainer/plan/cost.h"
@@ -15,6 +16,9 @@ struct sl_material {
     uint32_t *held_out_windows; /* [n_devices]; together at most data.held_out_windows */
     struct sl_cost_shape shape;
     enum sl_codec codec;
+    /* sim.compute: replay: phones have neither weights nor text, shards and held_out_windows are empty. */
+    struct sl_replay *replay; /* NULL: phones compute */
+    struct sl_front_common common;
 };
 
 /* One line in err says what is missing and what to do. Free with sl_material_free also after an error. */
@@ -31,5 +35,9 @@ double sl_material_pass_flop(
 struct sl_front_config sl_material_front(
     const struct sl_material *, const struct sl_class_config *, uint32_t cut);
 uint32_t sl_material_seq(const struct sl_material *, uint32_t phone); /* tokens of its windows: its class's */
+/* What a recording of this run's messages says it is of. */
+void sl_material_replay_model(const struct sl_material *, struct sl_replay_model *);
+/* material_replay.c, for sl_material_load */
+int sl_material_make_replay(struct sl_material *, char *err, size_t err_cap);
 /* Room that a message needs: the largest of a training step and an EVAL message, tensor and targets. */
 void sl_material_sizes(const struct sl_material *, size_t *message_bytes, size_t *gradient_bytes);

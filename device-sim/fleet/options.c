@@ -40,6 +40,8 @@ const char sl_sim_help[] =
     "                      The same file gives the same RUN/events.jsonl, byte for byte. Nothing is trained: "
     "no losses\n"
     "  --events steps|packets|none   what RUN/events.jsonl holds, in real time too (default: steps)\n"
+    "  --record FILE       keep the messages that real phones send, for sim.compute: replay (default: "
+    "sim.record)\n"
     "  --calibrate         measure this host's time for a step of each class, say how many phones it can "
     "carry, and end\n"
     "\n"
@@ -159,8 +161,8 @@ int sl_sim_options_parse(int argc, char **argv, struct sl_sim_options *o, char *
         {"fault", required_argument, NULL, 'f'}, {"profile", required_argument, NULL, 'O'},
         {"sink", required_argument, NULL, 's'}, {"pcap", required_argument, NULL, 'P'},
         {"seconds", required_argument, NULL, 'S'}, {"rate-limit", required_argument, NULL, 'R'},
-        {"force", no_argument, NULL, 'F'}, {"down", no_argument, NULL, 'D'}, {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0}};
+        {"force", no_argument, NULL, 'F'}, {"record", required_argument, NULL, 'W'},
+        {"down", no_argument, NULL, 'D'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
     int c;
 
     memset(o, 0, sizeof(*o));
@@ -234,6 +236,9 @@ int sl_sim_options_parse(int argc, char **argv, struct sl_sim_options *o, char *
                 return -EINVAL;
             }
             o->n_faults++;
+            break;
+        case 'W':
+            o->record = optarg;
             break;
         default:
             snprintf(err, err_cap, "%s: not an option, or without its value; see --help", argv[optind - 1]);

@@ -15,6 +15,7 @@ struct sl_sim_fault {
 
 enum { SL_SIM_FAULTS_MAX = 16 };
 struct sl_sim_options {
+    const char *record;                        /* NULL: sim.record of the experiment */
     const char *experiment, *run, *pki, *user; /* pki NULL: RUN/pki */
     const char *edge;                          /* NULL: edge.control of the experiment */
     bool json, calibrate, help;

@@ -64,6 +64,7 @@ struct sl_plane {
     struct sl_port *port;
     struct sl_endpoint *endpoint;
     struct sl_store *store;
+    const struct sl_replay *replay;
     struct sl_emulator *emulator;
     struct sl_lcore *lcore;
     struct sl_lcore_stats lcore_stats;
@@ -94,6 +95,15 @@ static void emit(struct sl_plane *pl, uint32_t i, const struct sl_store_event *e
 static void on_store_event(void *app, uint32_t phone, const struct sl_store_event *e)
 {
     emit(app, phone, e);
+}
+
+/* What a phone sends that does not compute. */
+static const uint8_t *replayed(void *app, uint32_t phone, const struct sl_request *r, const struct sl_grid *g)
+{
+    const struct sl_plane *pl = app;
+    struct sl_replay_shape shape = {.n_seqs = r->n_seqs, .rows = g->rows, .cut = r->cut};
+
+    return sl_replay_pick(pl->replay, &shape, phone, r->step, g);
 }
 
 /* What the endpoint has no room for now is a lost step: it is asked for again. */
@@ -372,6 +382,7 @@ static int make_memory_parts(struct sl_plane *pl, const struct sl_plane_config *
         .message_bytes = c->message_bytes,
         .gradient_bytes = c->gradient_bytes,
         .compress = strcmp(c->experiment->edge.data.codec, sl_codec_name(SL_CODEC_INT8_LZ4)) == 0,
+        .message = c->replay ? replayed : NULL,
         .event = on_store_event,
         .app = pl};
     struct sl_endpoint_config endpoint = {.max_sessions = pl->n,
@@ -410,6 +421,7 @@ int sl_plane_open(const struct sl_plane_config *c, struct sl_plane **out, char *
     }
     pl->n = n;
     sl_watch_init(&pl->watch, n);
+    pl->replay = c->replay;
     bool kernel = strcmp(c->experiment->edge.data.fleet_backend, SL_BACKEND_URING) == 0, own = !c->port;
 
     pl->port = c->port;

@@ -7,6 +7,7 @@
 #include "device-sim/device/store.h"
 #include "device-sim/fleet/emulator.h"
 #include "device-sim/fleet/watch.h"
+#include "device-sim/replay/replay.h"
 #include "trainer/experiment/experiment.h"
 
 struct sl_plane_config {
@@ -19,6 +20,7 @@ struct sl_plane_config {
     enum { SL_PLANE_WATCH_NOTHING, SL_PLANE_WATCH_DROPS, SL_PLANE_WATCH_PACKETS } watch;
     void (*seen)(void *app, const struct sl_emulator_seen *);
     void *app;
+    const struct sl_replay *replay; /* what phones send that do not compute; NULL: they fill their buffers */
     struct sl_port *port; /* NULL: one of its own, and a thread; else who opened this one gives the turns */
 };
 

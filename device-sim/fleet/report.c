@@ -22,6 +22,7 @@ void sl_report_start(struct sl_fleet *f)
     cJSON_AddNumberToObject(o, "devices", f->n);
     cJSON_AddNumberToObject(o, "seed", (double)e->seed);
     cJSON_AddStringToObject(o, "codec", sl_codec_name(f->material.codec));
+    cJSON_AddStringToObject(o, "compute", f->material.replay ? "replay" : "real");
     cJSON_AddStringToObject(o, "eal_args", sl_plane_eal_args(f->plane));
     cJSON_AddStringToObject(o, "precision", f->material.precision);
     cJSON_AddStringToObject(o, "gemm_kernel", sl_gemm_kernel_name());
@@ -236,6 +237,10 @@ cJSON *sl_report_end(struct sl_fleet *f)
     cJSON_AddItemToObject(o, "up", link_json(&t.up));
     cJSON_AddItemToObject(o, "down", link_json(&t.down));
     cJSON_AddItemToObject(o, "endpoint", endpoint_json(&t.endpoint));
+    if (f->recorded + f->recording_left_out) {
+        cJSON_AddNumberToObject(o, "recorded", (double)f->recorded);
+        cJSON_AddNumberToObject(o, "recording_left_out", (double)f->recording_left_out);
+    }
     report_clock(f, o);
     cJSON_AddNumberToObject(o, "wall_s", (double)(sl_fleet_now_ns(f) - f->start_ns) * ns);
     cJSON_AddBoolToObject(o, "virtual", f->world != NULL); /* then wall_s is virtual, too */
@@ -276,6 +281,8 @@ int sl_report_central(const struct sl_fleet *f, char *err, size_t err_cap)
 
     for (uint32_t i = 0; i < f->n; i++)
         n += f->phone[i].n_trained;
+    if (f->material.replay) /* nobody trained on any window */
+        return 0;
     struct row *rows = malloc((n + 1) * sizeof(*rows));
     if (!rows) {
         snprintf(err, err_cap, "out of memory for central.ids");

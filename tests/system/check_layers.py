@@ -28,11 +28,12 @@ MAY_INCLUDE = {
     "device-sim/life": ["trainer/tensor"],
     "device-sim/link": ["dataplane/transport", "dataplane/ring", "trainer/tensor", "trainer/experiment"],
     "device-sim/body": ["trainer/tensor"],
+    "device-sim/replay": ["dataplane/wire", "trainer/tensor"],
     "device-sim/profile": [],
     "device-sim/sink": ["dataplane/io/lcore", "trainer/tensor"],
     "device-sim/device": ["dataplane/transport", "dataplane/control", "trainer/model", "trainer/data", "trainer/plan"],
     "device-sim/virtual": ["device-sim/device", "dataplane/io/lcore", "trainer/pipeline", "trainer/plan", "trainer/experiment"],
-    "device-sim/fleet": ["device-sim/device", "device-sim/virtual", "device-sim/body", "device-sim/life", "device-sim/link",
+    "device-sim/fleet": ["device-sim/device", "device-sim/replay", "device-sim/virtual", "device-sim/body", "device-sim/life", "device-sim/link",
                          "device-sim/profile", "device-sim/sink", "dataplane/io/dpdk", "dataplane/io/uring", "trainer/plan",
                          "trainer/experiment"],
 }

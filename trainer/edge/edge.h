@@ -16,6 +16,7 @@
 #include "trainer/experiment/experiment.h"
 #include "trainer/experiment/histogram.h"
 #include "trainer/experiment/metrics.h"
+#include "trainer/pipeline/modelled.h"
 #include "trainer/pipeline/trainer.h"
 
 #include <pthread.h>
@@ -160,8 +161,9 @@ struct edge {
     struct sl_trainer *trainer;
     pthread_t trainer_thread;
     bool trainer_started;
-    bool trainer_stop;   /* atomic */
-    struct sl_load load; /* the trainer writes, any thread reads */
+    bool trainer_stop;           /* atomic */
+    struct sl_modelled modelled; /* edge.compute: modelled */
+    struct sl_load load;         /* the trainer writes, any thread reads */
 
     struct sl_loop *loop;
     struct sl_tls_ctx *tls;
@@ -296,6 +298,9 @@ void edge_new_version(struct edge *, struct sl_event *);
 void edge_send_g(struct edge *, struct device *);
 void edge_take_push(struct edge *, struct device *, const struct sl_adapter_transfer *);
 void edge_write_adapters(struct edge *);
+/* modelled.c */
+void edge_model_compute(struct edge *);
+
 int edge_read_checkpoint(struct edge *, struct sl_checkpoint *, bool *found);
 
 void edge_write_checkpoint(struct edge *, uint8_t *image, size_t bytes); /* takes the image */

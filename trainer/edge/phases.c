@@ -97,6 +97,8 @@ void edge_end(struct edge *e, int exit_code, const char *reason)
 static void keep_eval(struct edge *e, const struct sl_event *event)
 {
     struct device *d = &e->devices[event->device];
+    if (e->x->edge.modelled)
+        return; /* no loss was computed */
     for (uint32_t i = 0; i < d->n_evals; i++)
         if (d->evals[i].step == event->eval.step)
             return; /* repeated after a loss: counted once */

@@ -171,6 +171,7 @@ void edge_report_start(struct edge *e)
     cJSON_AddStringToObject(o, "gemm_kernel", sl_gemm_kernel_name());
     cJSON_AddStringToObject(o, "kernel_level", sl_isa_name(sl_isa_current()));
     cJSON_AddStringToObject(o, "packed_kernel", sl_packed_kernel_name(sl_model_precision(e->model)));
+    cJSON_AddStringToObject(o, "compute", e->x->edge.modelled ? "modelled" : "real");
     cJSON_AddNumberToObject(o, "threads", e->x->edge.threads);
     cJSON_AddStringToObject(o, "aead", e->aead_name);
     cJSON_AddStringToObject(o, "model_hash", hash);
@@ -209,7 +210,8 @@ void edge_report_step(struct edge *e, const struct sl_event *event)
     e->loss = event->step.nll / (double)event->step.tokens;
     cJSON *o = cJSON_CreateObject();
     cJSON_AddNumberToObject(o, "step", (double)event->step.global_step);
-    sl_metrics_number(o, "loss", e->loss);
+    if (!e->x->edge.modelled) /* nothing was computed */
+        sl_metrics_number(o, "loss", e->loss);
     cJSON_AddNumberToObject(o, "tokens", (double)event->step.tokens);
     cJSON_AddNumberToObject(o, "devices", event->step.devices);
     cJSON_AddNumberToObject(o, "gang_ms", (double)gang_ns * 1e-6);
@@ -273,7 +275,10 @@ static void show_live(struct edge *e, uint64_t now)
     if (e->options.json || e->phase == SLUICE__PHASE__PHASE_WAIT || e->ending)
         return;
     char what[64] = "evaluating", line[256];
-    if (training)
+    if (training && e->x->edge.modelled)
+        snprintf(what, sizeof what, "step %llu  (modelled)  %.0f tokens/s",
+            (unsigned long long)e->global_step, tokens);
+    else if (training)
         snprintf(what, sizeof what, "step %llu  loss %.4f  %.0f tokens/s", (unsigned long long)e->global_step,
             e->loss, tokens);
     snprintf(line, sizeof line,
@@ -509,6 +514,7 @@ void edge_report_end(struct edge *e)
     cJSON_AddNumberToObject(o, "wall_s", (double)(now - e->start_ns) * 1e-9);
     cJSON_AddNumberToObject(o, "train_s", (double)e->train_ns * 1e-9);
     cJSON_AddNumberToObject(o, "tokens_per_s", per_s((double)e->tokens, e->train_ns));
+    cJSON_AddStringToObject(o, "compute", e->x->edge.modelled ? "modelled" : "real");
     add_load(e, o);
     cJSON_AddNumberToObject(o, "packets_rx", (double)endpoint.packets_rx);
     cJSON_AddNumberToObject(o, "packets_tx", (double)endpoint.packets_tx);

@@ -66,9 +66,12 @@ static int load_model(struct edge *e)
         strcmp(e->x->model.precision, "bf16") == 0 ? SL_PRECISION_BF16 : SL_PRECISION_F32;
     uint32_t lowest, highest;
     sl_experiment_cuts(e->x, &lowest, &highest);
-    int status =
-        sl_model_load_packed(e->x->model.path, lowest, UINT32_MAX, wanted, &e->model, e->err, sizeof e->err);
-    if (!status)
+    e->precision = "none: modelled";
+    int status = e->x->edge.modelled /* no block's weights */
+                     ? sl_model_load_blocks(e->x->model.path, 1, 1, &e->model, e->err, sizeof e->err)
+                     : sl_model_load_packed(
+                           e->x->model.path, lowest, UINT32_MAX, wanted, &e->model, e->err, sizeof e->err);
+    if (!status && !e->x->edge.modelled)
         e->precision = sl_precision_told(wanted, sl_model_precision(e->model));
     if (!status)
         status = sl_model_hash(e->x->model.path, e->model_hash, e->err, sizeof e->err);

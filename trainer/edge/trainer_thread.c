@@ -61,6 +61,7 @@ int edge_start_trainer(struct edge *e, const struct sl_checkpoint *resume)
     /* Where not all are in memory, half of it is the gang's and the other half the next one's. */
     if (resident && resident < x->n_devices)
         members = members < (resident + 1) / 2 ? members : (resident + 1) / 2;
+    edge_model_compute(e);
     struct sl_trainer_config c = {.model = e->model,
         .lora = e->lora,
         .svd = x->training.lora.svd,
@@ -72,6 +73,7 @@ int edge_start_trainer(struct edge *e, const struct sl_checkpoint *resume)
         .mixed_ranks = e->min_rank < e->lora.rank,
         .optim = e->optim,
         .codec = e->codec,
+        .modelled = x->edge.modelled ? &e->modelled : NULL,
         .n_lcores = e->n_lcores,
         .latency = e->latency_ring,
         .gang = {.quorum = x->training.gang.quorum,

@@ -191,8 +191,10 @@ struct sl_experiment {
             uint32_t cpus[SL_DATA_LCORES_MAX], n_cpus; /* of the lcores in order; none: chosen */
         } data;
         uint32_t slots;
-        uint32_t threads; /* of the trainer's arithmetic */
-        bool recompute;   /* activations in the backward pass, instead of keeping them */
+        bool modelled; /* compute: modelled: no arithmetic, gangs take the time that the cost model says */
+        double compute_gflops; /* of the modelled edge; 0: not given */
+        uint32_t threads;      /* of the trainer's arithmetic */
+        bool recompute;        /* activations in the backward pass, instead of keeping them */
         struct {
             uint32_t resident; /* personal adapters in memory; 0: auto */
         } adapters;
@@ -210,6 +212,12 @@ struct sl_experiment {
             uint32_t alone_s;      /* without enough devices, before the run is given up */
         } limits;
     } edge;
+    struct {
+        bool replay;                   /* compute: replay: phones send recorded messages, and do not learn */
+        char recording[SL_PATH_BYTES]; /* what they send; empty: generated */
+        char record[SL_PATH_BYTES];    /* where a run with real phones keeps its messages; empty: nowhere */
+        double lag_bound_ms;           /* of the schedule's lag at p99 (rules L13) */
+    } sim;
     struct sl_class_config fleet[SL_CLASSES_MAX];
     uint32_t n_classes, n_devices;
     struct {                          /* plan.changes, in the order of their steps */

@@ -184,6 +184,16 @@ static const struct sl_field fields[] = {
         .hi = 86400},
     {.path = "edge.slots", .kind = SL_FIELD_U32, FIELD(edge.slots), .lo = 1, .hi = 65535},
     {.path = "edge.recompute", .kind = SL_FIELD_BOOL, FIELD(edge.recompute)},
+    {.path = "edge.compute",
+        .kind = SL_FIELD_CHOICE,
+        .offset = offsetof(struct sl_read_target, edge_compute),
+        .size = 16,
+        .choices = "real|modelled"},
+    {.path = "edge.compute_gflops",
+        .kind = SL_FIELD_DOUBLE,
+        FIELD(edge.compute_gflops),
+        .lo = 1e-3,
+        .hi = 1e9},
     {.path = "edge.threads", .kind = SL_FIELD_U32, FIELD(edge.threads), .lo = 1, .hi = 256},
     {.path = "edge.adapters.resident",
         .kind = SL_FIELD_U32,
@@ -238,6 +248,14 @@ static const struct sl_field fields[] = {
         FIELD(edge.limits.alone_s),
         .lo = 1,
         .hi = 10000000},
+    {.path = "sim.compute",
+        .kind = SL_FIELD_CHOICE,
+        .offset = offsetof(struct sl_read_target, sim_compute),
+        .size = 16,
+        .choices = "real|replay"},
+    {.path = "sim.recording", .kind = SL_FIELD_TEXT, FIELD(sim.recording)},
+    {.path = "sim.record", .kind = SL_FIELD_TEXT, FIELD(sim.record)},
+    {.path = "sim.lag_bound_ms", .kind = SL_FIELD_DOUBLE, FIELD(sim.lag_bound_ms), .lo = 1e-3, .hi = 1e6},
     {.path = "fleet", .kind = SL_FIELD_CUSTOM, .read = sl_experiment_read_fleet, .required = true},
     {.path = "plan.cut", .kind = SL_FIELD_CUSTOM, .read = read_cut, .required = true},
     {.path = "plan.changes", .kind = SL_FIELD_CUSTOM, .read = read_changes},
@@ -303,6 +321,7 @@ static void set_defaults(struct sl_experiment *e)
     e->edge.limits.park_mib = 256;
     e->edge.limits.events_per_s = 10;
     e->edge.limits.alone_s = 120; /* rules T11 */
+    e->sim.lag_bound_ms = 1;
     strcpy(e->run.dir, "runs");
 }
 

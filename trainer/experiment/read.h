@@ -14,8 +14,9 @@ struct sl_read_cuts {
 struct sl_read_target {
     struct sl_experiment e; /* first: the table's offsets are into it */
     struct sl_read_cuts cuts, changes[SL_CHANGES_MAX];
-    char policy[16]; /* of gangs: becomes gang.async */
-    char how[16];    /* of averaging LoRA's factors: becomes lora.freeze_a */
+    char policy[16];                        /* of gangs: becomes gang.async */
+    char how[16];                           /* of averaging LoRA's factors: becomes lora.freeze_a */
+    char edge_compute[16], sim_compute[16]; /* become edge.modelled and sim.replay */
 };
 
 /* keys.c: defaults, then every key. -EINVAL with the reader's err. */

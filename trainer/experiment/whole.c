@@ -139,6 +139,28 @@ static int check_life(struct sl_reader *r, const struct sl_experiment *e)
     return 0;
 }
 
+/* Who computes and who only seems to. */
+static int check_compute(struct sl_reader *r, struct sl_read_target *t)
+{
+    struct sl_experiment *e = &t->e;
+
+    e->edge.modelled = strcmp(t->edge_compute, "modelled") == 0;
+    e->sim.replay = strcmp(t->sim_compute, "replay") == 0;
+    if (e->edge.modelled && e->edge.compute_gflops == 0)
+        return refuse(r, 1, "edge.compute: modelled needs edge.compute_gflops, the speed of the edge node");
+    if (!e->edge.modelled && e->edge.compute_gflops > 0)
+        return refuse(r, 1, "edge.compute_gflops: for edge.compute: modelled alone; remove it");
+    if (e->sim.recording[0] && !e->sim.replay)
+        return refuse(r, 1, "sim.recording: for sim.compute: replay alone; sim.record makes a recording");
+    if (e->sim.record[0] && e->sim.replay)
+        return refuse(r, 1, "sim.record: records what real phones send; remove it, or sim.compute: replay");
+    if (e->sim.replay && e->training.lora.svd)
+        return refuse(r, 1,
+            "sim.compute: phones that replay hold the global adapter at its own rank; take "
+            "training.lora.how: factors or freeze_a");
+    return 0;
+}
+
 int sl_experiment_check_whole(struct sl_reader *r, struct sl_read_target *t)
 {
     struct sl_experiment *e = &t->e;
@@ -189,7 +211,9 @@ int sl_experiment_check_whole(struct sl_reader *r, struct sl_read_target *t)
             strcmp(e->edge.data.backend, SL_BACKEND_URING) == 0 ? "127.0.0.1:4433" : "10.77.0.1:4433");
     e->training.lora.freeze_a = strcmp(t->how, "freeze_a") == 0;
     e->training.lora.svd = strcmp(t->how, "svd") == 0;
-    status = check_ranks(r, e);
+    status = check_compute(r, t);
+    if (!status)
+        status = check_ranks(r, e);
     if (!status)
         status = check_federated(r, e);
     if (!status)

@@ -1,4 +1,6 @@
 #include "trainer/pipeline/batch.h"
+
+#include "trainer/pipeline/modelled.h"
 #include "trainer/tensor/rows.h"
 
 #include <errno.h>
@@ -30,7 +32,7 @@ static bool is_coded(enum sl_codec codec)
 
 static int allocate(struct sl_batch *b)
 {
-    bool coded = is_coded(b->config.codec) && !b->config.inference;
+    bool coded = is_coded(b->config.codec) && !b->config.inference && !b->config.modelled;
     size_t rows = b->config.max_rows, members = b->config.max_members;
     b->members = calloc(members, sizeof *b->members);
     b->seqs = calloc(b->max_seqs, sizeof *b->seqs);
@@ -41,6 +43,8 @@ static int allocate(struct sl_batch *b)
     if (!b->members || !b->seqs || !b->sorted || !b->medians || (coded && !b->scratch))
         return -ENOMEM;
     b->medians_sorted = b->medians + members;
+    if (b->config.modelled)
+        return 0;
     struct sl_half_config half = {.first = b->config.first,
         .last = b->n_layers,
         .max_rows = b->config.max_rows,
@@ -84,7 +88,8 @@ void sl_batch_free(struct sl_batch *b)
 {
     if (!b)
         return;
-    sl_half_free(b->half);
+    if (b->half)
+        sl_half_free(b->half);
     free(b->members);
     free(b->seqs);
     free(b->scratch);
@@ -262,8 +267,19 @@ static uint32_t check_content(struct sl_batch *b)
     return refused;
 }
 
+static uint32_t modelled_forward(struct sl_batch *b)
+{
+    lay_out(b);
+    sl_modelled_pass(b->config.modelled, b->seqs, b->n_seqs, false);
+    for (uint32_t i = 0; i < b->n_live; i++)
+        b->members[i].nll = 0;
+    return b->n_live;
+}
+
 uint32_t sl_batch_forward(struct sl_batch *b)
 {
+    if (b->config.modelled)
+        return modelled_forward(b);
     lay_out(b);
     while (b->n_live) {
         /* Everything that it can refuse was checked as the messages were added. */
@@ -341,6 +357,19 @@ static void leave_rows(void *app, struct sl_seq *seqs, uint32_t n)
             leave_member(b, &b->members[i]);
 }
 
+/* All leave when the pass is over: which of them a real one would let go first is not modelled. */
+static void modelled_backward(struct sl_batch *b)
+{
+    sl_modelled_pass(b->config.modelled, b->seqs, b->n_seqs, true);
+    for (uint32_t i = 0; i < b->n_live; i++) {
+        struct sl_batch_member *m = &b->members[i];
+        sl_modelled_gradient(b->config.codec, m->slot->data, m->slot->grid.tensor_units);
+        m->left = true;
+        if (b->config.leave)
+            b->config.leave(b->config.app, m, true);
+    }
+}
+
 int sl_batch_backward(struct sl_batch *b)
 {
     if (!isfinite(sl_batch_nll(b)))
@@ -351,6 +380,10 @@ int sl_batch_backward(struct sl_batch *b)
     for (uint32_t i = 0; i < b->n_live; i++)
         if (b->members[i].adapter)
             sl_adapter_zero_grads(b->members[i].adapter);
+    if (b->config.modelled) {
+        modelled_backward(b);
+        return 0;
+    }
     int err = sl_half_backward(b->half, b->seqs, b->n_seqs, NULL);
     if (err)
         return err;
@@ -400,5 +433,5 @@ double sl_batch_nll(const struct sl_batch *b)
 
 uint64_t sl_batch_gemms(const struct sl_batch *b)
 {
-    return sl_half_gemm_count(b->half);
+    return b->half ? sl_half_gemm_count(b->half) : 0;
 }

@@ -11,6 +11,7 @@
 /* Rules T15: no row beyond so many times the median norm. */
 #define SL_ROW_NORM_MAX 1e4
 
+struct sl_modelled; /* modelled.h */
 struct sl_batch_member;
 struct sl_batch_config {
     struct sl_model *model;            /* its precision is the batch's */
@@ -19,9 +20,10 @@ struct sl_batch_config {
     uint32_t first;
     uint32_t max_rows, max_members;
     enum sl_codec codec;
-    bool inference;             /* evaluation: no backward */
-    bool recompute;             /* see struct sl_half_config */
-    struct sl_profile *profile; /* NULL: not asked */
+    bool inference;                     /* evaluation: no backward */
+    bool recompute;                     /* see struct sl_half_config */
+    struct sl_profile *profile;         /* NULL: not asked */
+    const struct sl_modelled *modelled; /* NULL: real; else nothing is computed, nor its content checked */
     /* Called in sl_batch_backward for each member as soon as its gradient is in its slot, those of the
      * highest cut first, while the layers below are yet to be computed: the slot may be given away. Not
      * `finite`: the gradient is not, and the slot holds none. */

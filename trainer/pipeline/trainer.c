@@ -39,6 +39,7 @@ static int create_batches(struct sl_trainer *t)
         .max_members = t->n_slots,
         .codec = c->codec,
         .recompute = c->recompute,
+        .modelled = c->modelled,
         .leave = sl_trainer_leave,
         .app = t};
     int err = sl_batch_create(&b, &t->batch);

@@ -51,7 +51,8 @@ struct sl_trainer_config {
     struct sl_lora_config lora;
     struct sl_optim_config optim;
     enum sl_codec codec;
-    bool recompute; /* see struct sl_half_config */
+    bool recompute;                     /* see struct sl_half_config */
+    const struct sl_modelled *modelled; /* modelled.h; NULL: real. It outlives the trainer */
     struct sl_trainer_lcore lcore[SL_LCORES_MAX];
     uint32_t n_lcores;
     struct sl_ring_spsc *latency; /* out, may be NULL: first packet of a message to READY, in units of 100 ns;
