@@ -39,7 +39,8 @@ void sl_line_watch_battery(struct sl_fleet *f, uint32_t i, const struct sl_body 
     char text[64];
 
     if (body->battery.level_j <= 0) {
-        sl_line_bye(f, i, "battery empty");
+        if (!sl_visits_rest(f, i, now_ns))
+            sl_line_bye(f, i, "battery empty");
         return;
     }
     if (!sl_body_is_low(body))
@@ -48,6 +49,8 @@ void sl_line_watch_battery(struct sl_fleet *f, uint32_t i, const struct sl_body 
         l->leave_by_ns = now_ns + finish_step_ns;
     p->leaving = true;
     if ((p->state != SL_PHONE_IDLE || p->job != SL_JOB_NONE) && now_ns < l->leave_by_ns)
+        return;
+    if (sl_visits_rest(f, i, now_ns))
         return;
     snprintf(text, sizeof(text), "battery at its floor, %.0f %%", 100 * body->cfg->battery_floor);
     sl_line_bye(f, i, text);

@@ -67,6 +67,7 @@ static void report_visits(cJSON *o, const struct sl_fleet *f, uint32_t i)
     cJSON_AddNumberToObject(o, "departures", (double)c->events[SL_LIFE_DEPART]);
     cJSON_AddNumberToObject(o, "crashes", (double)c->events[SL_LIFE_CRASH]);
     cJSON_AddNumberToObject(o, "kills", (double)c->events[SL_LIFE_KILL]);
+    cJSON_AddNumberToObject(o, "rests", (double)c->rests);
     cJSON_AddNumberToObject(o, "away_s", (double)away_ns * ns);
 }
 

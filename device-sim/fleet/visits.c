@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const uint64_t rest_look_ns = 1000000000; /* how often a resting phone looks at its battery */
+
 static struct sl_life_daily daily_of(const struct sl_daily_keys *k)
 {
     return (struct sl_life_daily){k->begin_h, k->hours, k->spread_h, k->jitter_h, k->probability};
@@ -102,19 +104,24 @@ void sl_visits_free(struct sl_visits *v)
 
 uint64_t sl_visits_deadline(const struct sl_visits *v, uint32_t phone)
 {
-    return v->life ? sl_life_deadline(&v->life[phone]) : UINT64_MAX;
+    if (!v->life)
+        return UINT64_MAX;
+    uint64_t d = sl_life_deadline(&v->life[phone]), rest = v->counts[phone].rest_ns;
+
+    return rest && rest < d ? rest : d;
 }
 
-static void report(struct sl_fleet *f, uint32_t phone, const struct sl_life_event *event)
+static void report(struct sl_fleet *f, uint32_t phone, const char *what, uint64_t at_ns, uint64_t now_ns)
 {
     char id[32];
     cJSON *o = cJSON_CreateObject();
 
     snprintf(id, sizeof(id), "device-%05u", phone);
     cJSON_AddStringToObject(o, "id", id);
-    cJSON_AddStringToObject(o, "what", sl_life_name(event->kind));
-    cJSON_AddNumberToObject(o, "at_s", (double)(event->at_ns - f->start_ns) * 1e-9);
+    cJSON_AddStringToObject(o, "what", what);
+    cJSON_AddNumberToObject(o, "at_s", (double)(at_ns - f->start_ns) * 1e-9);
     sl_metrics_write(f->metrics, "life", o);
+    sl_events_texts(f->events, now_ns, phone, "life", "what", what, NULL, NULL);
 }
 
 static void carry_out(struct sl_fleet *f, uint32_t phone, const struct sl_life_event *event, uint64_t now_ns)
@@ -127,7 +134,8 @@ static void carry_out(struct sl_fleet *f, uint32_t phone, const struct sl_life_e
     switch (event->kind) {
     case SL_LIFE_ARRIVE:
         counts->away_ns += event->at_ns - counts->since_ns;
-        sl_line_come(f, phone, now_ns);
+        if (!counts->rest_ns)
+            sl_line_come(f, phone, now_ns);
         break;
     case SL_LIFE_DEPART:
         sl_line_go(f, phone, SL_GO_SAYING_BYE, now_ns);
@@ -149,13 +157,47 @@ static void carry_out(struct sl_fleet *f, uint32_t phone, const struct sl_life_e
         counts->since_ns = event->at_ns;
 }
 
+bool sl_visits_rest(struct sl_fleet *f, uint32_t phone, uint64_t now_ns)
+{
+    const struct sl_life_keys *keys = &sl_fleet_class(f, phone)->life;
+    struct sl_visit_counts *counts = sl_visits_on(&f->visits) ? &f->visits.counts[phone] : NULL;
+
+    if (!counts || !keys->diurnal || keys->charger_w <= 0)
+        return false;
+    counts->rests++;
+    counts->rest_ns = now_ns + rest_look_ns;
+    report(f, phone, "battery_low", now_ns, now_ns);
+    sl_line_go(f, phone, SL_GO_SAYING_BYE, now_ns);
+    return true;
+}
+
+static void look_at_rest(struct sl_fleet *f, uint32_t phone, uint64_t now_ns)
+{
+    struct sl_visit_counts *counts = &f->visits.counts[phone];
+
+    if (!counts->rest_ns || now_ns < counts->rest_ns)
+        return;
+    counts->rest_ns = now_ns + rest_look_ns;
+    if (!sl_body_has_recovered(sl_body_of(&f->bodies, f->plane, phone, now_ns)))
+        return;
+    counts->rest_ns = 0;
+    f->phone[phone].leaving = false;
+    report(f, phone, "battery_recovered", now_ns, now_ns);
+    if (f->visits.life[phone].present)
+        sl_line_come(f, phone, now_ns);
+}
+
 void sl_visits_poll(struct sl_fleet *f, uint32_t phone, uint64_t now_ns)
 {
     struct sl_life_event event;
 
-    while (f->visits.life && !f->line[phone].over && sl_life_next(&f->visits.life[phone], now_ns, &event)) {
+    if (!f->visits.life)
+        return;
+    if (!f->line[phone].over)
+        look_at_rest(f, phone, now_ns);
+    while (!f->line[phone].over && sl_life_next(&f->visits.life[phone], now_ns, &event)) {
+        report(f, phone, sl_life_name(event.kind), event.at_ns, now_ns);
         carry_out(f, phone, &event, now_ns);
-        report(f, phone, &event);
     }
 }
 

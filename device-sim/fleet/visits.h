@@ -8,6 +8,7 @@
 struct sl_visit_counts {
     uint64_t events[SL_LIFE_KINDS];
     uint64_t away_ns, since_ns; /* since: away since then, where it is */
+    uint64_t rests, rest_ns;    /* for the battery's sake; rest_ns: when to look at it next, 0: it does not */
 };
 
 /* All zero where phones of no class come and go. */
@@ -33,5 +34,8 @@ static inline bool sl_visits_on(const struct sl_visits *v)
 struct sl_fleet;
 void sl_visits_poll(struct sl_fleet *, uint32_t phone, uint64_t now_ns);
 uint64_t sl_visits_deadline(const struct sl_visits *, uint32_t phone);
+/* The battery is at its floor: the phone goes, and comes back when it has charged enough. False: it never
+ * will, since its class has no hours at a charger. */
+bool sl_visits_rest(struct sl_fleet *, uint32_t phone, uint64_t now_ns);
 /* A phone has heard that the run is over: those that are away need not come back. */
 void sl_visits_run_over(struct sl_fleet *);

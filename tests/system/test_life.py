@@ -107,6 +107,45 @@ def test_a_night_is_slept_through_in_seconds():
         assert lives(run, "arrive")
 
 
+def test_a_phone_at_its_battery_floor_rests_until_it_has_charged():
+    """A battery of 14 J, 9 W while awake, 4 W from the charger: it is drained, leaves, charges, and comes back."""
+    hours = {"policy": "always", "start_h": 0, "charger_w": 4, "charging": {"begin_h": 0, "hours": 24, "spread_h": 0, "jitter_h": 0, "probability": 1}}
+    fleet = [phone_class("steady", 1, **SLOW), phone_class("small", 2, **SLOW, battery_mah=1, battery_floor=0.3, battery_start=0.5, idle_w=9, availability=hours)]
+    with Run(coming_and_going(fleet, run={"seconds": 12})) as run:
+        run.run_both()
+        phones = run.events("sim", "phone")
+        assert phones[0]["rests"] == 0
+        for p in phones[1:]:
+            low, back = (sum(e["id"] == p["id"] for e in lives(run, what)) for what in ("battery_low", "battery_recovered"))
+            assert low == p["rests"] >= 1 and low - back in (0, 1), p
+            assert p["end"] in ("done", "away when the run ended") and p["battery"] > 0.2, p
+        assert lives(run, "battery_recovered")
+
+
+def test_virtual_time_sees_the_same_lives():
+    """Byte for byte the same from run to run, and the schedule that a run in real time follows."""
+    fleet = [phone_class("steady", 2, **SLOW),
+             phone_class("restless", 3, **SLOW, arrivals={"per_hour": 900, "stay_s": 5, "present": 0.5}),
+             phone_class("frail", 2, **SLOW, crash={"per_hour": 300, "reboot_s": 2}, kill={"per_hour": 300, "restart_s": 1})]
+    what = coming_and_going(fleet)
+    logs, schedules = [], []
+    for virtual in (True, True, False):
+        with Run(what) as run:
+            if virtual:
+                sim = run.start_sim("--virtual")
+                assert run.finish(sim) == [0], run.output(sim)[-2000:]
+                with open(os.path.join(run.dir, "events.jsonl"), "rb") as f:
+                    logs.append(f.read())
+            else:
+                run.run_both()
+            accounted(run)
+            schedules.append([(e["at_s"], e["id"], e["what"]) for e in run.events("sim", "life")])
+    assert logs[0] == logs[1] and b'"life"' in logs[0]
+    until = min(s[-1][0] for s in schedules)
+    first, second, real = (sorted(e for e in s if e[0] < until) for s in schedules)
+    assert first == second == real and len(real) > 10, (len(first), len(real), until)
+
+
 def test_deterministic_runs_refuse_it():
     fleet = [phone_class("a", 1), phone_class("b", 1, kill={"per_hour": 1})]
     with Run(experiment(fleet=fleet)) as run:
