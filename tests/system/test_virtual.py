@@ -5,7 +5,8 @@ import json
 import os
 import signal
 
-from harness import Run, experiment, phone_class, run_tests
+import harness
+from harness import Run, Skip, experiment, phone_class, run_tests
 
 # Slow enough that this host's arithmetic hides behind the modelled phones', and with losses, so that the seed shows.
 LINK = {"up_mbps": 20, "down_mbps": 40, "rtt_ms": 30, "loss": 0.01, "queue_kib": 128}
@@ -41,6 +42,17 @@ def test_the_same_file_gives_the_same_bytes_and_another_seed_does_not():
     times = [e["t"] for e in first[1]]
     assert times == sorted(times) and all(isinstance(v, int) or isinstance(v, str) for e in first[1] for v in e.values())
     assert first[2]["steps"] == 24 * 4 and first[2]["reason"] == "done" and first[2]["virtual"] is True
+
+
+def test_another_build_gives_the_same_bytes():
+    other = os.environ.get("SLUICE_OTHER_BUILD")
+    if not other:
+        raise Skip("SLUICE_OTHER_BUILD: a build directory with another level of optimisation, or with sanitizers")
+    digests = []
+    for build in (harness.BUILD, other):
+        harness.SIM = os.path.join(build, "device-sim", "fleet", "sluice-sim")
+        digests.append(virtual(file(), "--events", "packets")[0])
+    assert digests[0] == digests[1]
 
 
 def test_packets_are_logged_the_same_too():
