@@ -8,6 +8,7 @@ DASHES = ["", "7 4", "2 3", "9 3 2 3", "4 2", "1 2", "12 4"]
 PANEL_W, PANEL_H = 430, 300
 LEFT, RIGHT, TOP, BOTTOM = 62, 16, 30, 46  # of a panel: room for its labels
 LEGEND_H = 34
+LEGEND_STATES = 5  # of a timeline's legend in a line
 FONT = 'font-family="Helvetica, Arial, sans-serif"'
 TICKS_WANTED = 5
 
@@ -50,6 +51,39 @@ def number(v):
         if abs(v) >= size:
             return f"{v / (size if suffix else 1e3):g}{suffix or 'k'}"
     return f"{v:.6g}"
+
+
+class Timeline:
+    """What each of several things was doing when: a row of coloured stretches for each. `rows`: (name, [(from, to, state), ...])."""
+    series = ()
+
+    def __init__(self, title, x_label, rows, states):
+        self.title, self.x_label, self.rows, self.states = title, x_label, rows, states
+
+    def draw(self, left, top):
+        end = max((to for _, stretches in self.rows for _, to, _ in stretches), default=1)
+        x0, y0, w, h = left + LEFT, top + TOP, PANEL_W - LEFT - RIGHT, PANEL_H - TOP - BOTTOM - 38
+        out = [_text(x0 + w / 2, y0 - 10, self.title, size=13, extra='font-weight="bold"')]
+        colour = {s: COLOURS[i % len(COLOURS)] for i, s in enumerate(self.states)}
+        row_h = h / max(1, len(self.rows))
+        for i, (name, stretches) in enumerate(self.rows):
+            y = y0 + i * row_h
+            out.append(_text(x0 - 6, y + row_h / 2 + 4, name, "end", 11))
+            for begin, to, state in stretches:
+                out.append(f'<rect x="{x0 + begin / end * w:.2f}" y="{y + 1:.1f}" width="{max(0.2, (to - begin) / end * w):.2f}" '
+                           f'height="{max(1, row_h - 2):.1f}" fill="{colour[state]}"/>')
+        for tick in _linear_ticks(0, end):
+            x = x0 + tick / end * w
+            out.append(_text(x, y0 + h + 16, number(tick), size=11))
+        out.append(_text(x0 + w / 2, y0 + h + 34, self.x_label))
+        at, line = x0 - 40, y0 + h + 50
+        for i, state in enumerate(self.states):
+            if i == LEGEND_STATES:
+                at, line = x0 - 40, line + 14
+            out.append(f'<rect x="{at}" y="{line - 9}" width="10" height="10" fill="{colour[state]}"/>')
+            out.append(_text(at + 13, line, state, "start", 11))
+            at += 24 + 6 * len(state)
+        return out
 
 
 class _Axes:
@@ -132,6 +166,9 @@ def write(path, panels, columns=2):
         out.append(_text(at + 42, 24, name, "start"))
         at += 70 + 7 * len(name)
     for i, panel in enumerate(panels):
+        if isinstance(panel, Timeline):
+            out += panel.draw(i % columns * PANEL_W, LEGEND_H + i // columns * PANEL_H)
+            continue
         axes = _Axes(panel, i % columns * PANEL_W, LEGEND_H + i // columns * PANEL_H)
         out += _grid(axes, panel)
         for series in panel.series:

@@ -12,6 +12,7 @@ import yaml
 
 import baselines
 import plot
+import traffic
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BOOTSTRAP_RESAMPLES = 2000  # a 95 % interval moves by about 1 % of its width between seeds at this number
@@ -360,6 +361,10 @@ def write(run_dir, experiment, calibration, baseline, wall_s):
     summary = summarise(run_dir, experiment, calibration, baseline, wall_s)
     if summary["comparison"]:
         draw_comparison(summary["comparison"], os.path.join(run_dir, "comparison.svg"))
+    try:
+        traffic.draw(run_dir, os.path.join(run_dir, "traffic.svg"))
+    except traffic.Bad:  # a run that ended at once, or a fleet on another host
+        pass
     _write_json(run_dir, "summary.json", summary)
     with open(os.path.join(run_dir, "report.md"), "w", encoding="utf-8") as f:
         f.write(_markdown(summary, run_dir))
