@@ -169,6 +169,7 @@ void sl_phone_forget(struct sl_phone *p)
         sl_front_fresh_moments(p->front);
     p->version = mark.version;
     p->applied_step = p->step = mark.step;
+    p->batch.n = 0; /* no step of it is under way */
     p->tokens_since = 0;
     sl_front_forget_gradients(p->front);
 }

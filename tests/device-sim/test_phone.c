@@ -680,6 +680,57 @@ static void rejoin__of_a_living_edge_keeps_what_was_learnt(void **state)
     teardown(w);
 }
 
+/* Killed in mid-training: it has the boundary's adapter and position again, and the edge, which lives, tells
+ * it which steps are taken. What it does from there is what it did then, but for the gradients' numbers. */
+static void forget__goes_back_to_the_boundary(void **state)
+{
+    struct world *w = training();
+    float g2[4096], expected[4096], got[4096];
+
+    train(w, SL_RESULT_BOUNDARY, 1);
+    memcpy(g2, w->push.data, w->g_floats * sizeof(float));
+    send_g(w, 2, g2);
+    train(w, 0, 2);
+    sl_front_get(w->phone.front, expected);
+    train(w, 0, 3);
+    bool again;
+    sl_phone_closed(&w->phone, SLUICE__ERROR_CODE__ERROR_TIMEOUT, "killed", &again);
+    assert_true(again);
+    if (w->phone.job != SL_JOB_NONE)
+        compute(w, ms);
+    sl_phone_forget(&w->phone);
+    assert_int_equal(w->phone.tokens_since, 0);
+    sl_front_get(w->phone.front, got);
+    assert_memory_equal(got, g2, w->g_floats * sizeof(float));
+    reconnect(w, 1, 2, 3);
+    assert_int_equal(w->hello.last_step, 1);
+    assert_int_equal(w->hello.version, 2);
+    assert_int_equal(w->hello.run, 77);
+    assert_int_equal(w->phone.totals.rollbacks, 0);
+    send_g(w, 2, g2);
+    assert_int_equal(w->phone.request.step, 4);
+    assert_int_equal(w->phone.cursor, BATCH);
+    train(w, 0, 2);
+    sl_front_get(w->phone.front, got);
+    assert_memory_equal(got, expected, w->g_floats * sizeof(float));
+    teardown(w);
+}
+
+/* Killed before its first adapter: it starts with nothing. */
+static void forget__without_a_boundary_has_nothing(void **state)
+{
+    struct world *w = setup();
+    bool again;
+
+    sl_phone_forget(&w->phone); /* never welcomed */
+    welcome_as(w, 1, 1, 0, SLUICE__PHASE__PHASE_TRAIN);
+    sl_phone_closed(&w->phone, SLUICE__ERROR_CODE__ERROR_TIMEOUT, "killed", &again);
+    sl_phone_forget(&w->phone);
+    assert_false(w->phone.have_adapter);
+    assert_int_equal(w->phone.version, 0);
+    teardown(w);
+}
+
 static void closed__tells_refusals_from_lost_connections(void **state)
 {
     static const struct {
@@ -845,6 +896,8 @@ int main(void)
         cmocka_unit_test(rollback__redoes_the_steps_bit_for_bit),
         cmocka_unit_test(rollback__without_a_snapshot_takes_fresh_moments),
         cmocka_unit_test(rejoin__of_a_living_edge_keeps_what_was_learnt),
+        cmocka_unit_test(forget__goes_back_to_the_boundary),
+        cmocka_unit_test(forget__without_a_boundary_has_nothing),
         cmocka_unit_test(closed__tells_refusals_from_lost_connections),
         cmocka_unit_test(closed__full_is_final_only_for_who_was_never_in),
         cmocka_unit_test(plan__of_another_cut_waits_for_its_adapter),

@@ -194,6 +194,30 @@ static void connect__join_talk_and_leave(void **state)
     scene_free(&s);
 }
 
+/* The process dies: no goodbye, and each side's application hears of the end once. */
+static void drop__ends_without_a_word(void **state)
+{
+    static struct scene s;
+    struct seen *d;
+
+    scene_init(&s, 8, 4, 0);
+    d = connect_device(&s, device_ctx, s.address);
+    run_until(&s, all_welcome);
+    assert_int_equal(send_heartbeat(d->control, 1), 0); /* queued, and lost with it */
+    sl_loop_drop(s.loop, d->control);
+    assert_int_equal(d->closed, 0);
+    run_until(&s, all_closed);
+    assert_int_equal(d->closed, 1);
+    assert_int_equal(s.closed, 1);
+    assert_int_equal(s.heartbeats, 0);
+    assert_string_equal(s.text, "the connection was lost");
+    connect_device(&s, device_ctx, s.address); /* one that is still on its way */
+    sl_loop_drop(s.loop, s.devices[1].control);
+    run_until(&s, all_closed);
+    assert_int_equal(s.devices[1].closed, 1);
+    scene_free(&s);
+}
+
 static bool adapters_there(struct scene *s)
 {
     return s->adapters == 1 && s->devices[0].adapters == 1;
@@ -647,6 +671,7 @@ int main(void)
         cmocka_unit_test(listen__garbage_and_silence),
         cmocka_unit_test(listen__strangers_do_not_lock_devices_out),
         cmocka_unit_test(connect__join_talk_and_leave),
+        cmocka_unit_test(drop__ends_without_a_word),
         cmocka_unit_test(connect__refusals_arrive_in_words),
         cmocka_unit_test(connect__nobody_there),
         cmocka_unit_test(connect__address_that_is_none),
