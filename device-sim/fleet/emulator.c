@@ -177,11 +177,12 @@ const struct sl_rrc *sl_emulator_radio(const struct sl_emulator *e, uint32_t pho
 static void wake(struct sl_emulator *e, const struct direction *d, uint32_t phone, uint64_t now_ns)
 {
     struct sl_rrc *r = &e->radio[phone];
+    uint64_t promotions = r->promotions;
     uint64_t ready = d == &e->up ? sl_rrc_use(r, now_ns) : sl_rrc_page(r, now_ns);
 
     if (ready <= now_ns)
         return;
-    if (e->watch.seen)
+    if (e->watch.seen && r->promotions > promotions)
         e->watch.seen(e->watch.ctx, &(struct sl_emulator_seen){.at_ns = now_ns,
                                         .phone = phone,
                                         .up = d == &e->up,

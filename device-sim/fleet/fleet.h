@@ -33,7 +33,8 @@ struct sl_line {
     uint64_t retry_ns, backoff_ns,
         lost_ns; /* lost_ns: when the connection was lost or first tried, 0: it stands */
     uint64_t heartbeat_ns;
-    uint64_t leave_by_ns; /* of a phone that leaves after its step */
+    uint64_t leave_by_ns;    /* of a phone that leaves after its step */
+    uint64_t charge_look_ns; /* away for its battery: when that is looked at next; 0: it is not */
     bool dies;
     uint64_t die_step, die_ns;
     enum sl_phone_state told; /* the state that the event log knows */
@@ -84,14 +85,17 @@ void sl_line_event(struct sl_fleet *, uint32_t i, const struct sl_store_event *,
 void sl_line_computed(struct sl_fleet *, uint32_t i, uint64_t now_ns, uint64_t *host_excess_ns);
 /* Away for a time: with a goodbye; without a word, the connection left standing as far as the edge can tell;
  * or with a connection that ends without a goodbye. The last two lose what memory held. And back again. */
+/* `text`: of the goodbye. */
 enum sl_line_go { SL_GO_SAYING_BYE, SL_GO_SILENTLY, SL_GO_DROPPED };
-void sl_line_go(struct sl_fleet *, uint32_t i, enum sl_line_go, uint64_t now_ns);
+void sl_line_go(struct sl_fleet *, uint32_t i, enum sl_line_go, const char *text, uint64_t now_ns);
 void sl_line_come(struct sl_fleet *, uint32_t i, uint64_t now_ns);
 void sl_line_end_away(struct sl_fleet *, uint32_t i); /* the run is over without it */
 uint64_t sl_line_deadline(const struct sl_fleet *, uint32_t i);
 /* line_body.c: at each heartbeat */
 void sl_line_tell_body(Sluice__Heartbeat *, const struct sl_body *, const struct sl_plane_phone *);
 void sl_line_watch_battery(struct sl_fleet *, uint32_t i, const struct sl_body *, uint64_t now_ns);
+void sl_line_watch_charge(
+    struct sl_fleet *, uint32_t i, uint64_t now_ns); /* at charge_look_ns, where it is away */
 extern const struct sl_access_events sl_line_events; /* `app` is the fleet */
 extern const struct sl_phone_ops sl_fleet_phone_ops; /* `app` is the fleet */
 

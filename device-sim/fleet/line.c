@@ -250,7 +250,7 @@ void sl_line_bye(struct sl_fleet *f, uint32_t i, const char *text)
 
 /* ---- away and back ---- */
 
-void sl_line_go(struct sl_fleet *f, uint32_t i, enum sl_line_go how, uint64_t now_ns)
+void sl_line_go(struct sl_fleet *f, uint32_t i, enum sl_line_go how, const char *text, uint64_t now_ns)
 {
     struct sl_line *l = &f->line[i];
     bool again;
@@ -269,7 +269,7 @@ void sl_line_go(struct sl_fleet *f, uint32_t i, enum sl_line_go how, uint64_t no
     if (how == SL_GO_DROPPED || l->connection == SL_CONNECTION_COMING)
         f->access->drop(f->access_ctx, i);
     else if (how == SL_GO_SAYING_BYE)
-        f->access->bye(f->access_ctx, i, "it departs");
+        f->access->bye(f->access_ctx, i, text);
 }
 
 /* What still stands of the old connection goes first; sl_line_poll connects when it is gone. */
@@ -277,9 +277,10 @@ void sl_line_come(struct sl_fleet *f, uint32_t i, uint64_t now_ns)
 {
     struct sl_line *l = &f->line[i];
 
-    if (l->over)
+    if (l->over || l->charge_look_ns) /* it comes when it has charged */
         return;
     l->away = false;
+    f->phone[i].leaving = false;
     l->backoff_ns = 0;
     l->retry_ns = now_ns;
     if (l->joined)
@@ -339,6 +340,8 @@ void sl_line_poll(struct sl_fleet *f, uint32_t i, uint64_t now_ns)
         sl_line_bye(f, i, "died (fault injection)");
     }
     sl_visits_poll(f, i, now_ns);
+    if (!l->over && l->charge_look_ns && now_ns >= l->charge_look_ns)
+        sl_line_watch_charge(f, i, now_ns);
     if (l->retry_ns && now_ns >= l->retry_ns && l->session == SL_SESSION_NONE &&
         l->connection == SL_CONNECTION_NONE && f->phone[i].job == SL_JOB_NONE) {
         if (l->forgets)
@@ -360,6 +363,8 @@ uint64_t sl_line_deadline(const struct sl_fleet *f, uint32_t i)
 
     if (!l->over && visit < d)
         d = visit;
+    if (!l->over && l->charge_look_ns && l->charge_look_ns < d)
+        d = l->charge_look_ns;
     if (l->die_ns && l->die_ns < d)
         d = l->die_ns;
     if (l->retry_ns && l->retry_ns < d)

@@ -138,13 +138,13 @@ static void carry_out(struct sl_fleet *f, uint32_t phone, const struct sl_life_e
             sl_line_come(f, phone, now_ns);
         break;
     case SL_LIFE_DEPART:
-        sl_line_go(f, phone, SL_GO_SAYING_BYE, now_ns);
+        sl_line_go(f, phone, SL_GO_SAYING_BYE, "it departs", now_ns);
         break;
     case SL_LIFE_CRASH:
-        sl_line_go(f, phone, SL_GO_SILENTLY, now_ns);
+        sl_line_go(f, phone, SL_GO_SILENTLY, NULL, now_ns);
         break;
     case SL_LIFE_KILL:
-        sl_line_go(f, phone, SL_GO_DROPPED, now_ns);
+        sl_line_go(f, phone, SL_GO_DROPPED, NULL, now_ns);
         break;
     case SL_LIFE_PLUG:
     case SL_LIFE_UNPLUG:

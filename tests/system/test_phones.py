@@ -1,6 +1,9 @@
 #!/usr/bin/python3
 """Phones as bodies, in real runs of two processes: one gets hot and slows down, one lets its radio sleep while it computes,
 one reaches its battery's floor and leaves in order, and every joule has a cause."""
+import json
+import os
+
 from harness import Run, experiment, phone_class, run_tests
 
 # A pass of 3 blocks over 31 rows is about 50 MFLOP there and as much back: about half a second a step. 4 W in 0.5 J/K: hot within seconds.
@@ -75,6 +78,28 @@ def test_a_phone_at_its_floor_leaves_in_order():
         assert 0 < weak["steps"] < 12 and 0.3 < weak["battery"] <= 0.5, weak
         left = run.events("edge", "leave")
         assert any("floor" in e["why"] for e in left), left
+
+
+def test_a_phone_comes_back_when_it_has_charged():
+    """In virtual time: it is plugged in 72 s after the start, by when it has long left; 2 W in, 4 W out, so it comes and goes."""
+    night = {"policy": "always", "start_h": 22, "charger_w": 2, "idle": {"probability": 0},
+             "charging": {"begin_h": 22.02, "hours": 8, "spread_h": 0, "jitter_h": 0, "probability": 1}}
+    weak = phone_class("weak", **{**SLOW, "battery_mah": 10, "battery_start": 0.55, "battery_floor": 0.5, "availability": night})
+    what = experiment(fleet=[phone_class("strong", **SLOW), weak], plan={"cut": 3}, run={"seconds": 120})
+    what["training"].update(deterministic=False, aggregate_every=4, gang={"quorum": 0.5, "deadline": 2})
+    with Run(what, pki=False) as run:
+        sim = run.start_sim("--virtual", "--json")
+        assert run.finish(sim) == [0], run.output(sim)[-2000:]
+        with open(os.path.join(run.dir, "events.jsonl"), encoding="utf-8") as f:
+            events = [json.loads(line) for line in f]
+        states = [e for e in events if e["event"] == "state" and e["phone"] == 1]
+        left, joined = [[e["t"] for e in states if e["to"] == to] for to in ("asleep", "joining")]
+        assert len(left) >= 2 and len(joined) >= 2, (left, joined)
+        assert left[0] < 60e9 and 72e9 < joined[1] < 90e9, (left, joined)
+        weak = phones(run)["weak"]
+        check_account(weak)
+        assert weak["charged_j"] > 10 and 0.4 < weak["battery"] < 0.6, weak
+        assert phones(run)["strong"]["charged_j"] == 0
 
 
 run_tests(globals())
