@@ -33,8 +33,7 @@ struct sl_line {
     uint64_t retry_ns, backoff_ns,
         lost_ns; /* lost_ns: when the connection was lost or first tried, 0: it stands */
     uint64_t heartbeat_ns;
-    uint64_t leave_by_ns;    /* of a phone that leaves after its step */
-    uint64_t charge_look_ns; /* away for its battery: when that is looked at next; 0: it is not */
+    uint64_t leave_by_ns; /* of a phone that leaves after its step */
     bool dies;
     uint64_t die_step, die_ns;
     enum sl_phone_state told; /* the state that the event log knows */
@@ -94,8 +93,6 @@ uint64_t sl_line_deadline(const struct sl_fleet *, uint32_t i);
 /* line_body.c: at each heartbeat */
 void sl_line_tell_body(Sluice__Heartbeat *, const struct sl_body *, const struct sl_plane_phone *);
 void sl_line_watch_battery(struct sl_fleet *, uint32_t i, const struct sl_body *, uint64_t now_ns);
-void sl_line_watch_charge(
-    struct sl_fleet *, uint32_t i, uint64_t now_ns); /* at charge_look_ns, where it is away */
 extern const struct sl_access_events sl_line_events; /* `app` is the fleet */
 extern const struct sl_phone_ops sl_fleet_phone_ops; /* `app` is the fleet */
 

@@ -277,10 +277,9 @@ void sl_line_come(struct sl_fleet *f, uint32_t i, uint64_t now_ns)
 {
     struct sl_line *l = &f->line[i];
 
-    if (l->over || l->charge_look_ns) /* it comes when it has charged */
+    if (l->over)
         return;
     l->away = false;
-    f->phone[i].leaving = false;
     l->backoff_ns = 0;
     l->retry_ns = now_ns;
     if (l->joined)
@@ -340,8 +339,6 @@ void sl_line_poll(struct sl_fleet *f, uint32_t i, uint64_t now_ns)
         sl_line_bye(f, i, "died (fault injection)");
     }
     sl_visits_poll(f, i, now_ns);
-    if (!l->over && l->charge_look_ns && now_ns >= l->charge_look_ns)
-        sl_line_watch_charge(f, i, now_ns);
     if (l->retry_ns && now_ns >= l->retry_ns && l->session == SL_SESSION_NONE &&
         l->connection == SL_CONNECTION_NONE && f->phone[i].job == SL_JOB_NONE) {
         if (l->forgets)
@@ -363,8 +360,6 @@ uint64_t sl_line_deadline(const struct sl_fleet *f, uint32_t i)
 
     if (!l->over && visit < d)
         d = visit;
-    if (!l->over && l->charge_look_ns && l->charge_look_ns < d)
-        d = l->charge_look_ns;
     if (l->die_ns && l->die_ns < d)
         d = l->die_ns;
     if (l->retry_ns && l->retry_ns < d)

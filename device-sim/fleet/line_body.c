@@ -3,7 +3,6 @@
 
 #include <stdio.h>
 
-static const uint64_t charge_look_every_ns = 1000000000;
 static const uint64_t finish_step_ns = 30000000000; /* a phone that leaves waits so long for its step's end */
 
 void sl_line_tell_body(Sluice__Heartbeat *h, const struct sl_body *body, const struct sl_plane_phone *data)
@@ -55,20 +54,5 @@ void sl_line_watch_battery(struct sl_fleet *f, uint32_t i, const struct sl_body 
     if (sl_visits_rest(f, i, now_ns))
         return;
     snprintf(text, sizeof(text), "battery at its floor, %.0f %%", 100 * body->cfg->battery_floor);
-    if (!sl_fleet_class(f, i)->life.diurnal) { /* nothing will ever charge it */
-        sl_line_bye(f, i, text);
-        return;
-    }
-    l->charge_look_ns = now_ns + charge_look_every_ns;
-    sl_line_go(f, i, SL_GO_SAYING_BYE, text, now_ns);
-}
-
-void sl_line_watch_charge(struct sl_fleet *f, uint32_t i, uint64_t now_ns)
-{
-    struct sl_line *l = &f->line[i];
-    const struct sl_body *body = sl_body_of(&f->bodies, f->plane, i, now_ns);
-
-    l->charge_look_ns = sl_body_has_recovered(body) ? 0 : now_ns + charge_look_every_ns;
-    if (!l->charge_look_ns && f->visits.life[i].present)
-        sl_line_come(f, i, now_ns);
+    sl_line_bye(f, i, text);
 }

@@ -167,7 +167,7 @@ bool sl_visits_rest(struct sl_fleet *f, uint32_t phone, uint64_t now_ns)
     counts->rests++;
     counts->rest_ns = now_ns + rest_look_ns;
     report(f, phone, "battery_low", now_ns, now_ns);
-    sl_line_go(f, phone, SL_GO_SAYING_BYE, now_ns);
+    sl_line_go(f, phone, SL_GO_SAYING_BYE, "its battery is low", now_ns);
     return true;
 }
 
