@@ -349,6 +349,9 @@ def _markdown(s, run_dir):
         out += ["", "![training loss against steps, seconds, bytes and joules](comparison.svg)", "",
                 f"Means over {SMOOTHED_STEPS} steps. The baselines' seconds, bytes and joules follow from the phones' classes (docs/experiment.md, "
                 "*The comparison*); the split run's are its own."]
+    if os.path.exists(os.path.join(run_dir, "traffic.svg")):
+        out += ["", "![load, rates, round trips, queues, batteries and states of some phones](traffic.svg)", "",
+                f"`sluice-sim --profile {run_dir}` says the same in numbers; `scripts/plot` draws other phones."]
     out += ["", f"Backend {s['backend']}, codec {s['codec']}, {s['packets_rx']} packets received by the edge; refused: {drops}.",
             "", "Splitting hides nothing by itself: target ids are the text, and activations can be inverted.", ""]
     return "\n".join(out)
