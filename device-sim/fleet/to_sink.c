@@ -25,8 +25,8 @@ enum {
     PACKETS_MIN = 6000,
     PACKETS_MAX = 1 << 20,
 };
-/* What the edge computes at: two server cores' order of size (docs/performance.md, training steps). */
-static const double edge_flops = 200e9, ns_per_s = 1e9;
+/* What the edge computes at, where the experiment says nothing: as in virtual time. */
+static const double default_edge_flops = 200e9, ns_per_s = 1e9;
 
 struct load {
     struct sl_experiment *e;
@@ -87,6 +87,7 @@ static int shape_of(const struct load *l, uint32_t i, struct sl_flow_shape *s, c
         snprintf(err, err_cap, "training.batch and data.seq: a message of %u rows is too large", rows);
         return -EINVAL;
     }
+    double edge_flops = l->e->edge.modelled ? l->e->edge.compute_gflops * 1e9 : default_edge_flops;
     double flop = (l->model.n_layers - c->cut) * (block_flop(l, c, false) + block_flop(l, c, true)) +
                   2 * sl_cost_head_forward(&l->cost, rows); /* its backward: the input's gradient */
     *s = (struct sl_flow_shape){.up_units = g.n_units,
