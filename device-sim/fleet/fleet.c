@@ -201,6 +201,8 @@ int sl_fleet_start(struct sl_fleet *f, char *err, size_t err_cap)
     int rc = make_tables(f, err, err_cap);
 
     if (!rc)
+        rc = sl_visits_create(f->material.experiment, &f->visits, err, err_cap);
+    if (!rc)
         rc = sl_material_write_held_out(&f->material, f->options.run, err, err_cap);
     if (!rc)
         rc = f->options.is_virtual ? sl_fleet_open_world(f, err, err_cap) : open_access(f, err, err_cap);
@@ -216,9 +218,7 @@ int sl_fleet_start(struct sl_fleet *f, char *err, size_t err_cap)
         return rc;
     }
     f->start_ns = sl_fleet_now_ns(f);
-    rc = sl_visits_create(f->material.experiment, f->start_ns, &f->visits, err, err_cap);
-    if (rc)
-        return rc;
+    sl_visits_begin(f->material.experiment, f->start_ns, &f->visits);
     sl_lines_open(f);
     rc = open_events(f, err, err_cap);
     if (!rc)

@@ -84,6 +84,7 @@ static void report_phone(struct sl_fleet *f, uint32_t i)
     cJSON_AddNumberToObject(o, "index", i);
     cJSON_AddStringToObject(o, "class", p->cfg.device_class);
     cJSON_AddNumberToObject(o, "cut", p->cut);
+    cJSON_AddNumberToObject(o, "shard_bytes", (double)f->material.shards[i].bytes);
     report_body(o, sl_body_of(&f->bodies, f->plane, i, sl_fleet_now_ns(f)));
     cJSON_AddNumberToObject(o, "promotions", (double)data.promotions);
     cJSON_AddNumberToObject(o, "promotion_s", (double)data.radio.promotion_ns * ns);

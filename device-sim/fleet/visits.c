@@ -49,17 +49,16 @@ static int read_traces(const struct sl_experiment *e, struct sl_visits *v, char 
         sl_life_config_of(&e->fleet[c].life, &v->config[c]);
         if (e->fleet[c].life.trace[0])
             rc = sl_life_trace_read(e->fleet[c].life.trace, e->fleet[c].count, &v->trace[c], err, err_cap);
+        v->config[c].trace = v->trace[c];
     }
     return rc;
 }
 
-/* A traced phone has a configuration of its own only in its number, which is put in here. */
-static void begin_lives(const struct sl_experiment *e, uint64_t start_ns, struct sl_visits *v)
+void sl_visits_begin(const struct sl_experiment *e, uint64_t start_ns, struct sl_visits *v)
 {
     uint32_t phone = 0;
 
-    for (uint32_t c = 0; c < e->n_classes; c++) {
-        v->config[c].trace = v->trace[c];
+    for (uint32_t c = 0; c < v->n_classes; c++) {
         for (uint32_t i = 0; i < e->fleet[c].count; i++, phone++) {
             sl_life_init(&v->life[phone], &v->config[c], i, e->seed, phone, start_ns);
             v->counts[phone].since_ns = start_ns;
@@ -67,8 +66,7 @@ static void begin_lives(const struct sl_experiment *e, uint64_t start_ns, struct
     }
 }
 
-int sl_visits_create(
-    const struct sl_experiment *e, uint64_t start_ns, struct sl_visits *v, char *err, size_t err_cap)
+int sl_visits_create(const struct sl_experiment *e, struct sl_visits *v, char *err, size_t err_cap)
 {
     memset(v, 0, sizeof(*v));
     if (!sl_experiment_comes_and_goes(e))
@@ -83,12 +81,9 @@ int sl_visits_create(
         snprintf(err, err_cap, "out of memory");
     else
         rc = read_traces(e, v, err, err_cap);
-    if (rc) {
+    if (rc)
         sl_visits_free(v);
-        return rc;
-    }
-    begin_lives(e, start_ns, v);
-    return 0;
+    return rc;
 }
 
 void sl_visits_free(struct sl_visits *v)

@@ -20,9 +20,9 @@ struct sl_visits {
     struct sl_visit_counts *counts;
 };
 
-/* From the classes; traces are read (FILE:LINE in err). Time begins at start_ns. */
-int sl_visits_create(
-    const struct sl_experiment *, uint64_t start_ns, struct sl_visits *, char *err, size_t err_cap);
+/* From the classes; traces are read (FILE:LINE in err). Their time begins at start_ns. */
+int sl_visits_create(const struct sl_experiment *, struct sl_visits *, char *err, size_t err_cap);
+void sl_visits_begin(const struct sl_experiment *, uint64_t start_ns, struct sl_visits *);
 void sl_visits_free(struct sl_visits *);
 /* Of a class, without its trace. */
 void sl_life_config_of(const struct sl_life_keys *, struct sl_life_config *);
