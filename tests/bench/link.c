@@ -4,20 +4,23 @@
 #include "tests/bench/link_tcp.h"
 #include "tests/bench/verb.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static struct bench_link_model model = {.queue = "droptail", .queue_kib = 256, .rtt_ms = 40};
 static struct bench_link_run online = {.seconds = 30};
 static struct bench_link_tcp tcp = {.congestion = "cubic", .window = 128};
-static const char *poll_mode = "adaptive", *no_trace = "";
+static const char *poll_mode = "adaptive", *trace = "", *radio = "";
 static bool with_tcp;
 static const char *const queues[] = {"droptail", "codel", "pie", "none", NULL};
 static const char *const polls[] = {"adaptive", "busy", NULL};
 
 static const struct bench_option options[] = {
-    {"trace", BENCH_TEXT, &no_trace, "FILE", "Mahimahi's format: a 1500-byte opportunity a line, in ms", 0, 0,
+    {"trace", BENCH_TEXT, &trace, "FILE", "Mahimahi's format: a 1500-byte opportunity a line, in ms", 0, 0,
         NULL},
     {"rate", BENCH_REAL, &model.rate_mbps, "MBIT/S", "instead of a trace: a constant rate", 0, 1e6, NULL},
+    {"radio", BENCH_TEXT, &radio, "FILE", "instead: the link to phone 0 of an experiment file, with its cell",
+        0, 0, NULL},
     {"seconds", BENCH_REAL, &online.seconds, "S", "how long", 0.1, 3600, NULL},
     {"offered", BENCH_REAL, &online.offered_mbps, "MBIT/S", "load; 0: 1.25 times the link's mean", 0, 1e6,
         NULL},
@@ -38,11 +41,33 @@ static const struct bench_option options[] = {
     {0},
 };
 
+/* The whole experiment is read; its links are made for phone 0 and the cells that it is in. */
+static int run_experiment(cJSON *result, char *err, size_t err_cap)
+{
+    static struct sl_experiment e;
+
+    if (*trace != '\0' || model.rate_mbps > 0 || with_tcp) {
+        snprintf(err, err_cap, "--radio stands alone: it has its link from its file");
+        return BENCH_FAILED;
+    }
+    if (sl_experiment_load(radio, &e, err, err_cap) != 0)
+        return BENCH_FAILED;
+    cJSON *j = cJSON_AddObjectToObject(result, "model");
+    cJSON_AddStringToObject(j, "experiment", radio);
+    cJSON_AddStringToObject(j, "class", e.fleet[0].name);
+    cJSON_AddStringToObject(j, "exact", "the same model in virtual time");
+    online.experiment = &e;
+    model = (struct bench_link_model){.up.delay_ns = (uint64_t)(e.fleet[0].link.rtt_ms * 0.5e6)};
+    return bench_link_run(&online, &model, result, err, err_cap);
+}
+
 static int run(cJSON *result, char *err, size_t err_cap)
 {
-    if (*no_trace != '\0')
-        model.trace = no_trace;
     online.busy = strcmp(poll_mode, "busy") == 0;
+    if (*radio != '\0')
+        return run_experiment(result, err, err_cap);
+    if (*trace != '\0')
+        model.trace = trace;
     tcp.seconds = online.seconds;
     int status = bench_link_model_make(&model, err, err_cap) == 0 ? BENCH_OK : BENCH_FAILED;
     if (status == BENCH_OK) {
@@ -64,6 +89,9 @@ const struct bench_verb bench_link_verb = {
              "each packet's arrival, queue_delay_ms the distributions. exact_of_capacity: the model's own "
              "use of what\n"
              "the link offers. `overcommitted` marks figures taken while the lcore waited for a CPU.\n"
+             "--radio takes the link of an experiment's phone 0: its cell, mobility, radio states, trace or "
+             "rate; beside\n"
+             "it stands the same model in virtual time.\n"
              "--tcp puts the emulator between two network namespaces with a tun device each: goodput, RTT "
              "and time in\n"
              "the queue of a kernel TCP stream and of our transport, one after the other over the same "

@@ -3,6 +3,7 @@
 #include "dataplane/io/lcore/clock.h"
 #include "device-sim/fleet/emulator.h"
 #include "tests/bench/link_exact.h"
+#include "tests/bench/link_virtual.h"
 #include "tests/bench/overcommit.h"
 #include "tests/bench/sample.h"
 #include "tests/bench/verb.h"
@@ -79,7 +80,6 @@ static unsigned rx(struct sl_queue *q, struct sl_dgram *d, unsigned n)
             continue;
         }
         uint32_t slot = s->unused[--s->n_unused];
-        memcpy(s->memory[slot], &i, sizeof(i));
         d[got++] = (struct sl_dgram){.data = s->memory[slot],
             .len = (uint16_t)(s->planned[i].bytes - SL_LINK_IP_UDP_BYTES),
             .buffer = (void *)(uintptr_t)slot,
@@ -146,12 +146,10 @@ static void down(void *ctx, struct sl_dgram *d, unsigned n, uint64_t now_ns)
         return;
     }
     for (unsigned k = 0; k < n; k++) {
-        uint64_t i;
-        memcpy(&i, d[k].data, sizeof(i));
-        s->came[i].at_ns = now_ns - s->start_ns;
-        s->came[i].bytes = s->planned[i].bytes;
+        memcpy(d[k].data, &s->n_came, sizeof(s->n_came)); /* its name from here on */
+        s->came[s->n_came++] = (struct bench_arrival){
+            .at_ns = now_ns - s->start_ns, .bytes = d[k].len + (uint32_t)SL_LINK_IP_UDP_BYTES};
     }
-    s->n_came += n;
     sl_fleet_emulator.down(s->emulator, d, n, now_ns);
 }
 
@@ -241,11 +239,25 @@ static int plan(struct source *s, const struct bench_link_run *r, double mbps)
     return 0;
 }
 
+static const struct sl_phone_addresses addresses = {
+    .first = {.ip = {[10] = 0xff, [11] = 0xff, 10, 77, 1, 1}, .port = SL_PHONE_PORT}};
+
+static int open_emulator(
+    struct source *s, const struct bench_link_run *r, const struct bench_link_model *m, char *err, size_t cap)
+{
+    if (r->experiment != NULL)
+        return sl_phone_links_open(r->experiment, &addresses, UNDER_WAY, s->start_ns, &s->emulator, err, cap);
+    struct sl_link_pair link = {
+        .up = bench_link_model_from(m, s->start_ns), .down = bench_link_model_from(m, s->start_ns)};
+    int ret = sl_emulator_create(&link, NULL, &addresses, 1, UNDER_WAY, 1, &s->emulator);
+    if (ret != 0)
+        snprintf(err, cap, "the emulator: %s", strerror(-ret));
+    return ret;
+}
+
 static int emulate(
     struct source *s, const struct bench_link_run *r, const struct bench_link_model *m, char *err, size_t cap)
 {
-    static const struct sl_phone_addresses addresses = {
-        .first = {.ip = {[10] = 0xff, [11] = 0xff, 10, 77, 1, 1}, .port = SL_PHONE_PORT}};
     struct sl_endpoint_config endpoint = {.max_sessions = 1, .max_sends = 1, .max_message_units = 1};
     struct sl_lcore_config lcore = {.queue = &s->queue,
         .poll = r->busy ? SL_POLL_BUSY : SL_POLL_ADAPTIVE,
@@ -256,14 +268,13 @@ static int emulate(
 
     s->queue.ops = &queue_ops;
     s->start_ns = sl_clock_ns() + START_NS;
-    struct sl_link_pair link = {
-        .up = bench_link_model_from(m, s->start_ns), .down = bench_link_model_from(m, s->start_ns)};
-    int ret = sl_emulator_create(&link, NULL, &addresses, 1, UNDER_WAY, 1, &s->emulator);
-    if (ret == 0)
+    int ret = open_emulator(s, r, m, err, cap);
+    if (ret == 0) {
         ret = sl_endpoint_create(&endpoint, &sink_ops, s, &lcore.endpoint);
-    if (ret != 0) {
-        snprintf(err, cap, "the emulator: %s", strerror(-ret));
-    } else {
+        if (ret != 0)
+            snprintf(err, cap, "the endpoint: %s", strerror(-ret));
+    }
+    if (ret == 0) {
         sl_emulator_bind(s->emulator, &s->queue);
         ret = sl_lcore_start(&lcore, &running, err, cap);
     }
@@ -319,7 +330,7 @@ static void delays(cJSON *result, struct figures *f)
 static void report(cJSON *result, struct source *s, const struct bench_link_model *m, struct figures *f)
 {
     double ratio = f->exact_bytes > 0 ? (double)f->bytes / (double)f->exact_bytes : 0;
-    double capacity = bench_link_model_capacity(m, 0, s->end_ns - m->up.delay_ns);
+    double capacity = m->queue != NULL ? bench_link_model_capacity(m, 0, s->end_ns - m->up.delay_ns) : 0;
 
     cJSON_AddNumberToObject(result, "offered_packets", (double)s->n_came);
     cJSON_AddNumberToObject(result, "no_buffer", (double)s->no_buffer);
@@ -328,8 +339,8 @@ static void report(cJSON *result, struct source *s, const struct bench_link_mode
     cJSON_AddNumberToObject(result, "exact_packets", (double)f->exact_packets);
     cJSON_AddNumberToObject(result, "exact_bytes", (double)f->exact_bytes);
     cJSON_AddNumberToObject(result, "delivered_ratio", ratio);
-    cJSON_AddNumberToObject(
-        result, "exact_of_capacity", capacity > 0 ? (double)f->exact_bytes / capacity : 0);
+    if (capacity > 0)
+        cJSON_AddNumberToObject(result, "exact_of_capacity", (double)f->exact_bytes / capacity);
     cJSON_AddNumberToObject(result, "different_fate", (double)f->only_one);
     cJSON_AddItemToObject(result, "timing_error_ms", bench_sample_json(&f->error_ms));
     delays(result, f);
@@ -360,7 +371,14 @@ int bench_link_run(
 {
     struct source s = {0};
     struct figures f = {0};
-    double mbps = r->offered_mbps > 0 ? r->offered_mbps : offered_share * bench_link_model_mean_mbps(m);
+    double mean = r->experiment == NULL
+                      ? bench_link_model_mean_mbps(m)
+                      : bench_link_virtual_mbps(r->experiment, &addresses, sl_clock_ns(), r->seconds);
+    double mbps = r->offered_mbps > 0 ? r->offered_mbps : offered_share * mean;
+    if (!(mbps > 0)) {
+        snprintf(err, cap, "what this link carries depends on its cell: give --offered MBIT/S");
+        return BENCH_FAILED;
+    }
     int ret = plan(&s, r, mbps);
 
     cJSON_AddNumberToObject(result, "offered_mbps", mbps);
@@ -369,7 +387,9 @@ int bench_link_run(
     else
         snprintf(err, cap, "out of memory");
     if (ret == 0) {
-        ret = bench_link_exact(m, s.came, s.n_came);
+        ret = r->experiment == NULL
+                  ? bench_link_exact(m, s.came, s.n_came)
+                  : bench_link_virtual(r->experiment, &addresses, s.start_ns, s.came, s.n_came, err, cap);
         ret |= bench_sample_init(&f.error_ms, s.n) | bench_sample_init(&f.online_ms, s.n) |
                bench_sample_init(&f.offline_ms, s.n);
         if (ret == 0) {

@@ -215,6 +215,16 @@ def emulator__accounts_for_every_packet():
         assert j["offered"] == j["delivered"] + j["dropped"] + j["under_way"] and j["delivered"] > 1000 and j["dropped"] > 1000, j
 
 
+def link__an_experiments_phone():
+    file = os.path.join(tempfile.mkdtemp(), "x.yaml")
+    with open(file, "w", encoding="ascii") as f:
+        f.write("model: {path: m}\ndata: {path: d}\nfleet:\n - {class: a, count: 2, preset: mid, rrc: wifi, link: {up_mbps: 5, down_mbps: 20, rtt_ms: 30, "
+                "queue: {kind: codel}, loss: {good_to_bad: 0.01, bad_to_good: 0.3, bad: 0.8}, jitter_ms: 2, reorder: 0.02}}\nplan: {cut: 2}\nrun: {steps: 5}\n")
+    j = result("link", "--radio", file, "--seconds", "0.6")
+    assert j["different_fate"] == 0 and j["delivered_packets"] > 300 and "exact_of_capacity" not in j, j
+    assert "alone" in bench("link", "--radio", file, "--rate", "5", expect=1).stderr
+
+
 def link__kernel_tcp_comes_to_the_rate():
     done = bench("link", "--rate", "20", "--tcp", "--seconds", "4", "--json", expect=None)
     if done.returncode == SKIPPED:
@@ -316,7 +326,7 @@ def interrupt__two_processes():
 TESTS = [ingest__all_fields_and_nothing_uncounted, ingest__jumbo_frames_and_many_sessions, ingest__every_codec, ingest__two_data_lcores,
          ingest__over_veth,
          handoff__all_fields, overload__nothing_uncounted, path__every_lcore, latency__every_load_and_every_message, scale__every_session_and_every_message, reject__every_packet_under_its_name,
-         swap__adapters_come_back, wake__both_ports, link__every_queue_as_its_model, link__kernel_tcp_comes_to_the_rate,
+         swap__adapters_come_back, wake__both_ports, link__every_queue_as_its_model, link__an_experiments_phone, link__kernel_tcp_comes_to_the_rate,
          emulator__accounts_for_every_packet, products__every_matrix_of_a_shape, train__counts_the_mathematics, train__mixed_cuts_against_one, train__bf16_and_personal_adapters, train__a_crippled_library_makes_it_invalid,
          usage__says_what_is_wrong, interrupt__leaves_nothing_behind, interrupt__two_processes]
 
