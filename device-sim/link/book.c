@@ -10,19 +10,29 @@
 
 static const uint64_t ms_ns = 1000000;
 
+enum kind { TRACE, SERIES, LIGHT };
+
 struct record {
-    const char *file, *column; /* column NULL: a trace */
+    enum kind kind;
+    const char *file, *column; /* column: of a series */
     struct sl_trace trace;
     struct sl_series series;
+    struct sl_light light;
+};
+
+/* Of one direction of a class. */
+struct way {
+    const struct record *record; /* NULL: a constant rate */
+    const struct record *light;  /* NULL: none */
 };
 
 struct sl_link_book {
     const struct sl_experiment *e;
     struct {
-        const struct record *up, *down; /* NULL: a constant rate */
+        struct way up, down;
     } class[SL_CLASSES_MAX];
     uint32_t n;
-    struct record record[2 * SL_CLASSES_MAX];
+    struct record record[4 * SL_CLASSES_MAX];
 };
 
 static struct sl_discipline_params queue_of(const struct sl_link_config *c)
@@ -49,28 +59,48 @@ static struct sl_impairment_params impairment_of(const struct sl_link_config *c)
             .reorder_by_ns = (uint64_t)(c->reorder.by_ms * 1e6)}};
 }
 
-/* The record of a file, read if it was not before. */
-static int read_once(struct sl_link_book *b, const char *file, const char *column, const struct record **out,
-    char *err, size_t err_cap)
+static int load(struct record *r, char *err, size_t err_cap)
 {
+    switch (r->kind) {
+    case TRACE:
+        return sl_trace_load(r->file, &r->trace, err, err_cap);
+    case SERIES:
+        return sl_series_load(r->file, r->column, &r->series, err, err_cap);
+    default:
+        return sl_light_load(r->file, &r->light, err, err_cap);
+    }
+}
+
+/* The record of a file, read if it was not before; an empty name: none. */
+static int read_once(struct sl_link_book *b, enum kind kind, const char *file, const char *column,
+    const struct record **out, char *err, size_t err_cap)
+{
+    if (!file[0])
+        return 0;
     for (uint32_t i = 0; i < b->n; i++) {
         const struct record *r = &b->record[i];
-        if (strcmp(r->file, file) == 0 &&
-            (column ? r->column && strcmp(r->column, column) == 0 : !r->column)) {
+        if (r->kind == kind && strcmp(r->file, file) == 0 && strcmp(r->column, column) == 0) {
             *out = r;
             return 0;
         }
     }
     struct record *r = &b->record[b->n];
-    int rc = column ? sl_series_load(file, column, &r->series, err, err_cap)
-                    : sl_trace_load(file, &r->trace, err, err_cap);
+    *r = (struct record){.kind = kind, .file = file, .column = column};
+    int rc = load(r, err, err_cap);
     if (rc)
         return rc;
-    r->file = file;
-    r->column = column;
     b->n++;
     *out = r;
     return 0;
+}
+
+static int read_way(struct sl_link_book *b, const struct sl_link_config *c, const char *trace,
+    const char *light, const char *column, struct way *w, char *err, size_t err_cap)
+{
+    int rc = c->rates[0] ? read_once(b, SERIES, c->rates, column, &w->record, err, err_cap)
+                         : read_once(b, TRACE, trace, "", &w->record, err, err_cap);
+
+    return rc ? rc : read_once(b, LIGHT, light, "", &w->light, err, err_cap);
 }
 
 int sl_link_book_open(const struct sl_experiment *e, struct sl_link_book **out, char *err, size_t err_cap)
@@ -85,14 +115,9 @@ int sl_link_book_open(const struct sl_experiment *e, struct sl_link_book **out, 
     b->e = e;
     for (uint32_t i = 0; i < e->n_classes && !rc; i++) {
         const struct sl_link_config *c = &e->fleet[i].link;
-        bool trace = c->trace_up[0];
-        if (!trace && !c->rates[0])
-            continue;
-        rc = read_once(
-            b, trace ? c->trace_up : c->rates, trace ? NULL : c->rates_up, &b->class[i].up, err, err_cap);
+        rc = read_way(b, c, c->trace_up, c->light_up, c->rates_up, &b->class[i].up, err, err_cap);
         if (!rc)
-            rc = read_once(b, trace ? c->trace_down : c->rates, trace ? NULL : c->rates_down,
-                &b->class[i].down, err, err_cap);
+            rc = read_way(b, c, c->trace_down, c->light_down, c->rates_down, &b->class[i].down, err, err_cap);
     }
     if (rc) {
         sl_link_book_close(b);
@@ -109,13 +134,21 @@ void sl_link_book_close(struct sl_link_book *b)
     for (uint32_t i = 0; i < b->n; i++) {
         sl_trace_free(&b->record[i].trace);
         sl_series_free(&b->record[i].series);
+        sl_light_free(&b->record[i].light);
     }
     free(b);
 }
 
 static uint64_t period_ns(const struct record *r)
 {
-    return r->column ? r->series.at_ns[r->series.n - 1] : r->trace.at_ms[r->trace.n - 1] * ms_ns;
+    switch (r->kind) {
+    case TRACE:
+        return r->trace.at_ms[r->trace.n - 1] * ms_ns;
+    case SERIES:
+        return r->series.at_ns[r->series.n - 1];
+    default:
+        return r->light.at_ms[r->light.n - 1] * ms_ns;
+    }
 }
 
 /* The link's clock shows start_ns when the record is at offset_ns. */
@@ -127,15 +160,22 @@ static uint64_t phase(const struct record *r, uint64_t offset_ns, uint64_t start
 }
 
 static struct sl_service_params service(
-    const struct record *r, double mbps, uint64_t offset_ns, uint64_t start_ns)
+    const struct way *w, double mbps, double idle_ms, uint64_t offset_ns, uint64_t start_ns)
 {
-    if (!r)
-        return (struct sl_service_params){.kind = SL_SERVICE_RATE, .rate_bps = mbps * 1e6};
-    if (r->column)
-        return (struct sl_service_params){
-            .kind = SL_SERVICE_SERIES, .series = &r->series, .phase_ns = phase(r, offset_ns, start_ns)};
-    return (struct sl_service_params){
-        .kind = SL_SERVICE_TRACE, .trace = &r->trace, .phase_ns = phase(r, offset_ns, start_ns)};
+    struct sl_service_params p = {.kind = SL_SERVICE_RATE, .rate_bps = mbps * 1e6};
+
+    if (!w->record)
+        return p;
+    p.kind = w->record->kind == SERIES ? SL_SERVICE_SERIES : SL_SERVICE_TRACE;
+    p.trace = &w->record->trace;
+    p.series = &w->record->series;
+    p.phase_ns = phase(w->record, offset_ns, start_ns);
+    if (w->light) {
+        p.light = &w->light->light;
+        p.light_phase_ns = phase(w->light, offset_ns, start_ns);
+        p.light_idle_ns = (uint64_t)(idle_ms * 1e6);
+    }
+    return p;
 }
 
 static uint64_t start_offset(const struct sl_link_book *b, uint32_t phone, const struct record *up,
@@ -155,8 +195,8 @@ void sl_link_book_phone(
 {
     uint32_t i = sl_experiment_class_of(b->e, phone);
     const struct sl_link_config *c = &b->e->fleet[i].link;
-    const struct record *up = b->class[i].up, *down = b->class[i].down;
-    uint64_t offset = start_offset(b, phone, up, down, c->phase_s);
+    const struct way *up = &b->class[i].up, *down = &b->class[i].down;
+    uint64_t offset = start_offset(b, phone, up->record, down->record, c->phase_s);
     char name[40];
     struct sl_link_params p = {.queue = queue_of(c),
         .impairment = impairment_of(c),
@@ -169,6 +209,6 @@ void sl_link_book_phone(
     snprintf(name, sizeof name, "link %u outages", phone);
     p.outage_key = sl_rng_key(b->e->seed, name);
     out->up = out->down = p;
-    out->up.service = service(up, c->up_mbps, offset, start_ns);
-    out->down.service = service(down, c->down_mbps, offset, start_ns);
+    out->up.service = service(up, c->up_mbps, c->light_idle_ms, offset, start_ns);
+    out->down.service = service(down, c->down_mbps, c->light_idle_ms, offset, start_ns);
 }

@@ -162,7 +162,8 @@ static void depart(struct sl_links *s, struct link *l, uint32_t p, uint64_t end_
     if (sl_loss_next(&l->impairment.loss))
         drop(s, p, SL_LINK_LOST);
     else
-        sl_agenda_add(s->arrivals, p, sl_jitter_arrival(&l->impairment.jitter, end_ns + l->delay_ns));
+        sl_agenda_add(s->arrivals, p,
+            sl_jitter_arrival(&l->impairment.jitter, sl_service_arrival(&l->service, end_ns) + l->delay_ns));
 }
 
 /* Takes the head of the queue into service, but for those that the discipline drops. */

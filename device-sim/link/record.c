@@ -7,6 +7,8 @@
 #include <string.h>
 
 enum { FIRST_ROWS = 1024, COLUMNS_MAX = 256 };
+/* What is read of a file: no record that is taken has more. */
+static const size_t file_bytes_max = (size_t)SL_RECORD_LINES_MAX * 64;
 
 /* Where the reader is, for errors. */
 struct lines {
@@ -112,6 +114,93 @@ int sl_trace_parse(
         return rc;
     }
     *out = t;
+    return 0;
+}
+
+/* ---- light load ---- */
+
+void sl_light_free(struct sl_light *r)
+{
+    free(r->at_ms);
+    free(r->delay_ms);
+    free(r->first);
+    free(r->offset_ms);
+    *r = (struct sl_light){0};
+}
+
+struct trains {
+    struct sl_light r;
+    size_t at_cap, delay_cap, first_cap, offset_cap;
+};
+
+/* The next number of a line, a whole one of milliseconds; NULL: there is none, or it is no number. */
+static const char *next_ms(const char *at, uint32_t *ms)
+{
+    at += strspn(at, " \t");
+    size_t n = strspn(at, "0123456789");
+    if (n == 0 || n > 9 || (at[n] && !strchr(" \t", at[n])))
+        return NULL;
+    *ms = (uint32_t)strtoul(at, NULL, 10);
+    return at + n;
+}
+
+static int train_line(struct lines *l, const char *line, struct trains *t)
+{
+    struct sl_light *r = &t->r;
+    uint32_t at_ms, delay_ms, offset_ms, last_ms = 0, n = r->n ? r->first[r->n] : 0;
+    const char *rest = next_ms(line, &at_ms);
+
+    rest = rest ? next_ms(rest, &delay_ms) : NULL;
+    if (!rest)
+        return fail(l, "a line is: time, delay, and each packet's time after the first one's, whole ms");
+    if (r->n && at_ms < r->at_ms[r->n - 1])
+        return fail(l, "earlier than the line before; sort the trains by time (sort -n)");
+    if (grow((void **)&r->at_ms, sizeof *r->at_ms, &t->at_cap, r->n) ||
+        grow((void **)&r->delay_ms, sizeof *r->delay_ms, &t->delay_cap, r->n) ||
+        grow((void **)&r->first, sizeof *r->first, &t->first_cap, r->n + 1))
+        return -ENOMEM;
+    for (rest += strspn(rest, " \t"); *rest; rest += strspn(rest, " \t")) {
+        rest = next_ms(rest, &offset_ms);
+        if (!rest)
+            return fail(l, "a packet's time that is not a whole number of milliseconds");
+        if (offset_ms < last_ms)
+            return fail(l, "a packet earlier than the one before it in its train");
+        if (n == SL_RECORD_LINES_MAX)
+            return fail(l, "more than 10,000,000 packets; cut the record, it repeats anyway");
+        if (grow((void **)&r->offset_ms, sizeof *r->offset_ms, &t->offset_cap, n))
+            return -ENOMEM;
+        r->offset_ms[n++] = last_ms = offset_ms;
+    }
+    r->at_ms[r->n] = at_ms;
+    r->delay_ms[r->n] = delay_ms;
+    r->first[0] = 0;
+    r->first[++r->n] = n;
+    return 0;
+}
+
+int sl_light_parse(
+    const char *text, size_t len, const char *name, struct sl_light *out, char *err, size_t err_cap)
+{
+    struct lines l = {name, text, text + len, 0, err, err_cap};
+    struct trains t = {0};
+    char line[SL_RECORD_LINE_MAX];
+    int more, rc = 0;
+
+    while (!rc && (more = next_line(&l, line)) != 0)
+        rc = more < 0 ? more : train_line(&l, line, &t);
+    if (!rc && t.r.n < 2) {
+        l.number = l.number ? l.number : 1;
+        rc = fail(&l, "fewer than two trains; the last one's time is the record's length");
+    } else if (!rc && t.r.at_ms[t.r.n - 1] == 0) {
+        rc = fail(&l, "the record ends at 0 ms; its last time is its length, and must be above 0");
+    }
+    if (rc == -ENOMEM)
+        snprintf(err, err_cap, "%s: out of memory", name);
+    if (rc) {
+        sl_light_free(&t.r);
+        return rc;
+    }
+    *out = t.r;
     return 0;
 }
 
@@ -286,7 +375,6 @@ static int read_file(const char *file, char **text, size_t *len, char *err, size
         snprintf(err, err_cap, "%s: %s", file, strerror(errno));
         return rc;
     }
-    /* No more is read than lines of a record can be. */
     do {
         if (grow((void **)text, 1, &cap, *len + 1)) {
             fclose(f);
@@ -296,7 +384,7 @@ static int read_file(const char *file, char **text, size_t *len, char *err, size
         }
         n = fread(*text + *len, 1, cap - *len, f);
         *len += n;
-    } while (n && *len < (size_t)SL_RECORD_LINES_MAX * 64);
+    } while (n && *len < file_bytes_max);
     bool bad = ferror(f);
     fclose(f);
     if (!bad)
@@ -319,6 +407,19 @@ int sl_trace_load(const char *file, struct sl_trace *t, char *err, size_t err_ca
     return rc;
 }
 
+int sl_light_load(const char *file, struct sl_light *r, char *err, size_t err_cap)
+{
+    char *text;
+    size_t len;
+    int rc = read_file(file, &text, &len, err, err_cap);
+
+    if (rc)
+        return rc;
+    rc = sl_light_parse(text, len, file, r, err, err_cap);
+    free(text);
+    return rc;
+}
+
 int sl_series_load(const char *file, const char *column, struct sl_series *s, char *err, size_t err_cap)
 {
     char *text;
@@ -329,5 +430,9 @@ int sl_series_load(const char *file, const char *column, struct sl_series *s, ch
         return rc;
     rc = sl_series_parse(text, len, file, column, s, err, err_cap);
     free(text);
-    return rc;
+    if (rc || len < file_bytes_max)
+        return rc;
+    sl_series_free(s);
+    snprintf(err, err_cap, "%s: longer than 640 MB; cut the record, it repeats anyway", file);
+    return -EINVAL;
 }

@@ -56,6 +56,8 @@ int sl_service_init(struct sl_service *v, const struct sl_service_params *p)
         return 0;
     case SL_SERVICE_TRACE:
         rc = init_trace(v, p->trace);
+        if (!rc && p->light)
+            rc = sl_light_init(&v->light, p->light, p->light_phase_ns, p->light_idle_ns);
         break;
     case SL_SERVICE_SERIES:
         rc = init_series(v, p->series);
@@ -188,8 +190,13 @@ uint64_t sl_service_begin(struct sl_service *v, uint64_t now_ns)
         now_ns = v->free_at_ns;
     if (v->kind != SL_SERVICE_TRACE)
         return now_ns;
+    uint64_t begin;
+    if (v->light.record && sl_light_begin(&v->light, now_ns, v->free_at_ns, &begin))
+        return begin;
     seek(v, now_ns);
-    return opportunity_ns(v);
+    begin = opportunity_ns(v);
+    sl_light_busy(&v->light, begin);
+    return begin;
 }
 
 uint64_t sl_service_end(struct sl_service *v, uint64_t begin_ns, uint32_t bytes)
@@ -203,13 +210,22 @@ uint64_t sl_service_end(struct sl_service *v, uint64_t begin_ns, uint32_t bytes)
         end += (uint64_t)(takes >> 32);
         v->fraction = (uint32_t)takes;
     } else if (v->kind == SL_SERVICE_TRACE) {
-        seek(v, begin_ns);
-        end = trace_end(v, bytes);
+        if (v->light.record)
+            bytes = sl_light_serve(&v->light, begin_ns, bytes, &end);
+        if (bytes) {
+            seek(v, end);
+            end = trace_end(v, bytes);
+        }
     } else if (v->kind == SL_SERVICE_SERIES) {
         end = series_end(v, begin_ns + v->phase_ns, 8.0 * bytes) - v->phase_ns;
     }
     v->free_at_ns = end;
     return end;
+}
+
+uint64_t sl_service_arrival(struct sl_service *v, uint64_t end_ns)
+{
+    return v->light.record ? sl_light_arrival(&v->light, end_ns) : end_ns;
 }
 
 static double trace_capacity(const struct sl_service *v, uint64_t until)

@@ -2,6 +2,8 @@
  * a rate that changes in steps, or as somebody else grants (a radio cell). Times are the model's own. */
 #pragma once
 
+#include "device-sim/link/light.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -38,6 +40,8 @@ struct sl_service_params {
     const struct sl_trace *trace;   /* TRACE */
     const struct sl_series *series; /* SERIES */
     uint64_t phase_ns;              /* TRACE, SERIES: where in the record time 0 lies */
+    const struct sl_light *light;   /* TRACE: how trains begin; NULL: as they go on */
+    uint64_t light_phase_ns, light_idle_ns;
 };
 
 struct sl_service {
@@ -48,10 +52,11 @@ struct sl_service {
     const struct sl_trace *trace;
     const struct sl_series *series;
     uint64_t phase_ns, period_ns;
-    uint64_t cycle;      /* TRACE: how often the record has been through */
-    size_t i;            /* TRACE: the opportunity in use, or the next one */
-    uint32_t left;       /* TRACE: of opportunity i's bytes */
-    double bits_a_cycle; /* SERIES */
+    uint64_t cycle;                /* TRACE: how often the record has been through */
+    size_t i;                      /* TRACE: the opportunity in use, or the next one */
+    uint32_t left;                 /* TRACE: of opportunity i's bytes */
+    double bits_a_cycle;           /* SERIES */
+    struct sl_light_service light; /* TRACE */
 };
 
 int sl_service_init(struct sl_service *, const struct sl_service_params *); /* -EINVAL */
@@ -60,5 +65,8 @@ int sl_service_init(struct sl_service *, const struct sl_service_params *); /* -
 uint64_t sl_service_begin(struct sl_service *, uint64_t now_ns);
 /* Serves a packet from begin_ns (as sl_service_begin said); when it has left. */
 uint64_t sl_service_end(struct sl_service *, uint64_t begin_ns, uint32_t bytes);
-/* What the model could have delivered in [0, until): bytes. RATE, TRACE, SERIES. */
+/* When a packet that left at end_ns is through, but for the link's propagation. Packets in order. */
+uint64_t sl_service_arrival(struct sl_service *, uint64_t end_ns);
+/* What the model could have delivered in [from, until): bytes. RATE, TRACE (of a link that never rests, where
+ * there is a light record), SERIES. */
 double sl_service_capacity(const struct sl_service *, uint64_t from_ns, uint64_t until_ns);

@@ -80,6 +80,45 @@ static void trace__too_many_lines(void **state)
     unlink(file);
 }
 
+static void light__a_train_a_line(void **state)
+{
+    struct sl_light r;
+    const char *text = "0 30 0 0 5\r\n1000\t50\n2000 40  0 \n";
+
+    assert_int_equal(sl_light_parse(text, strlen(text), "t.light", &r, err, sizeof err), 0);
+    assert_int_equal(r.n, 3);
+    assert_true(r.at_ms[1] == 1000 && r.delay_ms[1] == 50 && r.delay_ms[2] == 40);
+    assert_true(
+        r.first[0] == 0 && r.first[1] == 3 && r.first[2] == 3 && r.first[3] == 4 && r.offset_ms[2] == 5);
+    sl_light_free(&r);
+}
+
+static void light__bad_lines_are_named(void **state)
+{
+    static const struct {
+        const char *text, *expected;
+    } cases[] = {
+        {"", "t.light:1: fewer than two trains"},
+        {"0 30 0\n", "t.light:1: fewer than two trains"},
+        {"0 30 0\n0 30\n", "t.light:2: the record ends at 0 ms"},
+        {"0 30 0\n\n", "t.light:2: a line is: time, delay"},
+        {"0\n5 30\n", "t.light:1: a line is: time, delay"},
+        {"0 -30\n5 30\n", "t.light:1: a line is: time, delay"},
+        {"5 30 0\n4 30\n", "t.light:2: earlier than the line before"},
+        {"0 30 0 2.5\n5 30\n", "t.light:1: a packet's time that is not a whole number"},
+        {"0 30 0 5 4\n5 30\n", "t.light:1: a packet earlier than the one before"},
+        {"0 30 1234567890\n5 30\n", "t.light:1: a packet's time that is not a whole number"},
+    };
+    struct sl_light r;
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_int_equal(
+            sl_light_parse(cases[i].text, strlen(cases[i].text), "t.light", &r, err, sizeof err), -EINVAL);
+        assert_memory_equal(err, cases[i].expected, strlen(cases[i].expected));
+    }
+    assert_int_equal(sl_light_load("/no/such/trains", &r, err, sizeof err), -ENOENT);
+}
+
 static void series__by_its_columns_and_units(void **state)
 {
     struct sl_series s;
@@ -136,6 +175,8 @@ int main(void)
         cmocka_unit_test(trace__one_time_a_line),
         cmocka_unit_test(trace__bad_lines_are_named),
         cmocka_unit_test(trace__too_many_lines),
+        cmocka_unit_test(light__a_train_a_line),
+        cmocka_unit_test(light__bad_lines_are_named),
         cmocka_unit_test(series__by_its_columns_and_units),
         cmocka_unit_test(series__bad_rows_are_named),
     };

@@ -188,6 +188,8 @@ static void parse__refuses_and_names_the_line(void **state)
         {"up_mbps: 40, down_mbps: 80", "up_mbps: 40", "up_mbps and down_mbps belong together"},
         {"up_mbps: 40, down_mbps: 80", "trace: {up: a}", "link.trace: up and down belong together"},
         {"up_mbps: 40, down_mbps: 80", "trace: {up: a, down: b, phase: -1}", "out of range"},
+        {"up_mbps: 40, down_mbps: 80", "trace: {up_light: a}", "link.trace: up and down belong together"},
+        {"up_mbps: 40, down_mbps: 80", "trace: {up: a, down: b, idle_ms: 5}", "give up_light or down_light"},
         {"up_mbps: 40, down_mbps: 80", "up_mbps: -1, down_mbps: 80", "out of range"},
         {"rtt_ms: 40", "rtt_ms: 40, outages: {every_s: 5}", "every_s and for_s belong together"},
         {"rtt_ms: 40", "rtt_ms: 40, outages: {every_s: 5, for_s: 5, regular: true}",

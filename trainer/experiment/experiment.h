@@ -44,8 +44,10 @@ struct sl_reorder_keys {
 struct sl_link_config {        /* of one phone; what serves it is one of: rates, traces, a series */
     double up_mbps, down_mbps; /* constant; 0: one of the others */
     char trace_up[SL_PATH_BYTES], trace_down[SL_PATH_BYTES]; /* Mahimahi's; empty: none */
-    char rates[SL_PATH_BYTES];                               /* CSV; empty: none */
-    char rates_up[SL_NAME_MAX], rates_down[SL_NAME_MAX];     /* its columns */
+    char light_up[SL_PATH_BYTES], light_down[SL_PATH_BYTES]; /* CellReplay's trains; empty: none */
+    double light_idle_ms;
+    char rates[SL_PATH_BYTES];                           /* CSV; empty: none */
+    char rates_up[SL_NAME_MAX], rates_down[SL_NAME_MAX]; /* its columns */
     double phase_s; /* where in the record the run begins; below 0: each phone elsewhere */
     struct {
         double every_s, for_s; /* means, each way at once; every_s 0: none */

@@ -13,6 +13,13 @@ static const struct sl_field link_fields[] = {
     {.path = "link.down_mbps", .kind = SL_FIELD_DOUBLE, CLASS_FIELD(link.down_mbps), .lo = 1e-3, .hi = 1e6},
     {.path = "link.trace.up", .kind = SL_FIELD_TEXT, CLASS_FIELD(link.trace_up)},
     {.path = "link.trace.down", .kind = SL_FIELD_TEXT, CLASS_FIELD(link.trace_down)},
+    {.path = "link.trace.up_light", .kind = SL_FIELD_TEXT, CLASS_FIELD(link.light_up)},
+    {.path = "link.trace.down_light", .kind = SL_FIELD_TEXT, CLASS_FIELD(link.light_down)},
+    {.path = "link.trace.idle_ms",
+        .kind = SL_FIELD_DOUBLE,
+        CLASS_FIELD(link.light_idle_ms),
+        .lo = 0,
+        .hi = 60000},
     {.path = "link.trace.phase", .kind = SL_FIELD_CUSTOM, .read = read_phase},
     {.path = "link.rates.file", .kind = SL_FIELD_TEXT, CLASS_FIELD(link.rates)},
     {.path = "link.rates.up", .kind = SL_FIELD_TEXT, CLASS_FIELD(link.rates_up)},
@@ -62,7 +69,8 @@ void sl_experiment_begin_link(struct sl_class_config *c)
 int sl_experiment_finish_link(struct sl_reader *r, const yaml_node_t *node, const struct sl_class_config *c)
 {
     const struct sl_link_config *l = &c->link;
-    bool constant = l->up_mbps > 0 || l->down_mbps > 0, trace = l->trace_up[0] || l->trace_down[0],
+    bool light = l->light_up[0] || l->light_down[0];
+    bool constant = l->up_mbps > 0 || l->down_mbps > 0, trace = l->trace_up[0] || l->trace_down[0] || light,
          rates = l->rates[0];
 
     if (constant + trace + rates != 1)
@@ -74,6 +82,9 @@ int sl_experiment_finish_link(struct sl_reader *r, const yaml_node_t *node, cons
     if (trace && !(l->trace_up[0] && l->trace_down[0]))
         return sl_schema_error(r, node,
             "link.trace: up and down belong together; give both files (the same one may serve twice)");
+    if (l->light_idle_ms > 0 && !light)
+        return sl_schema_error(
+            r, node, "link.trace.idle_ms says when a train begins anew; give up_light or down_light, too");
     if ((l->outages.every_s > 0) != (l->outages.for_s > 0))
         return sl_schema_error(r, node, "link.outages: every_s and for_s belong together; give both");
     if (l->outages.regular && l->outages.for_s >= l->outages.every_s)
