@@ -2,8 +2,6 @@
 import json
 import os
 
-import yaml
-
 import plot
 
 POINTS_MAX = 600  # of a line: more than a panel has pixels
@@ -121,21 +119,9 @@ def fleet_panel(traffic):
     return plot.Panel("fleet", "seconds", "Mbit/s", [plot.Series("sent up", x or [0], up or [0]), plot.Series("arrived down", x or [0], down or [0])])
 
 
-def link_of(run_dir, class_name):
-    """That class's link in the run's experiment; {} where there is no telling."""
-    try:
-        with open(os.path.join(run_dir, "experiment.yaml"), encoding="utf-8") as f:
-            fleet = yaml.safe_load(f)["fleet"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
-        return {}
-    classes = fleet["classes"] if isinstance(fleet, dict) else fleet
-    return next((c.get("link", {}) for c in classes if c.get("class") == class_name), {})
-
-
-def comparison(traffic, run_dir, k, side):
+def comparison(traffic, k, side):
     """Delivered in each second beside what the record let through: (panel, share, seconds over), or None where the link has no record."""
-    link = link_of(run_dir, traffic.head["phones"][k]["class"])
-    if not ("trace" in link or "rates" in link) or any(s[side]["allowed"][k] < 0 for s in traffic.samples):
+    if traffic.head["phones"][k].get("link") not in ("trace", "series"):
         return None
     x, allowed, carried = [], [], []
     for t, length, group in traffic.steps(1):
@@ -177,7 +163,7 @@ def panels(run_dir, wanted):
     out.append(timeline(traffic, chosen, "radio", traffic.head["radios"], "radios"))
     for k in chosen:
         for side in ("up", "down"):
-            found = comparison(traffic, run_dir, k, side)
+            found = comparison(traffic, k, side)
             if found:
                 panel, share, over = found
                 out.append(panel)

@@ -27,7 +27,9 @@ int sl_fleet_traffic_open(struct sl_fleet *f, char *err, size_t err_cap)
         radios[s] = sl_rrc_state_name((enum sl_rrc_state)s);
     for (uint32_t k = 0; k < w->n; k++) {
         phones[k].index = w->phone[k].phone;
-        phones[k].class_name = sl_fleet_class(f, phones[k].index)->name;
+        const struct sl_class_config *c = sl_fleet_class(f, phones[k].index);
+        phones[k].class_name = c->name;
+        phones[k].service = c->link.trace_up[0] ? "trace" : c->link.rates[0] ? "series" : "rate";
     }
     snprintf(path, sizeof(path), "%s/traffic.jsonl", f->options.run);
     return sl_traffic_open(path, f->n, phones, w->n,
@@ -66,7 +68,7 @@ void sl_fleet_traffic_poll(struct sl_fleet *f, uint64_t now_ns)
     for (uint32_t k = 0; k < w->n; k++) {
         taken = sl_watch_read(w, k, &phones[k]);
         uint32_t i = phones[k].index;
-        phones[k].class_name = NULL;
+        phones[k].class_name = phones[k].service = NULL;
         sl_plane_phone(f->plane, i, &data);
         phones[k].rtt_ns = data.rtt_ns;
         phones[k].state = (uint8_t)state_of(&f->phone[i], now_ns);

@@ -76,6 +76,7 @@ static int write_start(
         cJSON *p = cJSON_CreateObject();
         cJSON_AddNumberToObject(p, "index", phones[i].index);
         cJSON_AddStringToObject(p, "class", phones[i].class_name);
+        cJSON_AddStringToObject(p, "link", phones[i].service);
         cJSON_AddItemToArray(watched, p);
     }
     char *text = cJSON_PrintUnformatted(o);

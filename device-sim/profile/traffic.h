@@ -26,7 +26,7 @@ struct sl_traffic_link {
 
 struct sl_traffic_phone {
     uint32_t index;
-    const char *class_name;
+    const char *class_name, *service; /* what serves its links: "rate", "trace", "series", "granted" */
     struct sl_traffic_link up, down;
     uint64_t rtt_ns;                      /* smoothed; 0: none yet */
     uint8_t state, radio;                 /* numbers of sl_traffic_names */
@@ -44,7 +44,7 @@ struct sl_traffic_names {
 };
 
 struct sl_traffic;
-/* Appends; `phones`: index and class_name of those that will be given to each sample. */
+/* Appends; `phones`: index, class_name and service of those that will be given to each sample. */
 int sl_traffic_open(const char *path, uint32_t n_fleet, const struct sl_traffic_phone *phones, uint32_t n,
     const struct sl_traffic_names *, uint64_t start_ns, struct sl_traffic **, char *err, size_t err_cap);
 void sl_traffic_close(struct sl_traffic *);

@@ -69,7 +69,8 @@ static void quantiles__are_those_of_the_sorted_values(void **state)
 /* Two phones; the first sends 100,000 bytes a sample for 5 samples of 20, the second nothing. */
 static void profile__has_the_load_bursts_and_shares_that_were_written(void **state)
 {
-    struct sl_traffic_phone p[2] = {{.index = 0, .class_name = "a"}, {.index = 7, .class_name = "b"}};
+    struct sl_traffic_phone p[2] = {{.index = 0, .class_name = "a", .service = "rate"},
+        {.index = 7, .class_name = "b", .service = "granted"}};
     struct sl_traffic *t;
     char path[128];
 
@@ -155,7 +156,7 @@ static void profile__names_the_line_that_it_does_not_understand(void **state)
 /* However long a run, the file grows more and more slowly; phones are spread over the fleet. */
 static void traffic__is_bounded(void **state)
 {
-    struct sl_traffic_phone p = {.class_name = "a"};
+    struct sl_traffic_phone p = {.class_name = "a", .service = "rate"};
     struct sl_traffic *t;
     char path[128];
     unsigned samples = 0;
