@@ -303,9 +303,15 @@ def draw_comparison(comparison, path):
     plot.write(path, panels)
 
 
+def experiment_without_losses(s):
+    return s["nll_before"] is None and s["nll_after"] is None and not s["comparison"]
+
+
 def text(s, run_dir):
     """The result on a terminal."""
     lines = ["", f"held-out loss   {_number(s['nll_before'], 4)} -> {_number(s['nll_after'], 4)} nats/token"]
+    if experiment_without_losses(s):
+        lines = ["", "losses          none: arithmetic is modelled"]
     if s["nll_ci95"]:
         fall = s["nll_before"] - s["nll_after"]
         lines[-1] += f"  (fall {fall:.4f}, 95 % interval {s['nll_ci95'][0]:.4f} to {s['nll_ci95'][1]:.4f}, {s['held_out_windows']} windows)"
@@ -344,7 +350,7 @@ def _markdown(s, run_dir):
     drops = ", ".join(f"{k} {v}" for k, v in sorted(s["drops"].items()) if v) or "none"
     out = [f"# {s['name']}", "", "```", text(s, run_dir).strip(), "```", "", "| step | training loss | tokens | devices | gang ms |",
            "|---:|---:|---:|---:|---:|"]
-    out += [f"| {n} | {steps[n]['loss']:.4f} | {steps[n]['tokens']} | {steps[n]['devices']} | {steps[n].get('gang_ms', 0):.1f} |" for n in picked]
+    out += [f"| {n} | {_number(steps[n].get('loss'), 4)} | {steps[n]['tokens']} | {steps[n]['devices']} | {steps[n].get('gang_ms', 0):.1f} |" for n in picked]
     if s["comparison"]:
         out += ["", "![training loss against steps, seconds, bytes and joules](comparison.svg)", "",
                 f"Means over {SMOOTHED_STEPS} steps. The baselines' seconds, bytes and joules follow from the phones' classes (docs/experiment.md, "
