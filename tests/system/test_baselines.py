@@ -122,6 +122,8 @@ def test_no_yardstick_for_a_schedule_that_was_cut_short():
             assert (reason is None) == (steps == 3), reason
         experiment["training"], experiment["run"]["steps"] = {}, 60
         assert run.no_yardstick(args, experiment, run_dir) is None, "a constant rate falls over nothing"
+        experiment["fleet"] = [FAST, {**SLOW, "link": {"trace": {"up": "a", "down": "b"}, "rtt_ms": 20}}]
+        assert "no such rates" in run.no_yardstick(args, experiment, run_dir)
 
 
 run_tests(globals())
