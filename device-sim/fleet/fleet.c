@@ -55,7 +55,7 @@ static int make_phone(struct sl_fleet *f, uint32_t i)
         .messages = sl_store_message(store, i, 0),
         .gradient = sl_store_gradient(store, i),
         .message_bytes = sl_store_message_bytes(store),
-        .common = f->material.replay ? &f->material.common : NULL};
+        .common = f->material.replay || f->world ? &f->material.common : NULL};
 
     memcpy(c.model_hash, f->material.model_hash, sizeof(c.model_hash));
     set_fault(f, i, &c);

@@ -31,17 +31,23 @@ static void edge_event(
 
 int sl_fleet_open_world(struct sl_fleet *f, char *err, size_t err_cap)
 {
-    const struct sl_material *m = &f->material;
+    struct sl_material *m = &f->material;
+    double gflops = m->experiment->edge.compute_gflops;
     struct sl_world_config c = {.edge = {.experiment = m->experiment,
                                     .shape = sl_model_config(m->model),
                                     .cost = m->shape,
                                     .model_hash = m->model_hash,
                                     .codec = m->codec,
-                                    .compute_gflops = default_gflops},
+                                    .compressible = m->replay != NULL,
+                                    .compute_gflops = gflops > 0 ? gflops : default_gflops},
         .event = edge_event,
         .max_buffers = BUFFERS + BUFFERS_A_PHONE * f->n};
-    int rc = sl_world_create(&c, &sl_line_events, f, &f->world, err, err_cap);
+    int rc = m->common.g ? 0 : sl_material_make_common(m);
 
+    if (rc)
+        snprintf(err, err_cap, "out of memory");
+    else
+        rc = sl_world_create(&c, &sl_line_events, f, &f->world, err, err_cap);
     f->access = &sl_world_access;
     f->access_ctx = f->world;
     return rc;

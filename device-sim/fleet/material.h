@@ -38,6 +38,7 @@ uint32_t sl_material_seq(const struct sl_material *, uint32_t phone); /* tokens 
 /* What a recording of this run's messages says it is of. */
 void sl_material_replay_model(const struct sl_material *, struct sl_replay_model *);
 /* material_replay.c, for sl_material_load */
+int sl_material_make_common(struct sl_material *); /* the adapter of phones that do not compute; -ENOMEM */
 int sl_material_make_replay(struct sl_material *, char *err, size_t err_cap);
 /* Room that a message needs: the largest of a training step and an EVAL message, tensor and targets. */
 void sl_material_sizes(const struct sl_material *, size_t *message_bytes, size_t *gradient_bytes);

@@ -46,7 +46,7 @@ static int check(const struct sl_material *m, char *err, size_t err_cap)
     return 0;
 }
 
-static int make_common(struct sl_material *m)
+int sl_material_make_common(struct sl_material *m)
 {
     const struct sl_model_config *shape = sl_model_config(m->model);
     struct sl_lora_config lora = {.rank = m->experiment->training.lora.rank};
@@ -70,7 +70,7 @@ int sl_material_make_replay(struct sl_material *m, char *err, size_t err_cap)
     const struct sl_experiment *e = m->experiment;
     struct sl_replay_shape shapes[SHAPES_MAX];
     struct sl_replay_model model;
-    int rc = make_common(m);
+    int rc = sl_material_make_common(m);
 
     if (!rc)
         rc = make_empty_shards(m);

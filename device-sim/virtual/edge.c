@@ -39,8 +39,8 @@ static int check(const struct sl_model_edge_config *c, char *err, size_t err_cap
         what = "training.adapters: personal";
     else if (x->n_changes)
         what = "plan.changes";
-    else if (c->codec == SL_CODEC_INT8_LZ4)
-        what = "edge.data.codec: int8+lz4 (how much it saves depends on activations, which are not computed)";
+    else if (c->codec == SL_CODEC_INT8_LZ4 && !c->compressible)
+        what = "edge.data.codec: int8+lz4 (what it saves depends on activations; give sim.compute: replay)";
     else if (c->shape->n_layers > LAYERS_MAX)
         what = "a model of more than 64 layers";
     if (!what)

@@ -31,6 +31,7 @@ struct sl_model_edge_config {
     enum sl_codec codec;
     struct sl_queue *queue;
     double compute_gflops;
+    bool compressible; /* messages hold what phones would send, so that LZ4 saves what it would */
 };
 
 struct sl_model_edge_stats {
