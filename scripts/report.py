@@ -246,6 +246,7 @@ def summarise(run_dir, experiment, calibration, baseline, wall_s):
         "edge_clock": sim_end.get("edge_clock"), "wall_s": round(wall_s if wall_s is not None else end.get("wall_s") or 0, 1),
         "phones": [{"id": p["id"], "class": p["class"], "cut": p["cut"], "energy_j": p["energy_j"], "bytes_up": p["bytes_up"],
                     "bytes_down": p["bytes_down"]} for p in phones],
+        "energy": {cause: sum(p["energy"][cause] for p in phones) for cause in (phones[0]["energy"] if phones else {})},
         "comparison": _comparison(run_dir, experiment, baseline, nll_after),
     }
 
@@ -328,6 +329,10 @@ def text(s, run_dir):
         lines.append(f"trainer         {100 * s['busy']:.1f} % busy, {100 * s['stall']:.1f} % stalled: idle while a message or a request waited")
     lines.append(f"traffic         {s['bytes_up'] / 1e6:.2f} MB up, {s['bytes_down'] / 1e6:.2f} MB down, {s['retransmits']} retransmissions, "
                  f"message latency p99 {_number(s['latency_p99_ms'], 1)} ms")
+    if any(s["energy"].values()):
+        total = sum(s["energy"].values())
+        lines.append(f"energy          {total:.1f} J of the phones: " +
+                     ", ".join(f"{cause} {100 * joules / total:.1f} %" for cause, joules in s["energy"].items()))
     if len(s["comparison"]) > 1:
         lines += _comparison_table(s["comparison"])
     clock = s.get("edge_clock")
