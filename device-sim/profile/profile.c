@@ -267,26 +267,15 @@ static int take_events(struct reader *r, const cJSON *o)
     return 0;
 }
 
-static int read_lines(struct reader *r, const char *run_dir, const char *name,
+static int read_lines(struct reader *r, FILE *f, const char *name,
     int (*take)(struct reader *, const cJSON *), char *err, size_t err_cap)
 {
-    char path[PATH_MAX_BYTES], *line = NULL;
+    unsigned long number = 0;
+    char *line = NULL;
     size_t cap = 0;
+    ssize_t n;
     int rc = 0;
 
-    if ((size_t)snprintf(path, sizeof(path), "%s/%s", run_dir, name) >= sizeof(path)) {
-        snprintf(err, err_cap, "%.200s...: the path is too long", run_dir);
-        return -ENAMETOOLONG;
-    }
-    FILE *f = fopen(path, "r");
-    if (!f) {
-        rc = -errno;
-        snprintf(err, err_cap, "%s: %s; give the directory of a run that sluice-sim has written", path,
-            strerror(-rc));
-        return rc;
-    }
-    unsigned long number = 0;
-    ssize_t n;
     while (!rc && (n = getline(&line, &cap, f)) >= 0) {
         number++;
         if (n == 0 || line[n - 1] != '\n') /* torn by a kill */
@@ -296,10 +285,9 @@ static int read_lines(struct reader *r, const char *run_dir, const char *name,
         cJSON_Delete(o);
     }
     if (rc)
-        snprintf(err, err_cap, "%s:%lu: %s", path, number,
+        snprintf(err, err_cap, "%s:%lu: %s", name, number,
             rc == -ENOMEM ? "out of memory" : "not a line that sluice-sim writes");
     free(line);
-    fclose(f);
     return rc;
 }
 
@@ -372,38 +360,75 @@ static cJSON *class_json(struct reader *r, struct class *c)
     return o;
 }
 
-cJSON *sl_profile(const char *run_dir, char *err, size_t err_cap)
+static cJSON *profile_json(struct reader *r)
+{
+    cJSON *o = cJSON_CreateObject(), *classes;
+
+    add_number(o, "seconds", r->seconds);
+    add_number(o, "samples", (double)r->samples);
+    add_number(o, "fleet", r->fleet);
+    add_number(o, "watched", r->n_phones);
+    add_number(o, "sent_up_mbit_s", r->sent_up * mbit / r->seconds);
+    add_number(o, "arrived_down_mbit_s", r->arrived_down * mbit / r->seconds);
+    classes = cJSON_AddArrayToObject(o, "classes");
+    for (unsigned i = 0; i < r->n_classes; i++)
+        if (r->class[i].watched)
+            cJSON_AddItemToArray(classes, class_json(r, &r->class[i]));
+    return o;
+}
+
+cJSON *sl_profile_read(const struct sl_profile_source *s, char *err, size_t err_cap)
 {
     struct reader r = {.class = calloc(CLASSES_MAX, sizeof(struct class))};
-    cJSON *o = NULL, *classes;
+    cJSON *o = NULL;
     int rc = r.class ? 0 : -ENOMEM;
 
     if (rc)
         snprintf(err, err_cap, "out of memory");
     if (!rc)
-        rc = read_lines(&r, run_dir, "traffic.jsonl", take_traffic, err, err_cap);
+        rc = read_lines(&r, s->traffic, s->traffic_name, take_traffic, err, err_cap);
     if (!rc && r.samples == 0) {
-        snprintf(err, err_cap, "%s/traffic.jsonl: no samples; the run ended before the first one", run_dir);
+        snprintf(err, err_cap, "%s: no samples; the run ended before the first one", s->traffic_name);
         rc = -EINVAL;
     }
     if (!rc)
-        rc = read_lines(&r, run_dir, "sim.jsonl", take_events, err, err_cap);
-    if (!rc) {
-        o = cJSON_CreateObject();
-        add_number(o, "seconds", r.seconds);
-        add_number(o, "samples", (double)r.samples);
-        add_number(o, "fleet", r.fleet);
-        add_number(o, "watched", r.n_phones);
-        add_number(o, "sent_up_mbit_s", r.sent_up * mbit / r.seconds);
-        add_number(o, "arrived_down_mbit_s", r.arrived_down * mbit / r.seconds);
-        classes = cJSON_AddArrayToObject(o, "classes");
-        for (unsigned i = 0; i < r.n_classes; i++)
-            if (r.class[i].watched)
-                cJSON_AddItemToArray(classes, class_json(&r, &r.class[i]));
-    }
+        rc = read_lines(&r, s->events, s->events_name, take_events, err, err_cap);
+    if (!rc)
+        o = profile_json(&r);
     if (r.class)
         forget(&r);
     free(r.class);
+    return o;
+}
+
+static FILE *open_in(
+    const char *run_dir, const char *name, char path[PATH_MAX_BYTES], char *err, size_t err_cap)
+{
+    if ((size_t)snprintf(path, PATH_MAX_BYTES, "%s/%s", run_dir, name) >= PATH_MAX_BYTES) {
+        snprintf(err, err_cap, "%.200s...: the path is too long", run_dir);
+        return NULL;
+    }
+    FILE *f = fopen(path, "r");
+    if (!f)
+        snprintf(err, err_cap, "%s: %s; give the directory of a run that sluice-sim has written", path,
+            strerror(errno));
+    return f;
+}
+
+cJSON *sl_profile(const char *run_dir, char *err, size_t err_cap)
+{
+    char traffic[PATH_MAX_BYTES], events[PATH_MAX_BYTES];
+    struct sl_profile_source s = {.traffic_name = traffic, .events_name = events};
+    cJSON *o = NULL;
+
+    s.traffic = open_in(run_dir, "traffic.jsonl", traffic, err, err_cap);
+    s.events = s.traffic ? open_in(run_dir, "sim.jsonl", events, err, err_cap) : NULL;
+    if (s.events)
+        o = sl_profile_read(&s, err, err_cap);
+    if (s.events)
+        fclose(s.events);
+    if (s.traffic)
+        fclose(s.traffic);
     return o;
 }
 

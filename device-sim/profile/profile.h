@@ -12,7 +12,14 @@
 #pragma once
 
 #include <cjson/cJSON.h>
+#include <stdio.h>
 
 /* NULL with err: no such run, or a file that cannot be understood (FILE:LINE: ...). */
 cJSON *sl_profile(const char *run_dir, char *err, size_t err_cap);
+/* The same of open files; the names are for messages. */
+struct sl_profile_source {
+    FILE *traffic, *events;
+    const char *traffic_name, *events_name;
+};
+cJSON *sl_profile_read(const struct sl_profile_source *, char *err, size_t err_cap);
 void sl_profile_print(const cJSON *profile);
