@@ -227,6 +227,7 @@ def summarise(run_dir, experiment, calibration, baseline, wall_s):
     before, after = _windows(run_dir, "before"), _windows(run_dir, "after")
     both = sorted(set(before) & set(after))
     end, start = _last(run_dir, "edge.jsonl", "end"), _last(run_dir, "edge.jsonl", "start")
+    sim_start = _last(run_dir, "sim.jsonl", "start")
     sim_end, phones, steps = _last(run_dir, "sim.jsonl", "end"), _phones(run_dir), _steps(run_dir)
     tokens = sum(s["tokens"] for s in steps.values())
     nll_after = _mean([after[k] for k in both])
@@ -242,6 +243,7 @@ def summarise(run_dir, experiment, calibration, baseline, wall_s):
         "packets_rx": end.get("packets_rx"), "drops": end.get("drops", {}),
         "retransmits": (end.get("retransmits") or 0) + sum(p.get("retransmits", 0) for p in phones),
         "latency_p99_ms": end.get("latency_p99_ms"), "host_bound": sim_end.get("host_bound"),
+        "lag": sim_end.get("lag"), "compute": {"edge": end.get("compute"), "phones": sim_start.get("compute")},
         "calibration": calibration, "backend": start.get("backend"), "codec": start.get("codec"),
         "edge_clock": sim_end.get("edge_clock"), "wall_s": round(wall_s if wall_s is not None else end.get("wall_s") or 0, 1),
         "phones": [{"id": p["id"], "class": p["class"], "cut": p["cut"], "energy_j": p["energy_j"], "bytes_up": p["bytes_up"],
@@ -277,6 +279,7 @@ def _number(value, digits=3):
     return "n/a" if value is None else f"{value:.{digits}f}"
 
 
+PHONES_SHOWN = 64
 COMPARED = {"split": "split (this run)", "central": "central", "fedlora": "federated LoRA"}
 SMOOTHED_STEPS = 5  # in the plots: training losses differ from window to window
 
@@ -304,15 +307,28 @@ def draw_comparison(comparison, path):
     plot.write(path, panels)
 
 
-def experiment_without_losses(s):
-    return s["nll_before"] is None and s["nll_after"] is None and not s["comparison"]
+def _what_was_modelled(s):
+    """What a reader must know before any figure: what was not computed, and whether the schedule was kept (rules L13)."""
+    lines, compute, lag = [], s["compute"], s.get("lag")
+    if lag and not lag["valid"]:
+        lines.append(f"INVALID: the simulator handled packets or phones later than its schedule: lag p99 {_lag_ms(lag):.3f} ms, bound {lag['bound_ms']:g} ms "
+                     "(sim.lag_bound_ms). Nothing of this run is quotable.")
+    if compute["phones"] == "replay":
+        lines.append("phones          replay: they sent messages that were not computed in this run, and did not learn")
+    if compute["edge"] == "modelled":
+        lines.append("edge            modelled: no losses; its gangs took the time of edge.compute_gflops")
+    return lines
+
+
+def _lag_ms(lag):
+    return max(lag[k]["p99_us"] for k in ("up", "down", "phones")) * 1e-3
 
 
 def text(s, run_dir):
     """The result on a terminal."""
-    lines = ["", f"held-out loss   {_number(s['nll_before'], 4)} -> {_number(s['nll_after'], 4)} nats/token"]
-    if experiment_without_losses(s):
-        lines = ["", "losses          none: arithmetic is modelled"]
+    lines = ["", *_what_was_modelled(s)]
+    if s["nll_before"] is not None:
+        lines.append(f"held-out loss   {_number(s['nll_before'], 4)} -> {_number(s['nll_after'], 4)} nats/token")
     if s["nll_ci95"]:
         fall = s["nll_before"] - s["nll_after"]
         lines[-1] += f"  (fall {fall:.4f}, 95 % interval {s['nll_ci95'][0]:.4f} to {s['nll_ci95'][1]:.4f}, {s['held_out_windows']} windows)"
@@ -339,9 +355,14 @@ def text(s, run_dir):
     if clock and abs(clock["ahead_ms"]) > clock["uncertainty_ms"]:
         lines.append(f"clocks          the edge's is {clock['ahead_ms']:+.3f} ms ahead of the fleet's, known within "
                      f"{clock['uncertainty_ms']:.3f} ms")
+    if s.get("lag"):
+        lines.append(f"schedule lag    p99 {_lag_ms(s['lag']):.3f} ms (packets up {s['lag']['up']['p99_us']:.0f} us, down {s['lag']['down']['p99_us']:.0f} us, "
+                     f"phones {s['lag']['phones']['p99_us']:.0f} us)")
     lines += ["", f"{'phone':14}{'class':12}{'cut':>4}{'energy J':>10}{'up MB':>9}{'down MB':>9}"]
-    for p in s["phones"]:
+    for p in s["phones"][:PHONES_SHOWN]:
         lines.append(f"{p['id']:14}{p['class']:12}{p['cut']:>4}{p['energy_j']:>10.1f}{p['bytes_up'] / 1e6:>9.2f}{p['bytes_down'] / 1e6:>9.2f}")
+    if len(s["phones"]) > PHONES_SHOWN:
+        lines.append(f"... and {len(s['phones']) - PHONES_SHOWN} more in summary.json")
     if s["host_bound"]:
         lines += ["", "This host could not keep up with the modelled phones: times and joules of this run are not quotable."]
     lines += ["", f"run directory   {run_dir}", f"report          {os.path.join(run_dir, 'report.md')}"]

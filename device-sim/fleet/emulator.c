@@ -275,6 +275,11 @@ void sl_emulator_rates(const struct sl_emulator *e, uint32_t phone, uint64_t fro
     *down_bps = 8 * sl_service_capacity(sl_links_service(e->down.links, phone), from_ns, until_ns) / s;
 }
 
+const struct sl_histogram *sl_emulator_lag(const struct sl_emulator *e, bool up)
+{
+    return sl_links_lag(up ? e->up.links : e->down.links);
+}
+
 uint64_t sl_emulator_strays(const struct sl_emulator *e)
 {
     return e->strays;

@@ -55,4 +55,6 @@ struct sl_emulator_queues {
     const struct sl_service *up, *down; /* for their capacity */
 };
 void sl_emulator_queues(const struct sl_emulator *, uint32_t phone, struct sl_emulator_queues *);
+/* How late packets of a direction were fetched, ns. */
+const struct sl_histogram *sl_emulator_lag(const struct sl_emulator *, bool up);
 uint64_t sl_emulator_strays(const struct sl_emulator *); /* datagrams from or to nobody, freed */

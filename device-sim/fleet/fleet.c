@@ -8,8 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const uint64_t totals_every_ns = 250000000;
-static const uint64_t poll_ns = 500000, bye_wait_ns = 2000000000, publish_wait_ns = 50000000;
+/* All phones are asked: less often where there are many. */
+static uint64_t totals_every_ns(uint32_t n)
+{
+    return 250000000 * (UINT64_C(1) + n / 500);
+}
+
+static const uint64_t poll_ns = 250000, bye_wait_ns = 2000000000, publish_wait_ns = 50000000;
 enum { ADAPTER_SLACK_BYTES = 4096 };
 
 const struct sl_class_config *sl_fleet_class(const struct sl_fleet *f, uint32_t phone)
@@ -78,8 +83,10 @@ static int make_tables(struct sl_fleet *f, char *err, size_t err_cap)
     f->phone = calloc(f->n, sizeof(*f->phone));
     f->line = calloc(f->n, sizeof(*f->line));
     f->excess = calloc(1, sizeof(*f->excess));
-    if (f->phone && f->line && f->excess) {
+    f->lag = calloc(1, sizeof(*f->lag));
+    if (f->phone && f->line && f->excess && f->lag && sl_timers_create(f->n, &f->timers) == 0) {
         sl_histogram_reset(f->excess);
+        sl_histogram_reset(f->lag);
         return 0;
     }
     snprintf(err, err_cap, "out of memory for %u phones", f->n);
@@ -248,6 +255,8 @@ void sl_fleet_free(struct sl_fleet *f)
     free(f->phone);
     free(f->line);
     free(f->excess);
+    free(f->lag);
+    sl_timers_free(f->timers);
     sl_traffic_close(f->traffic);
     if (f->metrics)
         sl_metrics_close(f->metrics);
@@ -311,6 +320,19 @@ static void watch_link(struct sl_fleet *f, uint64_t now_ns)
     f->link_seen |= rc == 0;
 }
 
+/* A phone whose time has come, and that has nothing to do yet, waits for something else: it is looked at
+ * again with that, and in real time now and then. */
+static void poll_phone(struct sl_fleet *f, uint32_t i, uint64_t due_ns, uint64_t now_ns)
+{
+    if (due_ns && due_ns == sl_phone_deadline(&f->phone[i]) && f->phone[i].state != SL_PHONE_IDLE)
+        sl_histogram_record(f->lag, now_ns - due_ns);
+    sl_line_poll(f, i, now_ns);
+    if (!f->line[i].close_wanted && sl_line_deadline(f, i) <= now_ns)
+        sl_line_poll(f, i, now_ns);
+    if (f->line[i].close_wanted || sl_line_deadline(f, i) <= now_ns)
+        sl_timers_set(f->timers, i, f->world && !f->line[i].close_wanted ? UINT64_MAX : now_ns + poll_ns);
+}
+
 static void poll_fleet(void *app, uint64_t now_ns)
 {
     struct sl_fleet *f = app;
@@ -319,15 +341,15 @@ static void poll_fleet(void *app, uint64_t now_ns)
     watch_link(f, now_ns);
     if (now_ns >= f->totals_ns) {
         sl_report_totals(f, now_ns);
-        f->totals_ns = now_ns + totals_every_ns;
+        f->totals_ns = now_ns + totals_every_ns(f->n);
     }
     sl_fleet_traffic_poll(f, now_ns);
     if (*f->signals && !f->stopping_ns)
         begin_stop(f, now_ns);
-    for (uint32_t i = 0; i < f->n; i++) {
-        if (now_ns >= sl_line_deadline(f, i) || f->line[i].close_wanted)
-            sl_line_poll(f, i, now_ns);
-    }
+    sl_lines_begin(f, now_ns);
+    uint64_t due_ns = sl_timers_deadline(f->timers);
+    for (int64_t i; (i = sl_timers_next(f->timers, now_ns)) >= 0; due_ns = sl_timers_deadline(f->timers))
+        poll_phone(f, (uint32_t)i, due_ns, now_ns);
     if (f->run_over && sl_visits_on(&f->visits))
         sl_visits_run_over(f);
     if (f->n_over == f->n && !f->stopping_ns)
@@ -352,11 +374,8 @@ static uint64_t next_poll(void *app, uint64_t now_ns)
         d = f->stopping_ns + bye_wait_ns + 1;
         at = d > now_ns && d < at ? d : at;
     }
-    for (uint32_t i = 0; i < f->n; i++) {
-        d = sl_line_deadline(f, i);
-        at = d > now_ns && d < at ? d : at;
-    }
-    return at;
+    d = sl_timers_deadline(f->timers);
+    return d < at ? d : at;
 }
 
 static int finish(struct sl_fleet *f)

@@ -12,6 +12,7 @@
 #include "device-sim/fleet/plane.h"
 #include "device-sim/fleet/tls_access.h"
 #include "device-sim/fleet/visits.h"
+#include "device-sim/sink/timers.h"
 #include "device-sim/virtual/world.h"
 #include "trainer/experiment/histogram.h"
 #include "trainer/experiment/metrics.h"
@@ -61,7 +62,9 @@ struct sl_fleet {
     struct sl_traffic *traffic;
     struct sl_clock_offset clock_offset;       /* the edge's against ours */
     uint64_t start_ns, stopping_ns, totals_ns; /* totals_ns: when they are written next */
-    uint32_t n_over;
+    uint32_t n_over, n_begun, n_coming;        /* n_begun: have tried to connect; n_coming: are trying */
+    struct sl_timers *timers;                  /* when each phone has something to do next */
+    struct sl_histogram *lag;                  /* ns that a phone's modelled time was handled late */
     uint64_t link_down_ns; /* since when the port's link is down; 0: it is not, or was never up */
     const volatile sig_atomic_t *signals;
     struct { /* progress of virtual time */
@@ -75,7 +78,8 @@ struct sl_fleet {
 };
 
 /* line.c: connections */
-void sl_lines_open(struct sl_fleet *);                             /* they connect at their next poll */
+void sl_lines_open(struct sl_fleet *);
+void sl_lines_begin(struct sl_fleet *, uint64_t now_ns); /* first connections, as far as there is room */
 void sl_line_poll(struct sl_fleet *, uint32_t i, uint64_t now_ns); /* its timers */
 void sl_line_confirmed(struct sl_fleet *, const struct sl_lcore_confirm *, uint64_t now_ns);
 void sl_line_sent(struct sl_fleet *, uint32_t i, uint64_t now_ns); /* a message began to leave */
@@ -115,6 +119,9 @@ int sl_fleet_run_world(struct sl_fleet *, void (*poll)(void *fleet, uint64_t now
 /* traffic.c: RUN/traffic.jsonl */
 int sl_fleet_traffic_open(struct sl_fleet *, char *err, size_t err_cap);
 void sl_fleet_traffic_poll(struct sl_fleet *, uint64_t now_ns);
+
+/* lag.c: into the end's event; whether the run kept within sim.lag_bound_ms. After sl_plane_stop. */
+bool sl_report_lag(const struct sl_fleet *, cJSON *end);
 
 /* report.c */
 void sl_report_start(struct sl_fleet *);

@@ -11,17 +11,20 @@ static const uint64_t ms_ns = 1000000, second_ns = 1000000000;
 enum {
     BACKOFF_FIRST_MS = 200,
     BACKOFF_LAST_MS = 5000,
-    GIVE_UP_S = 120, /* rules T11 */
+    GIVE_UP_S = 120,  /* rules T11 */
+    COMING_MOST = 64, /* connections under way at a time: below a listener's usual backlog */
 };
 
 /* ---- the event log ---- */
 
-/* After whatever may have changed it: the state that the phone is in now. */
+/* After whatever may have changed them: when the phone is to be looked at next, and the state that it is in
+ * now. */
 static void tell_state(struct sl_fleet *f, uint32_t i, uint64_t now_ns)
 {
     struct sl_line *l = &f->line[i];
     enum sl_phone_state now = f->phone[i].state;
 
+    sl_timers_set(f->timers, i, l->close_wanted ? 0 : sl_line_deadline(f, i));
     if (l->told == now)
         return;
     sl_events_texts(
@@ -103,6 +106,7 @@ void sl_line_confirmed(struct sl_fleet *f, const struct sl_lcore_confirm *c, uin
 
     if (c->closed) {
         l->session = SL_SESSION_NONE;
+        tell_state(f, c->session, now_ns);
         return;
     }
     l->session = c->status ? SL_SESSION_NONE : SL_SESSION_OPEN;
@@ -114,8 +118,8 @@ void sl_line_confirmed(struct sl_fleet *f, const struct sl_lcore_confirm *c, uin
         close_session(f, c->session);
     } else {
         sl_phone_installed(&f->phone[c->session], now_ns);
-        tell_state(f, c->session, now_ns);
     }
+    tell_state(f, c->session, now_ns);
 }
 
 /* ---- control connection ---- */
@@ -125,6 +129,7 @@ static void established(void *app, uint32_t i)
     struct sl_fleet *f = app;
     uint32_t random = 0;
 
+    f->n_coming -= f->line[i].connection == SL_CONNECTION_COMING;
     f->line[i].connection = SL_CONNECTION_UP;
     if (f->line[i].away)
         return;
@@ -199,12 +204,14 @@ static void closed(void *app, uint32_t i, Sluice__ErrorCode code, const char *te
     struct sl_line *l = &f->line[i];
     bool again;
 
+    f->n_coming -= l->connection == SL_CONNECTION_COMING;
     l->connection = SL_CONNECTION_NONE;
     close_session(f, i);
     if (l->dropped || l->away) { /* the phone was told when it went */
         l->dropped = false;
         if (f->phone[i].state == SL_PHONE_ENDED)
             end_line(f, i);
+        tell_state(f, i, sl_fleet_now_ns(f));
         return;
     }
     sl_phone_closed(&f->phone[i], code, text, &again);
@@ -214,6 +221,7 @@ static void closed(void *app, uint32_t i, Sluice__ErrorCode code, const char *te
         schedule_retry(f, i, text);
     else
         end_line(f, i);
+    tell_state(f, i, sl_fleet_now_ns(f));
 }
 
 const struct sl_access_events sl_line_events = {
@@ -225,10 +233,12 @@ static void connect_phone(struct sl_fleet *f, uint32_t i)
     int rc = f->access->connect(f->access_ctx, i);
 
     l->retry_ns = 0;
-    if (rc)
+    if (rc) {
         schedule_retry(f, i, strerror(-rc));
-    else
-        l->connection = SL_CONNECTION_COMING;
+        return;
+    }
+    l->connection = SL_CONNECTION_COMING;
+    f->n_coming++;
 }
 
 void sl_line_bye(struct sl_fleet *f, uint32_t i, const char *text)
@@ -287,6 +297,7 @@ void sl_line_come(struct sl_fleet *f, uint32_t i, uint64_t now_ns)
     l->dropped = l->connection != SL_CONNECTION_NONE;
     if (l->dropped)
         f->access->drop(f->access_ctx, i);
+    tell_state(f, i, now_ns);
 }
 
 void sl_line_end_away(struct sl_fleet *f, uint32_t i)
@@ -296,6 +307,7 @@ void sl_line_end_away(struct sl_fleet *f, uint32_t i)
     if (f->line[i].connection != SL_CONNECTION_NONE)
         f->access->drop(f->access_ctx, i);
     end_line(f, i);
+    tell_state(f, i, sl_fleet_now_ns(f));
 }
 
 /* ---- time ---- */
@@ -494,10 +506,20 @@ const struct sl_phone_ops sl_fleet_phone_ops = {.control = op_control,
 
 void sl_lines_open(struct sl_fleet *f)
 {
-    uint64_t now = sl_fleet_now_ns(f);
-
     for (uint32_t i = 0; i < f->n; i++) {
         f->line[i].away = sl_visits_on(&f->visits); /* until its schedule says that it comes */
-        f->line[i].retry_ns = f->line[i].away ? 0 : now;
+        sl_timers_set(f->timers, i, sl_line_deadline(f, i));
+    }
+}
+
+/* In real time a few at a time, whom the edge can take; more would only time out in its backlog. */
+void sl_lines_begin(struct sl_fleet *f, uint64_t now_ns)
+{
+    while (f->n_begun < f->n && (f->world || f->n_coming < COMING_MOST)) {
+        uint32_t i = f->n_begun++;
+        if (f->line[i].away || f->line[i].over)
+            continue;
+        f->line[i].retry_ns = now_ns;
+        sl_line_poll(f, i, now_ns);
     }
 }

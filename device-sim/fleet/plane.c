@@ -18,11 +18,19 @@ enum {
     RING_PER_PHONE = 8,
     SIGHTS = 16384, /* between two turns of the control thread */
     EAL_ARGS_BYTES = 2048,
-    N_MBUFS = 16384,
-    /* Buffers for both directions of the emulator; the rest is for the port's rings and bursts. */
-    EMULATED_PER_DIRECTION = 6000,
     DEFAULT_RING = 512,
+    /* Packets that the emulator may hold in a direction: at least so many, and two for each phone as far as
+     * the memory of the port goes. The port has buffers for both directions, and some for its rings and
+     * bursts. */
+    EMULATED_MIN = 6000,
+    EMULATED_MAX = 65536,
+    EMULATED_PER_PHONE = 2,
+    OTHER_MBUFS = 4384,
+    MBUF_SPARE_BYTES = 512,  /* of a buffer beside the packet */
+    PUBLISHED_AT_ONCE = 512, /* so many phones are told of together; of more, a few at a time */
+    PUBLISHED_A_TURN = 8,
 };
+static const uint64_t publish_phone_ns = 40000; /* of more: the time that each takes in its round */
 static const uint64_t publish_every_ns = 20000000, rates_every_ns = 1000000000;
 
 enum command { COMMAND_REQUEST, COMMAND_SEND, COMMAND_DROP };
@@ -73,7 +81,8 @@ struct sl_plane {
     struct sl_emulator_seen *sights;
     uint32_t next_sight;
     _Atomic uint64_t unseen;
-    uint64_t published_ns, rates_ns;
+    uint64_t published_ns, rates_ns, watched_ns;
+    uint32_t publish_next, emulated; /* emulated: packets that a direction may hold */
     struct sl_watch watch;
     bool eal;
     char eal_args[EAL_ARGS_BYTES];
@@ -184,16 +193,36 @@ static void publish_phone(struct sl_plane *pl, uint32_t i)
     put(&out->retransmits, p->retransmits_before + p->retransmits_now);
 }
 
-static void publish_rates(struct sl_plane *pl, uint64_t now_ns)
+static void publish_rates(struct sl_plane *pl, uint32_t i, uint64_t now_ns)
 {
     uint64_t from_ns = now_ns > rates_every_ns ? now_ns - rates_every_ns : 0;
+    double up, down;
 
-    pl->rates_ns = now_ns;
+    sl_emulator_rates(pl->emulator, i, from_ns, now_ns, &up, &down);
+    atomic_store_explicit(&pl->phone[i].published.rate_up_bps, up, memory_order_relaxed);
+    atomic_store_explicit(&pl->phone[i].published.rate_down_bps, down, memory_order_relaxed);
+}
+
+static void publish_all(struct sl_plane *pl, uint64_t now_ns)
+{
+    bool rates = pl->rates_ns == 0 || now_ns - pl->rates_ns >= rates_every_ns;
+
     for (uint32_t i = 0; i < pl->n; i++) {
-        double up, down;
-        sl_emulator_rates(pl->emulator, i, from_ns, now_ns, &up, &down);
-        atomic_store_explicit(&pl->phone[i].published.rate_up_bps, up, memory_order_relaxed);
-        atomic_store_explicit(&pl->phone[i].published.rate_down_bps, down, memory_order_relaxed);
+        publish_phone(pl, i);
+        if (rates)
+            publish_rates(pl, i, now_ns);
+    }
+    if (rates)
+        pl->rates_ns = now_ns;
+}
+
+/* A turn must not wait for thousands of phones. */
+static void publish_some(struct sl_plane *pl, uint64_t now_ns)
+{
+    for (uint32_t k = 0; k < PUBLISHED_A_TURN; k++) {
+        publish_phone(pl, pl->publish_next);
+        publish_rates(pl, pl->publish_next, now_ns);
+        pl->publish_next = pl->publish_next + 1 < pl->n ? pl->publish_next + 1 : 0;
     }
 }
 
@@ -204,13 +233,17 @@ static void poll_lcore(void *app, uint64_t now_ns)
 
     while (sl_ring_spsc_pop(pl->commands, &handle, 1))
         execute(pl, handle, now_ns);
-    if (now_ns - pl->published_ns < publish_every_ns)
+    bool many = pl->n > PUBLISHED_AT_ONCE;
+    if (now_ns - pl->published_ns >= (many ? PUBLISHED_A_TURN * publish_phone_ns : publish_every_ns)) {
+        pl->published_ns = now_ns;
+        if (many)
+            publish_some(pl, now_ns);
+        else
+            publish_all(pl, now_ns);
+    }
+    if (now_ns - pl->watched_ns < publish_every_ns)
         return;
-    pl->published_ns = now_ns;
-    for (uint32_t i = 0; i < pl->n; i++)
-        publish_phone(pl, i);
-    if (pl->rates_ns == 0 || now_ns - pl->rates_ns >= rates_every_ns)
-        publish_rates(pl, now_ns);
+    pl->watched_ns = now_ns;
     sl_watch_publish(&pl->watch, pl->emulator, now_ns);
 }
 
@@ -288,6 +321,22 @@ static uint32_t ring_capacity(uint32_t n)
     return c;
 }
 
+static uint32_t mbufs(const struct sl_plane *pl)
+{
+    return 2 * pl->emulated + OTHER_MBUFS;
+}
+
+/* Half of the port's memory is what its rings and the rest may take. */
+static uint32_t emulated_packets(const struct sl_experiment *e)
+{
+    uint64_t wanted = (uint64_t)EMULATED_PER_PHONE * e->n_devices,
+             room = ((uint64_t)e->edge.data.memory_mib << 20) / 2 / (e->edge.data.mtu + MBUF_SPARE_BYTES) / 2;
+
+    wanted = wanted < room ? wanted : room;
+    wanted = wanted < EMULATED_MAX ? wanted : EMULATED_MAX;
+    return wanted > EMULATED_MIN ? (uint32_t)wanted : EMULATED_MIN;
+}
+
 /* A socket for all phones where each has an address, one for each where they have ports. */
 static int open_uring(struct sl_plane *pl, const struct sl_plane_config *c, char *err, size_t err_cap)
 {
@@ -295,7 +344,7 @@ static int open_uring(struct sl_plane *pl, const struct sl_plane_config *c, char
     struct sl_uring_port_config port = {.local = pl->addresses.first,
         .n_sockets = pl->addresses.by_port ? pl->n : 1,
         .mtu = e->edge.data.mtu,
-        .n_buffers = N_MBUFS,
+        .n_buffers = mbufs(pl),
         .link_timeout_ns = (uint64_t)e->edge.data.peer_timeout_s * 1000000000u};
 
     if (port.n_sockets > SL_URING_SOCKETS_MAX) {
@@ -358,7 +407,7 @@ static int open_port(struct sl_plane *pl, const struct sl_plane_config *c, char 
         .owns_ctx = pl,
         .n_rings = (uint16_t)e->edge.data.queues,
         .ring_port = edge.port,
-        .n_mbufs = N_MBUFS,
+        .n_mbufs = mbufs(pl),
         .peer_timeout_ns = (uint64_t)e->edge.data.peer_timeout_s * 1000000000u};
 
     struct sl_addr first = sl_phone_address(&pl->addresses, 0), gateway;
@@ -401,7 +450,7 @@ static int make_memory_parts(struct sl_plane *pl, const struct sl_plane_config *
         return rc;
     }
     return sl_phone_links_open(
-        c->experiment, &pl->addresses, EMULATED_PER_DIRECTION, c->start_ns, &pl->emulator, err, err_cap);
+        c->experiment, &pl->addresses, pl->emulated, c->start_ns, &pl->emulator, err, err_cap);
 }
 
 int sl_plane_open(const struct sl_plane_config *c, struct sl_plane **out, char *err, size_t err_cap)
@@ -420,6 +469,7 @@ int sl_plane_open(const struct sl_plane_config *c, struct sl_plane **out, char *
         return -ENOMEM;
     }
     pl->n = n;
+    pl->emulated = emulated_packets(c->experiment);
     sl_watch_init(&pl->watch, n);
     pl->replay = c->replay;
     bool kernel = strcmp(c->experiment->edge.data.fleet_backend, SL_BACKEND_URING) == 0, own = !c->port;
@@ -653,4 +703,9 @@ void sl_plane_totals(struct sl_plane *pl, struct sl_plane_totals *t)
     sl_port_stats(pl->port, &t->port);
     t->lcore = pl->lcore_stats;
     t->strays = sl_emulator_strays(pl->emulator);
+}
+
+const struct sl_histogram *sl_plane_lag(const struct sl_plane *pl, bool up)
+{
+    return sl_emulator_lag(pl->emulator, up);
 }

@@ -53,7 +53,7 @@ bool sl_plane_event(struct sl_plane *, uint32_t *phone, struct sl_store_event *)
 bool sl_plane_seen(struct sl_plane *, struct sl_emulator_seen *);
 uint64_t sl_plane_unseen(const struct sl_plane *); /* for want of room */
 
-/* Of a phone, at most 20 ms old. */
+/* Of a phone, at most 20 ms old, or 40 us for each phone where there are more than 512. */
 struct sl_plane_phone {
     uint64_t bytes_up,
         bytes_down; /* UDP payload: sent by the phone, retransmissions included; arrived at it */
@@ -74,4 +74,6 @@ struct sl_plane_totals {
     struct sl_lcore_stats lcore;
     uint64_t strays;
 };
+/* How late packets of a direction were fetched from their links, ns. */
+const struct sl_histogram *sl_plane_lag(const struct sl_plane *, bool up);
 void sl_plane_totals(struct sl_plane *, struct sl_plane_totals *);

@@ -243,6 +243,9 @@ cJSON *sl_report_end(struct sl_fleet *f)
         cJSON_AddNumberToObject(o, "recorded", (double)f->recorded);
         cJSON_AddNumberToObject(o, "recording_left_out", (double)f->recording_left_out);
     }
+    if (!sl_report_lag(f, o))
+        fprintf(stderr,
+            "sluice-sim: this host could not keep the schedule (lag in sim.jsonl): the run is not valid\n");
     report_clock(f, o);
     cJSON_AddNumberToObject(o, "wall_s", (double)(sl_fleet_now_ns(f) - f->start_ns) * ns);
     cJSON_AddBoolToObject(o, "virtual", f->world != NULL); /* then wall_s is virtual, too */
