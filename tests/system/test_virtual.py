@@ -5,8 +5,12 @@ import json
 import os
 import signal
 
+import yaml
+
 import harness
 from harness import Run, Skip, experiment, phone_class, run_tests
+
+SCENARIOS = os.path.join(harness.ROOT, "device-sim", "scenarios")
 
 # Slow enough that this host's arithmetic hides behind the modelled phones', and with losses, so that the seed shows.
 LINK = {"up_mbps": 20, "down_mbps": 40, "rtt_ms": 30, "loss": 0.01, "queue_kib": 128}
@@ -98,6 +102,27 @@ def test_other_policies_end_too():
         assert end["reason"] == "done" and end["steps"] > 0, training
 
 
+def test_scenarios_end_and_one_with_everything_repeats_its_bytes():
+    digests = []
+    for name in sorted(os.listdir(SCENARIOS)) + ["mixed-100.yaml"]:
+        if not name.endswith(".yaml"):
+            continue
+        with open(os.path.join(SCENARIOS, name), encoding="utf-8") as f:
+            what = yaml.safe_load(f)
+        what["run"].update(steps=8, seconds=40)
+        with Run(file(), pki=False) as run:
+            run.write_experiment(what)
+            run.cwd = harness.ROOT
+            sim = run.start_sim("--virtual", "--json")
+            assert run.finish(sim) == [0], f"{name}: {run.output(sim)[-2000:]}"
+            end = run.events("sim", "end")[-1]
+            assert end["model_edge"]["gangs"] > 0 and end["up"]["late_max_us"] == 0, (name, end)
+            if name == "mixed-100.yaml":
+                with open(os.path.join(run.dir, "events.jsonl"), "rb") as f:
+                    digests.append(hashlib.sha256(f.read()).hexdigest())
+    assert len(digests) == 2 and digests[0] == digests[1]
+
+
 def spans(events, begin, end):
     """By phone: seconds from its first event `begin` to its last `end`."""
     first, last = {}, {}
@@ -114,13 +139,25 @@ def near(what, a, b, relative):
     assert abs(a - b) <= relative * b, what
 
 
+LATE_MS = 5  # of a packet, at most, in a real run that can be compared: a later one can look lost to the sender
+
+
+def real(what):
+    """The events, phones and end of a run in real time on a host that kept up with it."""
+    for _ in range(4):
+        with Run(what) as run:
+            run.run_both()
+            end = run.events("sim", "end")[-1]
+            if max(end["up"]["late_max_us"], end["down"]["late_max_us"]) <= 1e3 * LATE_MS:
+                return run.events("events"), run.events("sim", "phone")
+    raise Skip("a host that keeps up with four phones in real time: other programs take its processors")
+
+
 def test_agrees_with_a_run_in_real_time():
     """The real edge node and its trainer, with modelled compute time on both sides, so that arithmetic does not count."""
     what = file(sim={"compute": "replay"})
     what["edge"].update(compute="modelled", compute_gflops=200)
-    with Run(what) as run:
-        run.run_both()
-        real_events, real_phones, real_end = run.events("events"), run.events("sim", "phone"), run.events("sim", "end")[-1]
+    real_events, real_phones = real(what)
     _, events, _, phones = virtual(what)
     for v, r in zip(sorted(phones, key=lambda p: p["index"]), sorted(real_phones, key=lambda p: p["index"])):
         assert v["steps"] == r["steps"] == 24, (v["id"], v["steps"], r["steps"])
@@ -133,14 +170,12 @@ def test_agrees_with_a_run_in_real_time():
     # A push and the new G cost a round trip of the slowest phone in virtual time, none over the real run's loopback.
     boundaries = sum(e["event"] == "version" for e in events) - 1
     control_s = boundaries * max(c["link"]["rtt_ms"] for c in what["fleet"]) * 1e-3
-    # A busy host makes the real run late, never early. How late its links were says whether times can be compared.
-    late_ms = max(real_end["up"]["late_max_us"], real_end["down"]["late_max_us"]) * 1e-3
     virtual_s, real_s = (spans(log, "send", "result") for log in (events, real_events))
     for phone in virtual_s:
         ours = virtual_s[phone] - control_s
         print(f"   phone {phone}: first message to last result {ours:.3f} s and {control_s:.3f} s of control in virtual, {real_s[phone]:.3f} s in real time")
-        assert ours <= 1.01 * real_s[phone], phone
-        assert late_ms > 5 or real_s[phone] <= 1.1 * ours, phone
+        assert ours <= 1.01 * real_s[phone], phone  # a host makes a run late, never early
+        assert real_s[phone] <= 1.1 * ours, phone
 
 
 run_tests(globals())
