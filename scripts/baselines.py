@@ -107,7 +107,7 @@ def split_curve(steps, totals, began):
     times = [e["t"] for e in totals]
     sent = [e["bytes_up"] + e["bytes_down"] for e in totals]
     joules = [e["energy_j"] for e in totals]
-    if not numbers or not times or any(steps[n].get("loss") is None for n in numbers):  # a modelled edge has no losses
+    if not numbers or not times:
         return None
     if began is None:
         began = steps[numbers[0]]["t"] - 1e-3 * steps[numbers[0]].get("gang_ms", 0)

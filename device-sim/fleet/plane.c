@@ -19,12 +19,12 @@ enum {
     SIGHTS = 16384, /* between two turns of the control thread */
     EAL_ARGS_BYTES = 2048,
     DEFAULT_RING = 512,
-    /* Packets that the emulator may hold in a direction: at least so many, and two for each phone as far as
-     * the memory of the port goes. The port has buffers for both directions, and some for its rings and
-     * bursts. */
+    /* Packets that the emulator may hold in a direction: at least so many, and a window for each message that
+     * may be under way, as far as the memory of the port goes. The port has buffers for both directions, and
+     * some for its rings and bursts. */
     EMULATED_MIN = 6000,
     EMULATED_MAX = 65536,
-    EMULATED_PER_PHONE = 2,
+    EMULATED_A_MESSAGE = 128, /* the transport's window */
     OTHER_MBUFS = 4384,
     MBUF_SPARE_BYTES = 512,  /* of a buffer beside the packet */
     PUBLISHED_AT_ONCE = 512, /* so many phones are told of together; of more, a few at a time */
@@ -329,7 +329,8 @@ static uint32_t mbufs(const struct sl_plane *pl)
 /* Half of the port's memory is what its rings and the rest may take. */
 static uint32_t emulated_packets(const struct sl_experiment *e)
 {
-    uint64_t wanted = (uint64_t)EMULATED_PER_PHONE * e->n_devices,
+    uint64_t wanted =
+                 (uint64_t)EMULATED_A_MESSAGE * (e->edge.slots < e->n_devices ? e->edge.slots : e->n_devices),
              room = ((uint64_t)e->edge.data.memory_mib << 20) / 2 / (e->edge.data.mtu + MBUF_SPARE_BYTES) / 2;
 
     wanted = wanted < room ? wanted : room;

@@ -6,10 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = 1200, CONNECTIONS_MIN = 8 };
+enum { OWN_FILES = 256, PATH_BYTES = 1200, CONNECTIONS_MIN = 8 };
 
 struct phone_access {
     struct sl_tls_ctx *tls;
@@ -199,6 +200,24 @@ static int open_tls(struct sl_tls_access *a, uint32_t i, char *err, size_t err_c
     return sl_tls_ctx_create(SL_TLS_CLIENT, ca, cert, key, &a->phone[i].tls, err, err_cap);
 }
 
+/* A descriptor for every phone, beside our own files. */
+static int allow_connections(uint32_t n, char *err, size_t err_cap)
+{
+    struct rlimit limit;
+    rlim_t want = n + OWN_FILES;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= want)
+        return 0;
+    limit.rlim_cur = want < limit.rlim_max ? want : limit.rlim_max;
+    if (limit.rlim_cur >= want && setrlimit(RLIMIT_NOFILE, &limit) == 0)
+        return 0;
+    snprintf(err, err_cap,
+        "%u phones take %lu open files, and %lu are allowed: raise the limit (ulimit -n %lu) or take fewer "
+        "phones",
+        n, (unsigned long)want, (unsigned long)limit.rlim_max, (unsigned long)want);
+    return -EMFILE;
+}
+
 int sl_tls_access_create(const struct sl_tls_access_config *cfg, const struct sl_access_events *events,
     void *app, struct sl_tls_access **out, char *err, size_t err_cap)
 {
@@ -215,6 +234,7 @@ int sl_tls_access_create(const struct sl_tls_access_config *cfg, const struct sl
     a->app = app;
     a->control_config =
         (struct sl_control_config){.role = SL_CONTROL_DEVICE, .adapter_bytes_max = cfg->adapter_bytes_max};
+    rc = allow_connections(cfg->n_phones, err, err_cap);
     for (uint32_t i = 0; i < cfg->n_phones && !rc; i++)
         rc = open_tls(a, i, err, err_cap);
     if (!rc)
