@@ -538,6 +538,8 @@ static bool all_done(const struct sl_model_edge *e)
 static bool mind_the_fleet(struct sl_model_edge *e, uint64_t now)
 {
     if (e->n_joined >= (e->x->training.deterministic ? e->n : 1)) {
+        if (e->alone_ns && e->phase != SLUICE__PHASE__PHASE_TRAIN)
+            e->phase_ns = now;
         e->alone_ns = 0;
         return false;
     }
@@ -571,7 +573,7 @@ static bool poll_phases(struct sl_model_edge *e, uint64_t now)
         sl_model_trainer_finish(e, now);
         return true;
     }
-    if (!all_done(e) && now - e->phase_ns < eval_ns)
+    if (!all_done(e) && (e->n_joined == 0 || now - e->phase_ns < eval_ns))
         return false;
     if (e->phase == SLUICE__PHASE__PHASE_EVAL_BEFORE)
         enter(e, SLUICE__PHASE__PHASE_TRAIN, now);

@@ -79,6 +79,21 @@ def test_a_trace_is_followed_and_phones_may_be_away_at_the_end():
         assert "departs" in goodbyes[0]["why"], goodbyes
 
 
+def test_training_may_end_while_nobody_is_there():
+    """The last phone leaves before the time is up; who comes back is evaluated, and the run ends."""
+    what = coming_and_going([phone_class("traced", 2, **SLOW)], run={"seconds": 4})
+    with Run(what) as run:
+        trace = os.path.join(run.dir, "who.csv")
+        with open(trace, "w", encoding="utf-8") as f:
+            f.write("0,0,arrive\n0,1,arrive\n3.9,0,depart\n4,1,depart\n14,0,arrive\n15,1,arrive\n")
+        what["fleet"][0]["arrivals"] = {"trace": trace}
+        run.write_experiment(what)
+        run.run_both()
+        accounted(run)
+        assert "done" in {p["end"] for p in run.events("sim", "phone")}
+        assert run.events("edge", "eval")
+
+
 def test_a_crash_is_silent_and_a_kill_is_not():
     """The edge learns of a kill at once; of a crash when the phone is back (or from its silence)."""
     fleet = [phone_class("steady", 2, **SLOW), phone_class("frail", 1, **SLOW, crash={"per_hour": 720, "reboot_s": 3}),

@@ -395,8 +395,8 @@ static void wait_for_devices(struct edge *e, uint64_t now)
 static void evaluate(struct edge *e, uint64_t now)
 {
     bool before = e->phase == SLUICE__PHASE__PHASE_EVAL_BEFORE;
-    if (!all_done(e) && now - e->phase_ns < EDGE_EVAL_NS)
-        return;
+    if (!all_done(e) && (e->n_joined == 0 || now - e->phase_ns < EDGE_EVAL_NS))
+        return; /* without anybody it is mind_the_fleet that gives up */
     report_evals(e);
     if (before)
         enter(e, SLUICE__PHASE__PHASE_TRAIN);
@@ -421,6 +421,8 @@ static void mind_the_fleet(struct edge *e, uint64_t now)
 {
     uint32_t needed = e->x->training.deterministic ? e->x->n_devices : 1;
     if (e->n_joined >= needed) {
+        if (e->alone_ns && e->phase != SLUICE__PHASE__PHASE_TRAIN)
+            e->phase_ns = now; /* whoever has come now has all of its time to evaluate */
         e->alone_ns = 0;
         return;
     }
