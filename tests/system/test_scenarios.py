@@ -109,6 +109,7 @@ def test_bad_runs_are_refused():
     with tempfile.TemporaryDirectory(prefix="sluice-test-") as work:
         with open(os.path.join(work, "traffic.jsonl"), "w", encoding="utf-8") as f:
             f.write("nothing\n")
+        open(os.path.join(work, "sim.jsonl"), "w", encoding="utf-8").close()
         done = sim("--profile", work)
         assert done.returncode == 1 and "traffic.jsonl:1: " in done.stderr, done.stderr
         drawn = subprocess.run([os.path.join(ROOT, "scripts", "plot"), work], capture_output=True, text=True)
