@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PER_SUBNET = 250, THIRD_OCTET = 14 };
+enum { PER_SUBNET = 250, SECOND_OCTET = 13, THIRD_OCTET = 14 };
 
 static int given(const struct sl_experiment *e, struct sl_phone_addresses *out, char *err, size_t cap)
 {
@@ -94,4 +94,15 @@ int sl_phone_of_address(const struct sl_phone_addresses *p, const struct sl_addr
         return -1;
     expected = sl_phone_address(p, (uint32_t)phone);
     return a->port == expected.port && memcmp(a->ip, expected.ip, sizeof(a->ip)) == 0 ? phone : -1;
+}
+
+void sl_phone_address_away(struct sl_addr *a)
+{
+    a->ip[SECOND_OCTET] ^= 1;
+}
+
+void sl_phone_address_home(const struct sl_phone_addresses *p, struct sl_addr *a)
+{
+    if (!p->by_port && (a->ip[SECOND_OCTET] ^ 1) == p->first.ip[SECOND_OCTET])
+        a->ip[SECOND_OCTET] ^= 1;
 }

@@ -22,3 +22,7 @@ int sl_phone_addresses(const struct sl_experiment *, struct sl_phone_addresses *
 struct sl_addr sl_phone_address(const struct sl_phone_addresses *, uint32_t phone);
 /* -1: no phone's. */
 int sl_phone_of_address(const struct sl_phone_addresses *, const struct sl_addr *, uint32_t n_phones);
+/* A phone's second address, which it has after every other handover with a new one: away makes it of the
+ * first, home makes the first of either and leaves others alone. Not where phones are told apart by ports. */
+void sl_phone_address_away(struct sl_addr *);
+void sl_phone_address_home(const struct sl_phone_addresses *, struct sl_addr *);

@@ -19,6 +19,9 @@ struct sl_emulator {
     struct sl_phone_addresses addresses;
     struct sl_queue *queue;
     struct sl_link_book *book;
+    struct sl_radio_book *cells_book;
+    struct sl_radio *cells; /* NULL: no environments */
+    bool *elsewhere;        /* [n_phones] at its second address */
     struct direction up, down;
     struct sl_rrc *radio; /* [n_phones], with their configurations */
     struct sl_rrc_config *radio_config;
@@ -143,9 +146,39 @@ void sl_emulator_free(struct sl_emulator *e)
     direction_free(&e->up);
     direction_free(&e->down);
     sl_link_book_close(e->book);
+    sl_radio_free(e->cells);
+    sl_radio_book_close(e->cells_book);
+    free(e->elsewhere);
     free(e->radio);
     free(e->radio_config);
     free(e);
+}
+
+/* On the lcore, in a cell's slot. */
+static void moved(void *app, uint32_t phone, uint64_t now_ns)
+{
+    struct sl_emulator *e = app;
+
+    e->elsewhere[phone] = !e->elsewhere[phone];
+}
+
+int sl_emulator_set_cells(struct sl_emulator *e, struct sl_radio_book *book, uint64_t start_ns)
+{
+    e->cells_book = book;
+    e->elsewhere = calloc(e->n_phones, sizeof(*e->elsewhere));
+    int rc = e->elsewhere ? sl_radio_book_create(book, start_ns, moved, e, &e->cells) : -ENOMEM;
+
+    if (!rc)
+        sl_radio_bind(e->cells, e->up.links, e->down.links);
+    return rc;
+}
+
+bool sl_emulator_cell(const struct sl_emulator *e, uint32_t phone, struct sl_radio_state *out)
+{
+    if (!e->cells || !sl_radio_serves(e->cells, phone))
+        return false;
+    sl_radio_state(e->cells, phone, out);
+    return true;
 }
 
 void sl_emulator_set_watch(struct sl_emulator *e, const struct sl_emulator_watch *watch)
@@ -230,15 +263,22 @@ static void down(void *ctx, struct sl_dgram *dgram, unsigned n, uint64_t now_ns)
 {
     struct sl_emulator *e = ctx;
 
-    for (unsigned i = 0; i < n; i++)
+    for (unsigned i = 0; i < n; i++) {
+        if (e->elsewhere)
+            sl_phone_address_home(&e->addresses, &dgram[i].dst);
         offer(e, &e->down, &dgram[i], &dgram[i].dst, now_ns);
+    }
 }
 
 static unsigned up_ready(void *ctx, struct sl_dgram *out, unsigned n, uint64_t now_ns)
 {
     struct sl_emulator *e = ctx;
+    unsigned got = ready(e, &e->up, out, n, now_ns);
 
-    return ready(e, &e->up, out, n, now_ns);
+    for (unsigned i = 0; i < got && e->elsewhere; i++)
+        if (e->elsewhere[sl_phone_of_address(&e->addresses, &out[i].src, e->n_phones)])
+            sl_phone_address_away(&out[i].src);
+    return got;
 }
 
 static unsigned down_ready(void *ctx, struct sl_dgram *out, unsigned n, uint64_t now_ns)
@@ -270,7 +310,13 @@ void sl_emulator_rates(const struct sl_emulator *e, uint32_t phone, uint64_t fro
     double *up_bps, double *down_bps)
 {
     double s = (double)(until_ns - from_ns) * 1e-9;
+    struct sl_radio_state cell;
 
+    if (sl_emulator_cell(e, phone, &cell)) {
+        *up_bps = cell.rate_bps[SL_RADIO_UP];
+        *down_bps = cell.rate_bps[SL_RADIO_DOWN];
+        return;
+    }
     *up_bps = 8 * sl_service_capacity(sl_links_service(e->up.links, phone), from_ns, until_ns) / s;
     *down_bps = 8 * sl_service_capacity(sl_links_service(e->down.links, phone), from_ns, until_ns) / s;
 }

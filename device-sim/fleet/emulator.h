@@ -7,6 +7,7 @@
 #include "device-sim/body/rrc.h"
 #include "device-sim/fleet/address.h"
 #include "device-sim/link/book.h"
+#include "device-sim/radio/environment.h"
 
 struct sl_emulator;
 /* `link`: [n_phones], as the experiment file says (device-sim/link/book.h). max_packets: under way in each
@@ -17,6 +18,13 @@ int sl_emulator_create(const struct sl_link_pair *, struct sl_link_book *, const
 /* The phone's radio goes through states; its links serve nothing while it is not connected. Without
  * this call it is always connected. */
 void sl_emulator_set_radio(struct sl_emulator *, uint32_t phone, const struct sl_rrc_config *, uint64_t seed);
+/* Cells serve the links of phones whose class names an environment; time 0 is start_ns. A handover with a new
+ * address makes the phone appear at the edge as somebody else from then on (the address's third byte from the
+ * end changes between two values): as behind an operator's NAT, the phone itself does not know. The book is
+ * the emulator's from here on. -ENOMEM. */
+int sl_emulator_set_cells(struct sl_emulator *, struct sl_radio_book *, uint64_t start_ns);
+/* Of a phone with cells; false: it has none. */
+bool sl_emulator_cell(const struct sl_emulator *, uint32_t phone, struct sl_radio_state *);
 void sl_emulator_free(struct sl_emulator *); /* what is under way goes back to the port */
 void sl_emulator_bind(struct sl_emulator *, struct sl_queue *);
 extern const struct sl_emulator_ops sl_fleet_emulator; /* its context is the struct sl_emulator */

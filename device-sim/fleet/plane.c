@@ -388,6 +388,7 @@ static bool owns(void *ctx, const uint8_t ip[16])
     struct sl_addr a = pl->addresses.first;
 
     memcpy(a.ip, ip, sizeof(a.ip));
+    sl_phone_address_home(&pl->addresses, &a);
     return sl_phone_of_address(&pl->addresses, &a, pl->n) >= 0;
 }
 

@@ -209,6 +209,10 @@ void sl_link_book_phone(
     snprintf(name, sizeof name, "link %u outages", phone);
     p.outage_key = sl_rng_key(b->e->seed, name);
     out->up = out->down = p;
+    if (c->radio[0]) { /* its cells serve it (device-sim/radio) */
+        out->up.service.kind = out->down.service.kind = SL_SERVICE_GRANTED;
+        return;
+    }
     out->up.service = service(up, c->up_mbps, c->light_idle_ms, offset, start_ns);
     out->down.service = service(down, c->down_mbps, c->light_idle_ms, offset, start_ns);
 }

@@ -58,7 +58,8 @@ struct environment {
     const struct sl_radio_config *cfg;
     struct cell *cell; /* [n_cells] */
     uint32_t n_active[SL_RADIO_DIRECTIONS];
-    uint64_t next_tti_ns[SL_RADIO_DIRECTIONS], earliest_ns[SL_RADIO_DIRECTIONS]; /* earliest: after the last one */
+    uint64_t next_tti_ns[SL_RADIO_DIRECTIONS],
+        earliest_ns[SL_RADIO_DIRECTIONS]; /* earliest: after the last one */
 };
 
 struct granter {

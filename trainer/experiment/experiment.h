@@ -25,6 +25,8 @@ enum {
     SL_STALENESS_AUTO_MAX = 256, /* each costs the edge a copy of the adapter */
 };
 
+enum { SL_RADIOS_MAX = 8, SL_CELLS_MAX = 256, SL_ZONES_MAX = 64 };
+
 #define SL_BACKEND_URING "uring_udp" /* of edge.data.backend: the kernel's UDP; all else is DPDK's */
 
 /* What becomes of packets on a link, each way alike (device-sim/link/discipline.h, loss.h, jitter.h). */
@@ -41,6 +43,34 @@ struct sl_reorder_keys {
     double share, by_ms;
 };
 
+/* An entry of `radio`: cells, channel, mobility (device-sim/radio/radio.h says what each figure does). */
+struct sl_radio_keys {
+    char name[SL_NAME_MAX];
+    double carrier_ghz, bandwidth_mhz, usable, down_share, up_share, base_m, phone_m;
+    char path_loss[8]; /* uma, umi, macro, free */
+    bool shadowing;
+    char fading[12]; /* none, rayleigh, rician */
+    double rice_k_db, doppler_hz;
+    uint32_t diversity, down_layers, up_layers;
+    char modulation[8]; /* 64qam, 256qam */
+    double base_dbm, phone_dbm, base_noise_db, phone_noise_db, interference_db;
+    uint32_t n_cells, count; /* count: of cells.count, where a layout places them */
+    char layout[8];          /* list, line, grid */
+    double spacing_m, cell_m[SL_CELLS_MAX][2];
+    double width_m, height_m; /* of the area; 0: the cells' and half a spacing around */
+    char mobility[16], path[SL_PATH_BYTES];
+    double speed_mps[2], pause_s, memory, spread_s;
+    uint32_t n_zones;
+    double zone[SL_ZONES_MAX][5]; /* x0, y0, x1, y1, loss in dB */
+    char scheduler[4];
+    double window_s, tti_ms, sr_ms, grant_ms, harq_ms, bler;
+    double measure_ms, hysteresis_db, trigger_ms, interruption_ms;
+    bool new_address;
+    uint32_t background;
+    double background_on_s, background_off_s;
+    size_t line;
+};
+
 struct sl_link_config {        /* of one phone; what serves it is one of: rates, traces, a series */
     double up_mbps, down_mbps; /* constant; 0: one of the others */
     char trace_up[SL_PATH_BYTES], trace_down[SL_PATH_BYTES]; /* Mahimahi's; empty: none */
@@ -53,6 +83,10 @@ struct sl_link_config {        /* of one phone; what serves it is one of: rates,
         double every_s, for_s; /* means, each way at once; every_s 0: none */
         bool regular;
     } outages;
+    char radio[SL_NAME_MAX]; /* name of an entry of `radio`; empty: none */
+    uint32_t environment;    /* its number */
+    uint32_t cell;           /* near which it begins, from 1; 0: anywhere */
+    size_t line;
     double rtt_ms; /* half of it each way */
     struct sl_loss_keys loss;
     struct sl_queue_keys queue;
@@ -222,6 +256,8 @@ struct sl_experiment {
     } sim;
     struct sl_class_config fleet[SL_CLASSES_MAX];
     uint32_t n_classes, n_devices;
+    struct sl_radio_keys radio[SL_RADIOS_MAX];
+    uint32_t n_radios;
     struct {                          /* plan.changes, in the order of their steps */
         uint32_t step;                /* at the first aggregation boundary at or after it */
         uint32_t cut[SL_CLASSES_MAX]; /* of each class */

@@ -257,6 +257,7 @@ static const struct sl_field fields[] = {
     {.path = "sim.record", .kind = SL_FIELD_TEXT, FIELD(sim.record)},
     {.path = "sim.lag_bound_ms", .kind = SL_FIELD_DOUBLE, FIELD(sim.lag_bound_ms), .lo = 1e-3, .hi = 1e6},
     {.path = "fleet", .kind = SL_FIELD_CUSTOM, .read = sl_experiment_read_fleet, .required = true},
+    {.path = "radio", .kind = SL_FIELD_CUSTOM, .read = sl_experiment_read_radio},
     {.path = "plan.cut", .kind = SL_FIELD_CUSTOM, .read = read_cut, .required = true},
     {.path = "plan.changes", .kind = SL_FIELD_CUSTOM, .read = read_changes},
     {.path = "plan.objective", .kind = SL_FIELD_LATER},

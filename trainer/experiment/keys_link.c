@@ -42,7 +42,8 @@ static const struct sl_field link_fields[] = {
         .lo = 0,
         .hi = 60000,
         .required = true},
-    {.path = "link.radio", .kind = SL_FIELD_LATER},
+    {.path = "link.radio", .kind = SL_FIELD_TEXT, CLASS_FIELD(link.radio)},
+    {.path = "link.cell", .kind = SL_FIELD_U32, CLASS_FIELD(link.cell), .lo = 1, .hi = 1000000},
 };
 
 size_t sl_experiment_link_fields(const struct sl_field **out)
@@ -66,17 +67,20 @@ void sl_experiment_begin_link(struct sl_class_config *c)
         .queue_kib = 256, .phase_s = -1, .rates_up = "up_mbps", .rates_down = "down_mbps"};
 }
 
-int sl_experiment_finish_link(struct sl_reader *r, const yaml_node_t *node, const struct sl_class_config *c)
+int sl_experiment_finish_link(struct sl_reader *r, const yaml_node_t *node, struct sl_class_config *c)
 {
-    const struct sl_link_config *l = &c->link;
+    struct sl_link_config *l = &c->link;
     bool light = l->light_up[0] || l->light_down[0];
     bool constant = l->up_mbps > 0 || l->down_mbps > 0, trace = l->trace_up[0] || l->trace_down[0] || light,
          rates = l->rates[0];
 
-    if (constant + trace + rates != 1)
+    l->line = node->start_mark.line + 1;
+    if (constant + trace + rates + (l->radio[0] != 0) != 1)
         return sl_schema_error(r, node,
             "link: say once how fast it is: up_mbps and down_mbps, or trace: {up: FILE, down: FILE}, or "
-            "rates: {file: FILE}");
+            "rates: {file: FILE}, or radio: NAME");
+    if (l->cell && !l->radio[0])
+        return sl_schema_error(r, node, "link.cell: names a cell of link.radio; give that, too");
     if (constant && !(l->up_mbps > 0 && l->down_mbps > 0))
         return sl_schema_error(r, node, "link: up_mbps and down_mbps belong together; give both");
     if (trace && !(l->trace_up[0] && l->trace_down[0]))

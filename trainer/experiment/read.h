@@ -32,7 +32,10 @@ int sl_experiment_finish_body(struct sl_reader *, const yaml_node_t *, struct sl
 size_t sl_experiment_link_fields(const struct sl_field **);
 size_t sl_experiment_queue_fields(const struct sl_field **); /* keys_queue.c: likewise */
 void sl_experiment_begin_link(struct sl_class_config *);
-int sl_experiment_finish_link(struct sl_reader *, const yaml_node_t *, const struct sl_class_config *);
+int sl_experiment_finish_link(struct sl_reader *, const yaml_node_t *, struct sl_class_config *);
+/* keys_radio.c: the list `radio`; then which entry each class's link names. */
+int sl_experiment_read_radio(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
+int sl_experiment_check_radio(struct sl_reader *, struct sl_experiment *);
 /* keys_life.c: a class's keys about when its phones take part, and what is so where nothing is said. */
 size_t sl_experiment_life_fields(const struct sl_field **);
 extern const struct sl_life_keys sl_life_keys_default;

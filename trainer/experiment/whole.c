@@ -222,6 +222,8 @@ int sl_experiment_check_whole(struct sl_reader *r, struct sl_read_target *t)
         status = check_shards(r, e);
     if (!status)
         status = check_life(r, e);
+    if (!status)
+        status = sl_experiment_check_radio(r, e);
     if (status)
         return status;
     if (e->training.lora.n_targets == 0) {
