@@ -102,6 +102,13 @@ static double seconds(const struct sl_radio *r, uint64_t now_ns)
     return now_ns > r->start_ns ? (double)(now_ns - r->start_ns) * ns : 0;
 }
 
+/* A late host lets one direction catch up after the other: times of the second may lie before what the first
+ * has seen. */
+static uint64_t since(uint64_t then_ns, uint64_t now_ns)
+{
+    return now_ns > then_ns ? now_ns - then_ns : 0;
+}
+
 /* ---- what a phone hears ---- */
 
 /* Loss between a place and a cell, all but fading. */
@@ -279,7 +286,7 @@ static void consider(
         p->candidate = best;
         p->candidate_ns = now_ns;
     }
-    if (now_ns - p->candidate_ns < g->time_to_trigger_ns)
+    if (since(p->candidate_ns, now_ns) < g->time_to_trigger_ns)
         return;
     p->candidate = NOBODY;
     hand_over(r, i, best, now_ns);
@@ -294,7 +301,7 @@ static void look(struct sl_radio *r, uint32_t i, uint64_t now_ns)
     struct sl_radio_state *s = &p->state;
     double best_loss;
 
-    bool first = !p->has_looked, idle = first || now_ns - p->looked_ns >= released_ns;
+    bool first = !p->has_looked, idle = first || since(p->looked_ns, now_ns) >= released_ns;
     p->has_looked = true;
     p->looked_ns = now_ns;
     if (!first && e->cfg->mobility.kind == SL_MOBILITY_STATIC)
@@ -438,7 +445,7 @@ static uint32_t rank(struct sl_radio *r, struct environment *e, struct cell *c, 
     for (uint32_t k = 0; k < l->n; k++) {
         uint32_t i = e->cfg->scheduler == SL_SCHEDULE_RR ? l->phone[(k + c->turn[w]) % l->n] : l->phone[k];
         struct phone *p = &r->phone[i];
-        if (now_ns - p->looked_ns >= e->cfg->measure_ns)
+        if (since(p->looked_ns, now_ns) >= e->cfg->measure_ns)
             look(r, i, now_ns);
         if (p->way[w].active && list_of(e, p, w) == l && p->way[w].ready_ns <= now_ns)
             r->order[n++] = i;
@@ -530,7 +537,7 @@ static void backlogged(void *ctx, uint32_t i, uint64_t at_ns)
     if (p->environment == NOBODY)
         return;
     struct environment *e = &r->environment[p->environment];
-    if (at_ns - p->looked_ns >= e->cfg->measure_ns)
+    if (since(p->looked_ns, at_ns) >= e->cfg->measure_ns)
         look(r, i, at_ns);
     uint64_t ready = at_ns;
     if (g->way == SL_RADIO_UP &&
