@@ -52,7 +52,9 @@ int sl_tls_create(struct sl_tls_ctx *ctx, struct sl_tls **out)
     t->ssl = SSL_new(ctx->ssl_ctx);
     t->in = BIO_new(BIO_s_mem());
     t->out = BIO_new(BIO_s_mem());
-    if (!t->ssl || !t->in || !t->out) {
+    bool own = !ctx->cert || (t->ssl && SSL_use_certificate(t->ssl, ctx->cert) == 1 &&
+                                 SSL_use_PrivateKey(t->ssl, ctx->key) == 1);
+    if (!t->ssl || !t->in || !t->out || !own) {
         BIO_free(t->in);
         BIO_free(t->out);
         SSL_free(t->ssl);

@@ -16,6 +16,10 @@ struct sl_tls;
 /* ca: PEM file that the peer's certificate must chain to; cert and key: our own, PEM. err: one line. */
 int sl_tls_ctx_create(enum sl_tls_role, const char *ca, const char *cert, const char *key,
     struct sl_tls_ctx **, char *err, size_t err_cap);
+/* Another certificate of the same role and CA: all else is shared with that context, which may be freed
+ * before. What a thousand phones of one process have is then a certificate and a key each. */
+int sl_tls_ctx_share(const struct sl_tls_ctx *, const char *cert, const char *key, struct sl_tls_ctx **,
+    char *err, size_t err_cap);
 void sl_tls_ctx_free(struct sl_tls_ctx *);
 int sl_tls_create(struct sl_tls_ctx *, struct sl_tls **);
 void sl_tls_free(struct sl_tls *);

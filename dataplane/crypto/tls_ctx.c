@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -147,10 +148,52 @@ int sl_tls_ctx_create(enum sl_tls_role role, const char *ca, const char *cert, c
     return 0;
 }
 
+static int read_pem(struct sl_tls_ctx *c, const char *cert, const char *key, char *err, size_t err_cap)
+{
+    BIO *b = BIO_new_file(cert, "r");
+    c->cert = b ? PEM_read_bio_X509(b, NULL, no_passphrase, NULL) : NULL;
+    BIO_free(b);
+    if (!c->cert)
+        return fail(err, err_cap, -ENOENT, cert, "cannot read our certificate");
+    b = BIO_new_file(key, "r");
+    c->key = b ? PEM_read_bio_PrivateKey(b, NULL, no_passphrase, NULL) : NULL;
+    BIO_free(b);
+    if (!c->key)
+        return fail(err, err_cap, -ENOENT, key, "cannot use it as the private key of our certificate");
+    if (X509_check_private_key(c->cert, c->key) != 1)
+        return fail(err, err_cap, -EINVAL, key, "is not the private key of our certificate");
+    return 0;
+}
+
+int sl_tls_ctx_share(const struct sl_tls_ctx *base, const char *cert, const char *key,
+    struct sl_tls_ctx **out, char *err, size_t err_cap)
+{
+    struct sl_tls_ctx *c = calloc(1, sizeof(*c));
+
+    *out = NULL;
+    ERR_clear_error();
+    if (!c || SSL_CTX_up_ref(base->ssl_ctx) != 1) {
+        free(c);
+        snprintf(err, err_cap, "out of memory");
+        return -ENOMEM;
+    }
+    c->ssl_ctx = base->ssl_ctx;
+    c->role = base->role;
+    int status = read_pem(c, cert, key, err, err_cap);
+    if (status) {
+        sl_tls_ctx_free(c);
+        return status;
+    }
+    *out = c;
+    return 0;
+}
+
 void sl_tls_ctx_free(struct sl_tls_ctx *c)
 {
     if (!c)
         return;
     SSL_CTX_free(c->ssl_ctx);
+    X509_free(c->cert);
+    EVP_PKEY_free(c->key);
     free(c);
 }

@@ -10,6 +10,8 @@ enum { SL_TLS_NAME_MAX = 64 /* ub-common-name, RFC 5280 appendix A */, SL_TLS_ER
 struct sl_tls_ctx {
     enum sl_tls_role role;
     SSL_CTX *ssl_ctx;
+    X509 *cert; /* in place of the SSL_CTX's; NULL: that */
+    EVP_PKEY *key;
 };
 
 struct sl_tls {

@@ -197,7 +197,8 @@ static int open_tls(struct sl_tls_access *a, uint32_t i, char *err, size_t err_c
             dir, i, i);
         return -ENOENT;
     }
-    return sl_tls_ctx_create(SL_TLS_CLIENT, ca, cert, key, &a->phone[i].tls, err, err_cap);
+    return i ? sl_tls_ctx_share(a->phone[0].tls, cert, key, &a->phone[i].tls, err, err_cap)
+             : sl_tls_ctx_create(SL_TLS_CLIENT, ca, cert, key, &a->phone[i].tls, err, err_cap);
 }
 
 /* A descriptor for every phone, beside our own files. */

@@ -489,9 +489,41 @@ static void ctx_create__says_which_file(void **state)
     assert_null(ctx);
 }
 
+/* Each of them shows its own certificate, also when the one that it shares with is gone. */
+static void ctx_share__own_certificate_over_a_shared_context(void **state)
+{
+    const char *cert = certs_path(certs, "rsa.pem"), *key = certs_path(certs, "rsa.key");
+    struct sl_tls_ctx *base = context(SL_TLS_CLIENT, "ca.pem", "device"), *shared, *none;
+    struct pair p = {.edge_ctx = context(SL_TLS_SERVER, "ca.pem", "edge")};
+    char err[300], name[65];
+
+    assert_int_equal(sl_tls_ctx_share(base, cert, key, &shared, err, sizeof(err)), 0);
+    assert_int_equal(
+        sl_tls_ctx_share(base, certs_path(certs, "no.pem"), key, &none, err, sizeof(err)), -ENOENT);
+    assert_says(err, "no.pem: cannot read our certificate");
+    assert_int_equal(
+        sl_tls_ctx_share(base, cert, certs_path(certs, "device.key"), &none, err, sizeof(err)), -EINVAL);
+    assert_says(err, "device.key: is not the private key of our certificate");
+    assert_null(none);
+    for (unsigned i = 0; i < 2; i++) {
+        p.device_ctx = i ? shared : base;
+        assert_int_equal(sl_tls_create(p.edge_ctx, &p.edge), 0);
+        assert_int_equal(sl_tls_create(p.device_ctx, &p.device), 0);
+        run(&p, 4096);
+        assert_int_equal(p.edge_err | p.device_err, 0);
+        assert_int_equal(sl_tls_peer_name(p.edge, name), 0);
+        assert_string_equal(name, i ? "device-00004" : "device-00003");
+        sl_tls_free(p.edge);
+        sl_tls_free(p.device);
+        sl_tls_ctx_free(p.device_ctx);
+    }
+    sl_tls_ctx_free(p.edge_ctx);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ctx_share__own_certificate_over_a_shared_context),
         cmocka_unit_test(ctx_create__says_which_file),
         cmocka_unit_test(handshake__both_sides_verified),
         cmocka_unit_test(handshake__rsa_certificates),

@@ -13,6 +13,7 @@ enum {
     LINGER_MS = 1000, /* for the peer to read our last words */
     ACCEPT_PAUSE_MS = 500,
     CONNECT_DEFAULT_S = 10,
+    TICKED_A_TURN = 64,
 };
 static const uint64_t ms_ns = 1000000, second_ns = 1000000000;
 
@@ -209,6 +210,8 @@ static struct sl_loop_conn *conn_create(struct sl_loop *loop, int fd)
 
 static void conn_free(struct sl_loop_conn *conn)
 {
+    if (conn->loop->ticking == conn)
+        conn->loop->ticking = conn->next;
     *conn->link = conn->next;
     if (conn->next)
         conn->next->link = conn->link;
@@ -514,8 +517,11 @@ static void tick(struct sl_loop_conn *conn)
 
 void sl_loop_conns_tick(struct sl_loop *loop)
 {
-    for (struct sl_loop_conn *conn = loop->conns, *next; conn; conn = next) {
-        next = conn->next; /* none is freed here, but a callback may add one at the front */
+    if (!loop->ticking)
+        loop->ticking = loop->conns;
+    for (unsigned n = 0; n < TICKED_A_TURN && loop->ticking; n++) {
+        struct sl_loop_conn *conn = loop->ticking;
+        loop->ticking = conn->next; /* none is freed here, but a callback may add one at the front */
         tick(conn);
     }
 }

@@ -219,10 +219,11 @@ static int turn(struct sl_loop *loop, uint64_t wait_ns)
         return err;
     loop->now_ns = sl_loop_now_ns();
     complete_all(loop);
-    if (loop->now_ns >= loop->next_tick_ns) {
+    if (!loop->ticking && loop->now_ns < loop->next_tick_ns)
+        return 0;
+    if (!loop->ticking)
         loop->next_tick_ns = loop->now_ns + TICK_MS * ms_ns;
-        sl_loop_conns_tick(loop);
-    }
+    sl_loop_conns_tick(loop);
     return 0;
 }
 
@@ -248,7 +249,7 @@ int sl_loop_run(
         wait_ns = poll_interval_ns;
     loop->now_ns = sl_loop_now_ns();
     while (!err && !atomic_load(&loop->stop)) {
-        err = turn(loop, wait_ns);
+        err = turn(loop, loop->ticking && wait_ns > ms_ns ? ms_ns : wait_ns);
         if (!err && poll)
             poll(app, loop->now_ns);
     }

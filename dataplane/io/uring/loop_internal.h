@@ -78,6 +78,7 @@ struct sl_loop {
 
     uint32_t max_conns, n_conns;
     struct sl_loop_conn *conns, *dirty, *ended; /* all; to be pumped; ending, waiting to be freed */
+    struct sl_loop_conn *ticking; /* whose time-outs are looked at next; NULL: the round is over */
     bool ending;
     uint8_t *spare_out[SL_LOOP_SPARE_OUT]; /* send buffers that nobody uses */
     unsigned n_spare_out;
@@ -92,6 +93,7 @@ struct io_uring_sqe *sl_loop_sqe(struct sl_loop *, struct sl_loop_op *);
 void sl_loop_recycle(struct sl_loop *, unsigned buffer);
 /* The connections' part of a turn: before the wait, and every tick. */
 void sl_loop_conns_turn(struct sl_loop *);
+/* Time-outs, of a few connections: a turn must not wait for thousands. */
 void sl_loop_conns_tick(struct sl_loop *);
 /* Tells every application and starts to end what is open. */
 void sl_loop_conns_end(struct sl_loop *, const char *why);
