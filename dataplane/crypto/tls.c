@@ -52,6 +52,8 @@ int sl_tls_create(struct sl_tls_ctx *ctx, struct sl_tls **out)
     t->ssl = SSL_new(ctx->ssl_ctx);
     t->in = BIO_new(BIO_s_mem());
     t->out = BIO_new(BIO_s_mem());
+    if (t->ssl && ctx->cert)
+        SSL_certs_clear(t->ssl); /* a key of another type would stand beside ours */
     bool own = !ctx->cert || (t->ssl && SSL_use_certificate(t->ssl, ctx->cert) == 1 &&
                                  SSL_use_PrivateKey(t->ssl, ctx->key) == 1);
     if (!t->ssl || !t->in || !t->out || !own) {

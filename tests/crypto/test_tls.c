@@ -492,9 +492,9 @@ static void ctx_create__says_which_file(void **state)
 /* Each of them shows its own certificate, also when the one that it shares with is gone. */
 static void ctx_share__own_certificate_over_a_shared_context(void **state)
 {
-    const char *cert = certs_path(certs, "rsa.pem"), *key = certs_path(certs, "rsa.key");
     struct sl_tls_ctx *base = context(SL_TLS_CLIENT, "ca.pem", "device"), *shared, *none;
     struct pair p = {.edge_ctx = context(SL_TLS_SERVER, "ca.pem", "edge")};
+    const char *cert = certs_path(certs, "rsa.pem"), *key = certs_path(certs, "rsa.key");
     char err[300], name[65];
 
     assert_int_equal(sl_tls_ctx_share(base, cert, key, &shared, err, sizeof(err)), 0);
