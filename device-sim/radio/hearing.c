@@ -19,17 +19,36 @@ static double in_db(double v)
     return v > 0 ? 10 * log10(v) : -300;
 }
 
-/* Loss between a place and a cell, all but fading. */
-static double loss_db(const struct sl_radio_environment *e, uint32_t c, double x, double y)
+static double distance_m(const struct sl_radio_config *g, uint32_t c, double x, double y)
+{
+    double dx = x - g->cell_m[c][0], dy = y - g->cell_m[c][1];
+
+    return sqrt(dx * dx + dy * dy);
+}
+
+/* Loss of the path alone, less four sigmas of shadowing: what a cell has at least, for all that is likely. */
+static double least_loss_db(const struct sl_radio_config *g, double d, bool sight)
+{
+    double luck = g->shadowing ? 4 * sl_shadowing_db(g->path_loss, sight) : 0;
+
+    return sl_path_loss_db(g->path_loss, &g->geometry, d, sight) - luck;
+}
+
+/* Loss between a place and a cell, all but fading. INFINITY where it is `bound` or more at its luckiest,
+ * which spares most of a city's cells their fields. */
+static double loss_db(const struct sl_radio_environment *e, uint32_t c, double x, double y, double bound)
 {
     const struct sl_radio_config *g = e->cfg;
-    double dx = x - g->cell_m[c][0], dy = y - g->cell_m[c][1], d = sqrt(dx * dx + dy * dy);
-    double p = sl_line_of_sight_probability(g->path_loss, d);
+    double d = distance_m(g, c, x, y), p = sl_line_of_sight_probability(g->path_loss, d);
+
+    if (least_loss_db(g, d, p > 0) >= bound && least_loss_db(g, d, p >= 1) >= bound)
+        return INFINITY;
     /* Where the line of sight is free is a matter of place, too: the normal field as a uniform one. */
     bool sight = p >= 1 || (p > 0 && 0.5 * erfc(-sl_field_at(&e->cell[c].sight, x, y) * M_SQRT1_2) < p);
-    double loss = sl_path_loss_db(g->path_loss, &g->geometry, d, sight);
     double sigma = g->shadowing ? sl_shadowing_db(g->path_loss, sight) : 0;
-
+    if (least_loss_db(g, d, sight) >= bound)
+        return INFINITY;
+    double loss = sl_path_loss_db(g->path_loss, &g->geometry, d, sight);
     if (sigma > 0)
         loss += sigma * sl_field_at(&e->cell[c].shadow[sight], x, y);
     return loss;
@@ -84,9 +103,13 @@ static uint32_t best_cell(const struct sl_radio_environment *e, double x, double
 {
     uint32_t best = 0;
 
-    *loss = INFINITY;
+    for (uint32_t c = 1; c < e->cfg->n_cells; c++)
+        if (distance_m(e->cfg, c, x, y) < distance_m(e->cfg, best, x, y))
+            best = c;
+    uint32_t nearest = best;
+    *loss = loss_db(e, best, x, y, INFINITY);
     for (uint32_t c = 0; c < e->cfg->n_cells; c++) {
-        double l = loss_db(e, c, x, y);
+        double l = c == nearest ? INFINITY : loss_db(e, c, x, y, *loss);
         if (l < *loss) {
             *loss = l;
             best = c;
@@ -171,7 +194,7 @@ void sl_radio_look(struct sl_radio *r, uint32_t i, uint64_t now_ns)
         sl_radio_change_cell(r, i, best);
         p->candidate = SL_RADIO_NOBODY;
     } else {
-        consider(r, i, best, best_loss, loss_db(e, p->cell, s->x_m, s->y_m), now_ns);
+        consider(r, i, best, best_loss, loss_db(e, p->cell, s->x_m, s->y_m, INFINITY), now_ns);
     }
-    tune(e, p, (p->cell == best ? best_loss : loss_db(e, p->cell, s->x_m, s->y_m)) + zone);
+    tune(e, p, (p->cell == best ? best_loss : loss_db(e, p->cell, s->x_m, s->y_m, INFINITY)) + zone);
 }
