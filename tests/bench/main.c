@@ -15,6 +15,7 @@ static const struct bench_verb *const verbs[] = {
     &bench_path,
     &bench_link_verb,
     &bench_emulator,
+    &bench_radio,
     &bench_latency,
     &bench_scale,
     &bench_swap,

@@ -215,6 +215,13 @@ def emulator__accounts_for_every_packet():
         assert j["offered"] == j["delivered"] + j["dropped"] + j["under_way"] and j["delivered"] > 1000 and j["dropped"] > 1000, j
 
 
+def radio__accounts_for_every_packet():
+    for mobility in "static", "waypoint":
+        j = result("radio", "--mobility", mobility, "--phones", "200", "--side", "3", "--mbps", "200", "--seconds", "3")
+        has(j, ["setup_s", "share_of_core", "ns_per_packet", "ns_per_phone_tti", "backlogged", "handovers", "covered"])
+        assert j["offered"] == j["delivered"] + j["under_way"] and j["delivered"] > 10000 and j["covered"] > 150, j
+
+
 def link__an_experiments_phone():
     file = os.path.join(tempfile.mkdtemp(), "x.yaml")
     with open(file, "w", encoding="ascii") as f:
@@ -327,7 +334,7 @@ TESTS = [ingest__all_fields_and_nothing_uncounted, ingest__jumbo_frames_and_many
          ingest__over_veth,
          handoff__all_fields, overload__nothing_uncounted, path__every_lcore, latency__every_load_and_every_message, scale__every_session_and_every_message, reject__every_packet_under_its_name,
          swap__adapters_come_back, wake__both_ports, link__every_queue_as_its_model, link__an_experiments_phone, link__kernel_tcp_comes_to_the_rate,
-         emulator__accounts_for_every_packet, products__every_matrix_of_a_shape, train__counts_the_mathematics, train__mixed_cuts_against_one, train__bf16_and_personal_adapters, train__a_crippled_library_makes_it_invalid,
+         emulator__accounts_for_every_packet, radio__accounts_for_every_packet, products__every_matrix_of_a_shape, train__counts_the_mathematics, train__mixed_cuts_against_one, train__bf16_and_personal_adapters, train__a_crippled_library_makes_it_invalid,
          usage__says_what_is_wrong, interrupt__leaves_nothing_behind, interrupt__two_processes]
 
 
