@@ -10,7 +10,8 @@
 #include <string.h>
 
 enum { FIRST_POINTS = 256, POINTS_MAX = 10000000, LINE_BYTES = 256 };
-static const double step_s = 1; /* of Gauss-Markov */
+static const double step_s = 1;                       /* of Gauss-Markov */
+static const double farthest = 1e9, soonest_s = 1e-3; /* of recorded points: so that speeds are finite */
 
 const char *sl_mobility_name(enum sl_mobility_kind k)
 {
@@ -57,7 +58,7 @@ static bool finite_number(char **at, double *v)
     if (**at == 0 || !strchr("+-.0123456789", **at))
         return false;
     *v = strtod(*at, &end);
-    bool ok = end != *at && isfinite(*v);
+    bool ok = end != *at && fabs(*v) <= farthest;
     *at = end;
     return ok;
 }
@@ -74,6 +75,8 @@ static int path_line(
         return bad_line(name, number, "a path begins at 0 s", err, err_cap);
     if (p->n && v[0] <= p->t_s[p->n - 1])
         return bad_line(name, number, "no later than the line before; sort the path by time", err, err_cap);
+    if (p->n && v[0] - p->t_s[p->n - 1] < soonest_s)
+        return bad_line(name, number, "less than 1 ms after the line before", err, err_cap);
     if (p->n == POINTS_MAX)
         return bad_line(name, number, "more than 10,000,000 points", err, err_cap);
     if (grow(p, cap)) {
@@ -100,6 +103,10 @@ int sl_path_parse(
         number++;
         if (n >= sizeof line) {
             rc = bad_line(name, number, "the line is too long", err, err_cap);
+            break;
+        }
+        if (memchr(at, 0, n)) {
+            rc = bad_line(name, number, "a zero byte: this is not text", err, err_cap);
             break;
         }
         memcpy(line, at, n);
