@@ -106,6 +106,21 @@ def timeline(traffic, chosen, key, names, title):
     return plot.Timeline(title, "seconds", rows, [n for n in names if n in used])
 
 
+def cell_timeline(traffic, chosen):
+    rows = []
+    for k in chosen:
+        row = []
+        for s in traffic.samples:
+            cell = f"cell {s['cells']['cell'][k]}"
+            if row and row[-1][2] == cell:
+                row[-1] = (row[-1][0], s["t"], cell)
+            else:
+                row.append((row[-1][1] if row else 0, s["t"], cell))
+        rows.append((traffic.name(k), row))
+    used = sorted({state for _, row in rows for _, _, state in row}, key=lambda name: int(name.split()[1]))
+    return plot.Timeline("cells", "seconds", rows, used)
+
+
 def fleet_panel(traffic):
     up, down, x, length, sums = [], [], [], 0, [0, 0]
     for s in traffic.samples:
@@ -165,6 +180,12 @@ def panels(run_dir, wanted):
     out.append(plot.Panel("chip", "seconds", "°C", [value_series(traffic, traffic.name(k), lambda s, k=k: s["temp_c"][k]) for k in chosen]))
     out.append(timeline(traffic, chosen, "state", traffic.head["states"], "phones"))
     out.append(timeline(traffic, chosen, "radio", traffic.head["radios"], "radios"))
+    in_cells = [k for k in chosen if traffic.head["phones"][k].get("link") == "granted"]
+    if in_cells:
+        out.append(cell_timeline(traffic, in_cells))
+        for side in ("up", "down"):
+            out.append(plot.Panel(f"{side}: SNR, without fading", "seconds", "dB",
+                                  [value_series(traffic, traffic.name(k), lambda s, k=k: s["cells"][f"snr_{side}_db"][k]) for k in in_cells]))
     for k in chosen:
         for side in ("up", "down"):
             found = comparison(traffic, k, side)

@@ -29,7 +29,10 @@ int sl_fleet_traffic_open(struct sl_fleet *f, char *err, size_t err_cap)
         phones[k].index = w->phone[k].phone;
         const struct sl_class_config *c = sl_fleet_class(f, phones[k].index);
         phones[k].class_name = c->name;
-        phones[k].service = c->link.trace_up[0] ? "trace" : c->link.rates[0] ? "series" : "rate";
+        phones[k].service = c->link.radio[0]      ? "granted"
+                            : c->link.trace_up[0] ? "trace"
+                            : c->link.rates[0]    ? "series"
+                                                  : "rate";
     }
     snprintf(path, sizeof(path), "%s/traffic.jsonl", f->options.run);
     return sl_traffic_open(path, f->n, phones, w->n,

@@ -8,12 +8,16 @@
 #include <stdatomic.h>
 
 struct sl_watched_link {
-    _Atomic uint64_t offered, carried, dropped, served, wait_ns, queued,
-        allowed; /* allowed: bytes, or none */
+    _Atomic uint64_t offered, carried, dropped, served, wait_ns, queued, allowed; /* allowed: bytes */
+};
+struct sl_watched_cell {
+    _Atomic uint64_t cell, handovers; /* cell: from 1; 0: none */
+    _Atomic double snr_up_db, snr_down_db;
 };
 struct sl_watched {
     uint32_t phone;
     struct sl_watched_link up, down;
+    struct sl_watched_cell cell;
     _Atomic uint64_t radio;
 };
 struct sl_watch {

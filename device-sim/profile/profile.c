@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CLASSES_MAX = 32, NAMES_MAX = 16, NAME_BYTES = 64, PATH_MAX_BYTES = 1100 };
+enum { CELLS_MAX = 256, CLASSES_MAX = 32, NAMES_MAX = 16, NAME_BYTES = 64, PATH_MAX_BYTES = 1100 };
 static const double mbit = 8e-6;
 /* A sample with less than two full packets holds acknowledgements and requests: no burst, and no load. */
 static const double busy_bytes = 3000;
@@ -20,12 +20,19 @@ struct side {
     struct sl_spread rate, wait, queued;
 };
 
+struct cells {
+    bool used[CELLS_MAX + 1]; /* by number, from 1 */
+    double handovers;
+    struct sl_spread snr_up, snr_down;
+};
+
 struct class
 {
     char name[NAME_BYTES];
     unsigned watched;
     double seconds; /* phones x time */
     struct side up, down;
+    struct cells cells;
     struct sl_spread rtt, burst, on, off;
     double state_s[NAMES_MAX], radio_s[NAMES_MAX];
     double battery_min, temperature_max, clock_min;
@@ -69,7 +76,7 @@ static struct class *class_named(struct reader *r, const char *name)
 static void free_class(struct class *c)
 {
     struct sl_spread *all[] = {&c->up.rate, &c->up.wait, &c->up.queued, &c->down.rate, &c->down.wait,
-        &c->down.queued, &c->rtt, &c->burst, &c->on, &c->off};
+        &c->down.queued, &c->rtt, &c->burst, &c->on, &c->off, &c->cells.snr_up, &c->cells.snr_down};
 
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
         sl_spread_free(all[i]);
@@ -169,6 +176,40 @@ static int add_side(struct side *s, const struct link_columns *c, unsigned i, do
     return rc;
 }
 
+struct cell_columns {
+    double cell[SL_TRAFFIC_PHONES], handovers[SL_TRAFFIC_PHONES], snr_up[SL_TRAFFIC_PHONES],
+        snr_down[SL_TRAFFIC_PHONES];
+};
+
+/* A run without cells says nothing of them. */
+static int cell_columns(const struct reader *r, const cJSON *o, struct cell_columns *c)
+{
+    const cJSON *cells = cJSON_GetObjectItem(o, "cells");
+
+    *c = (struct cell_columns){0};
+    if (!cells)
+        return 0;
+    if (column(r, cells, "cell", c->cell) || column(r, cells, "handovers", c->handovers) ||
+        column(r, cells, "snr_up_db", c->snr_up) || column(r, cells, "snr_down_db", c->snr_down))
+        return -EINVAL;
+    for (unsigned i = 0; i < r->n_phones; i++)
+        if (c->cell[i] < 0 || c->cell[i] > CELLS_MAX)
+            return -EINVAL;
+    return 0;
+}
+
+static int add_cell(struct cells *s, const struct cell_columns *c, unsigned i, bool busy)
+{
+    if (c->cell[i] < 1)
+        return 0;
+    s->handovers += c->handovers[i];
+    if (!busy)
+        return 0;
+    s->used[(unsigned)c->cell[i]] = true;
+    int rc = sl_spread_add(&s->snr_up, c->snr_up[i]);
+    return rc ? rc : sl_spread_add(&s->snr_down, c->snr_down[i]);
+}
+
 /* Bursts and the pauses between them; those that the run's ends cut are left out. */
 static int add_burst(struct phone *p, double offered, double t)
 {
@@ -201,12 +242,14 @@ static int take_sample(struct reader *r, const cJSON *o)
                 *state = cJSON_GetObjectItem(o, "state"), *radio = cJSON_GetObjectItem(o, "radio"),
                 *all = cJSON_GetObjectItem(o, "all");
     struct link_columns up, down;
+    struct cell_columns cells;
     int rc = 0;
 
     if (!cJSON_IsNumber(jt) || !cJSON_IsNumber(jdt) || !cJSON_IsString(state) || !cJSON_IsString(radio) ||
         strlen(state->valuestring) != r->n_phones || strlen(radio->valuestring) != r->n_phones ||
         link_columns(r, o, "up", &up) || link_columns(r, o, "down", &down) || column(r, o, "rtt_ms", rtt) ||
-        column(r, o, "battery", battery) || column(r, o, "temp_c", temp) || column(r, o, "clock", clock))
+        column(r, o, "battery", battery) || column(r, o, "temp_c", temp) || column(r, o, "clock", clock) ||
+        cell_columns(r, o, &cells))
         return -EINVAL;
     t = jt->valuedouble;
     dt = jdt->valuedouble;
@@ -223,6 +266,9 @@ static int take_sample(struct reader *r, const cJSON *o)
         c->clock_min = fmin(c->clock_min, clock[i]);
         rc = add_side(&c->up, &up, i, dt);
         rc = rc ? rc : add_side(&c->down, &down, i, dt);
+        rc =
+            rc ? rc
+               : add_cell(&c->cells, &cells, i, up.carried[i] >= busy_bytes || down.carried[i] >= busy_bytes);
         rc = rc ? rc : add_burst(&r->phone[i], up.offered[i], t);
         if (!rc && rtt[i] > 0 && up.offered[i] >= busy_bytes)
             rc = sl_spread_add(&c->rtt, rtt[i]);
@@ -336,6 +382,21 @@ static void add_shares(
             add_number(shares, names[i], s[i] / seconds);
 }
 
+static void add_cells_json(cJSON *o, struct cells *s, unsigned phones)
+{
+    unsigned used = 0;
+
+    for (unsigned i = 1; i <= CELLS_MAX; i++)
+        used += s->used[i];
+    if (used == 0)
+        return;
+    cJSON *l = cJSON_AddObjectToObject(o, "cell");
+    add_number(l, "used", used);
+    add_number(l, "handovers", s->handovers / phones);
+    add_spread(l, "snr_up_db", &s->snr_up);
+    add_spread(l, "snr_down_db", &s->snr_down);
+}
+
 static cJSON *class_json(struct reader *r, struct class *c)
 {
     cJSON *o = cJSON_CreateObject(), *cause, *energy, *burst;
@@ -345,6 +406,7 @@ static cJSON *class_json(struct reader *r, struct class *c)
     cJSON_AddNumberToObject(o, "watched", c->watched);
     add_side_json(o, "up", &c->up, c->seconds);
     add_side_json(o, "down", &c->down, c->seconds);
+    add_cells_json(o, &c->cells, c->watched);
     burst = cJSON_AddObjectToObject(o, "bursts");
     add_spread(burst, "kib", &c->burst);
     add_spread(burst, "on_s", &c->on);
@@ -472,6 +534,15 @@ static void print_side(const cJSON *class, const char *name)
     print_spread(what, "KiB", cJSON_GetObjectItem(l, "queued_kib"));
 }
 
+static void print_cell(const cJSON *cell)
+{
+    if (!cell)
+        return;
+    printf("  cells used %.0f, handovers of a phone %.2f\n", at(cell, "used"), at(cell, "handovers"));
+    print_spread("up SNR", "dB", cJSON_GetObjectItem(cell, "snr_up_db"));
+    print_spread("down SNR", "dB", cJSON_GetObjectItem(cell, "snr_down_db"));
+}
+
 void sl_profile_print(const cJSON *profile)
 {
     const cJSON *c, *bursts;
@@ -485,6 +556,7 @@ void sl_profile_print(const cJSON *profile)
             at(c, "phones"), at(c, "watched"));
         print_side(c, "up");
         print_side(c, "down");
+        print_cell(cJSON_GetObjectItem(c, "cell"));
         bursts = cJSON_GetObjectItem(c, "bursts");
         print_spread("burst", "KiB", cJSON_GetObjectItem(bursts, "kib"));
         print_spread("burst lasts", "s", cJSON_GetObjectItem(bursts, "on_s"));

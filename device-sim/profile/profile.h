@@ -4,7 +4,10 @@
  *     busy_mbit_s: carried, quantiles over busy samples (3,000 bytes and more), dropped packets,
  *     wait_ms (time in the queue, service included) and queued_kib quantiles over busy samples
  *   bursts of the uplink: runs of samples in which the phone offered 3,000 bytes and more: kib, on_s, off_s
- * quantiles rtt_ms quantiles, states and radios (shares of time), battery, temp_c, clock (lowest, highest)
+ *     quantiles
+ *   cell, of phones that a radio cell serves: snr_up_db, snr_down_db quantiles over busy samples, handovers
+ *     of a phone, cells that were used
+ *   rtt_ms quantiles, states and radios (shares of time), battery, temp_c, clock (lowest, highest)
  *   energy_j per cause, a phone's mean over all phones of the class, at the end of the run
  *
  * A burst is known to one sample (100 ms in the first ten minutes). Of a run that was resumed, the last part.

@@ -21,6 +21,7 @@ struct sl_traffic {
     uint64_t samples, totals_every; /* totals with each so many samples */
     struct sl_traffic_phone before[SL_TRAFFIC_PHONES];
     struct sl_traffic_totals totals_before;
+    bool cells; /* some phone's link is a cell's */
     size_t used;
     char line[LINE_BYTES];
 };
@@ -77,6 +78,7 @@ static int write_start(
         cJSON_AddNumberToObject(p, "index", phones[i].index);
         cJSON_AddStringToObject(p, "class", phones[i].class_name);
         cJSON_AddStringToObject(p, "link", phones[i].service);
+        t->cells |= strcmp(phones[i].service, "granted") == 0;
         cJSON_AddItemToArray(watched, p);
     }
     char *text = cJSON_PrintUnformatted(o);
@@ -192,6 +194,24 @@ static void add_link(struct sl_traffic *t, const char *name, const struct sl_tra
     add(t, "}");
 }
 
+static void add_cells(struct sl_traffic *t, const struct sl_traffic_phone *phones)
+{
+    add(t, ",\"cells\":{\"cell\":[");
+    for (uint32_t i = 0; i < t->n; i++)
+        add(t, "%s%u", i ? "," : "", phones[i].cell.cell);
+    add(t, "],\"handovers\":[");
+    for (uint32_t i = 0; i < t->n; i++)
+        add(t, "%s%llu", i ? "," : "",
+            (unsigned long long)(phones[i].cell.handovers - t->before[i].cell.handovers));
+    add(t, "],\"snr_up_db\":[");
+    for (uint32_t i = 0; i < t->n; i++)
+        add(t, "%s%.4g", i ? "," : "", phones[i].cell.snr_up_db);
+    add(t, "],\"snr_down_db\":[");
+    for (uint32_t i = 0; i < t->n; i++)
+        add(t, "%s%.4g", i ? "," : "", phones[i].cell.snr_down_db);
+    add(t, "]}");
+}
+
 static void add_phones(struct sl_traffic *t, const struct sl_traffic_phone *phones)
 {
     add(t, ",\"rtt_ms\":[");
@@ -226,6 +246,8 @@ int sl_traffic_sample(struct sl_traffic *t, uint64_t now_ns, uint64_t taken_ns,
     add_link(t, "up", phones, true);
     add_link(t, "down", phones, false);
     add_phones(t, phones);
+    if (t->cells)
+        add_cells(t, phones);
     if (totals) {
         add(t, ",\"all\":{\"sent_up\":%llu,\"arrived_down\":%llu}",
             (unsigned long long)(totals->sent_up - t->totals_before.sent_up),

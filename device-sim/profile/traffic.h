@@ -24,10 +24,18 @@ struct sl_traffic_link {
     double allowed;            /* bytes that the link could have carried; below 0: not known */
 };
 
+/* The cell that serves both directions of a phone. */
+struct sl_traffic_cell {
+    uint32_t cell;                 /* as the experiment file counts them, from 1; 0: it is in none */
+    uint64_t handovers;            /* since its beginning */
+    double snr_up_db, snr_down_db; /* of its last look, without fading */
+};
+
 struct sl_traffic_phone {
     uint32_t index;
     const char *class_name, *service; /* what serves its links: "rate", "trace", "series", "granted" */
     struct sl_traffic_link up, down;
+    struct sl_traffic_cell cell;
     uint64_t rtt_ns;                      /* smoothed; 0: none yet */
     uint8_t state, radio;                 /* numbers of sl_traffic_names */
     double battery, temperature_c, clock; /* battery, clock: shares */

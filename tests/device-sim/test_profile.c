@@ -132,6 +132,34 @@ static void profile__has_the_load_bursts_and_shares_that_were_written(void **sta
     cJSON_Delete(o);
 }
 
+/* Two phones in cells: one is handed over from cell 1 to cell 2 and sends at 20 dB; what the idle one hears
+ * is no load's SNR. */
+static void profile__has_the_cells_of_phones_that_send(void **state)
+{
+    struct sl_traffic_phone p[2] = {{.index = 0, .class_name = "a", .service = "granted"},
+        {.index = 1, .class_name = "a", .service = "granted"}};
+    struct sl_traffic *t;
+    char path[128];
+
+    path_of("traffic.jsonl", path);
+    assert_int_equal(sl_traffic_open(path, 2, p, 2, &names, 0, &t, err, sizeof(err)), 0);
+    for (unsigned k = 1; k <= 20; k++) {
+        p[0].up.carried = p[0].up.offered = p[0].up.offered + 4000;
+        p[0].cell = (struct sl_traffic_cell){k > 10 ? 2 : 1, k > 10, 20, 30};
+        p[1].cell = (struct sl_traffic_cell){7, 0, -5, 5};
+        assert_int_equal(sl_traffic_sample(t, k * 100 * ms, k * 100 * ms, p, NULL), 0);
+    }
+    sl_traffic_close(t);
+    write_file("sim.jsonl", "");
+    cJSON *o = sl_profile(dir, err, sizeof(err));
+    assert_non_null(o);
+    cJSON *cell = AT(cJSON_GetArrayItem(AT(o, "classes"), 0), "cell");
+    assert_non_null(cell);
+    assert_true(NUMBER(cell, "used") == 2 && NUMBER(cell, "handovers") == 0.5);
+    assert_true(NUMBER(AT(cell, "snr_up_db"), "p10") == 20 && NUMBER(AT(cell, "snr_down_db"), "p99") == 30);
+    cJSON_Delete(o);
+}
+
 static void profile__names_the_line_that_it_does_not_understand(void **state)
 {
     static const char start[] = "{\"event\":\"start\",\"fleet\":1,\"states\":[\"a\"],\"radios\":[\"b\"],"
@@ -181,6 +209,7 @@ int main(void)
         cmocka_unit_test(quantiles__are_those_of_the_sorted_values),
         cmocka_unit_test_setup_teardown(
             profile__has_the_load_bursts_and_shares_that_were_written, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(profile__has_the_cells_of_phones_that_send, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(
             profile__names_the_line_that_it_does_not_understand, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(traffic__is_bounded, make_dir, remove_traffic),
