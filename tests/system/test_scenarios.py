@@ -15,7 +15,7 @@ from harness import BUILD, ROOT, SIM, Skip, run_tests
 
 FOLDER = os.path.join(ROOT, "device-sim", "scenarios")
 CHEAP = ["office", "rural-lte", "night-charging"]  # seconds of host time each; the others are only read here, and run by the next test
-REAL_TIME = ["ten-thousand"]  # for real connections and packets; not in the table
+REAL_TIME = ["ten-thousand", "ten-thousand-radio"]  # for real connections and packets; not in the table
 LARGE = ["commuter-train", "flash-crowd", "mixed-100", "stadium"]
 
 
