@@ -51,6 +51,7 @@ struct published {
     _Atomic double rate_up_bps, rate_down_bps;
     _Atomic uint64_t bytes_up, bytes_down, airtime_tx_ns, airtime_rx_ns, retransmits, rtt_ns;
     _Atomic uint64_t connected_ns, promotion_ns, promotions; /* the radio's states */
+    _Atomic uint64_t handovers, cell;
 };
 
 struct plane_phone {
@@ -165,12 +166,17 @@ static void publish_radio(struct sl_plane *pl, uint32_t i)
 {
     const struct sl_rrc *r = sl_emulator_radio(pl->emulator, i);
     struct published *out = &pl->phone[i].published;
+    struct sl_radio_state cell;
     uint64_t promotion_ns, connected_ns;
 
     sl_rrc_times(r, pl->published_ns, &promotion_ns, &connected_ns);
     put(&out->promotion_ns, promotion_ns);
     put(&out->connected_ns, connected_ns);
     put(&out->promotions, r->promotions);
+    if (sl_emulator_cell(pl->emulator, i, &cell)) {
+        put(&out->handovers, cell.handovers);
+        put(&out->cell, cell.cell + UINT64_C(1));
+    }
 }
 
 static void publish_phone(struct sl_plane *pl, uint32_t i)
@@ -661,6 +667,8 @@ void sl_plane_phone(const struct sl_plane *pl, uint32_t phone, struct sl_plane_p
         .connected_ns = get(&p->connected_ns),
         .promotion_ns = get(&p->promotion_ns)};
     out->promotions = get(&p->promotions);
+    out->handovers = get(&p->handovers);
+    out->cell = get(&p->cell);
     out->retransmits = get(&p->retransmits);
     out->rtt_ns = get(&p->rtt_ns);
     out->rate_up_bps = atomic_load_explicit(&p->rate_up_bps, memory_order_relaxed);

@@ -58,7 +58,8 @@ struct sl_plane_phone {
     uint64_t bytes_up,
         bytes_down; /* UDP payload: sent by the phone, retransmissions included; arrived at it */
     struct sl_radio_times radio;
-    uint64_t promotions; /* of the radio: how often it was woken */
+    uint64_t promotions;      /* of the radio: how often it was woken */
+    uint64_t handovers, cell; /* cell: from 1; 0: its links have no cells */
     uint64_t retransmits, rtt_ns;
     double rate_up_bps, rate_down_bps; /* what its links could carry in the last second */
 };

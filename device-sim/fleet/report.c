@@ -88,6 +88,10 @@ static void report_phone(struct sl_fleet *f, uint32_t i)
     report_body(o, sl_body_of(&f->bodies, f->plane, i, sl_fleet_now_ns(f)));
     cJSON_AddNumberToObject(o, "promotions", (double)data.promotions);
     cJSON_AddNumberToObject(o, "promotion_s", (double)data.radio.promotion_ns * ns);
+    if (data.cell) {
+        cJSON_AddNumberToObject(o, "handovers", (double)data.handovers);
+        cJSON_AddNumberToObject(o, "cell", (double)data.cell);
+    }
     cJSON_AddNumberToObject(o, "bytes_up", (double)data.bytes_up);
     cJSON_AddNumberToObject(o, "bytes_down", (double)data.bytes_down);
     cJSON_AddNumberToObject(o, "retransmits", (double)data.retransmits);
