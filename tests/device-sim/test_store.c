@@ -31,12 +31,14 @@ static void on_event(void *app, uint32_t phone, const struct sl_store_event *e)
     s->last = *e;
 }
 
-static struct fixture *setup(void)
+static struct fixture *setup_with(
+    const uint8_t *(*message)(void *, uint32_t, const struct sl_request *, const struct sl_grid *))
 {
     struct fixture *f = calloc(1, sizeof(*f));
     struct sl_store_config c = {.n_phones = PHONES,
         .message_bytes = 13 * 64,
         .gradient_bytes = 12 * 64,
+        .message = message,
         .event = on_event,
         .app = &f->seen};
     struct sl_endpoint_config ec = {.max_sessions = PHONES, .max_sends = PHONES, .max_message_units = 64};
@@ -58,6 +60,11 @@ static struct fixture *setup(void)
         sl_store_session_opened(f->store, i);
     }
     return f;
+}
+
+static struct fixture *setup(void)
+{
+    return setup_with(NULL);
 }
 
 static void teardown(struct fixture *f)
@@ -373,6 +380,40 @@ static void source__gives_the_message_of_its_step(void **state)
     teardown(f);
 }
 
+static uint8_t shared_message[13 * 64];
+
+static const uint8_t *shared(void *app, uint32_t phone, const struct sl_request *r, const struct sl_grid *g)
+{
+    assert_int_equal(g->n_units, 13);
+    return r->step == 6 ? NULL : shared_message;
+}
+
+/* Replay: one message for all, one place for all gradients, and each phone's books its own. */
+static void replay__phones_share_message_and_gradient_but_not_books(void **state)
+{
+    struct fixture *f = setup_with(shared);
+
+    until_sent(f, 0);
+    until_sent(f, 2);
+    assert_ptr_equal(sl_store_sink.source(f->store, 0, 1, 3, 2), shared_message + 3 * 64);
+    assert_ptr_equal(sl_store_sink.source(f->store, 2, 1, 0, 1), shared_message);
+    assert_ptr_equal(sl_store_gradient(f->store, 0), sl_store_gradient(f->store, 2));
+    struct sl_rx first[3] = {data(0, 1, 0, 4), data(2, 1, 0, 4), data(0, 1, 4, 4)};
+    assert_int_equal(burst(f, first, 3, 7), 3);
+    result(f, 0, 1, 5, SL_RESULT_GRADIENT);
+    result(f, 2, 1, 5, SL_RESULT_GRADIENT);
+    f->seen.n = 0;
+    struct sl_rx forged[1] = {data(0, 1, 8, 4)}, last[1] = {data(0, 1, 8, 4)};
+    assert_int_equal(burst(f, forged, 1, 0), 0);
+    assert_int_equal(f->seen.n, 0);
+    assert_int_equal(burst(f, last, 1, 1), 1);
+    assert_int_equal(f->seen.n, 1);
+    assert_int_equal(f->seen.phone, 0);
+    f->request.step = 6;
+    assert_int_equal(sl_store_request(f->store, 0, &f->request, &f->grid, 0), -EINVAL);
+    teardown(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -388,6 +429,7 @@ int main(void)
         cmocka_unit_test(evaluation__has_no_gradient),
         cmocka_unit_test(evaluation__needs_no_room_for_a_gradient),
         cmocka_unit_test(source__gives_the_message_of_its_step),
+        cmocka_unit_test(replay__phones_share_message_and_gradient_but_not_books),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
