@@ -60,6 +60,7 @@ struct plane_phone {
     /* the lcore's */
     uint8_t lcore_cycle;
     bool open;
+    bool waits;                                   /* its request is in `waiting` */
     uint64_t retransmits_before, retransmits_now; /* of earlier sessions; of this one */
     /* passed by the rings */
     struct box_down down[MAILBOXES];
@@ -78,7 +79,8 @@ struct sl_plane {
     struct sl_lcore *lcore;
     struct sl_lcore_stats lcore_stats;
     struct sl_ring_spsc *commands, *events;
-    struct sl_ring_spsc *seen; /* of places in `sights`; NULL: nobody reads them */
+    struct sl_ring_spsc *waiting; /* of the lcore's own: requests that the endpoint had no room for */
+    struct sl_ring_spsc *seen;    /* of places in `sights`; NULL: nobody reads them */
     struct sl_emulator_seen *sights;
     uint32_t next_sight;
     _Atomic uint64_t unseen;
@@ -116,7 +118,6 @@ static const uint8_t *replayed(void *app, uint32_t phone, const struct sl_reques
     return sl_replay_pick(pl->replay, &shape, phone, r->step, g);
 }
 
-/* What the endpoint has no room for now is a lost step: it is asked for again. */
 /* A step that never left: as if the edge had said so. What cannot be held is not asked for again. */
 static void lost(struct sl_plane *pl, uint32_t i, uint64_t step, int status)
 {
@@ -125,20 +126,47 @@ static void lost(struct sl_plane *pl, uint32_t i, uint64_t step, int status)
     emit(pl, i, &(struct sl_store_event){.kind = SL_STORE_LOST, .reason = reason, .step = step});
 }
 
+/* What the endpoint has no room for now waits until others are done. A phone that was told at once would ask
+ * again at once: for ever, where time stands still meanwhile. */
+static void request(struct sl_plane *pl, uint32_t handle, uint64_t now_ns)
+{
+    uint32_t i = handle >> 16;
+    struct plane_phone *p = &pl->phone[i];
+    struct box_down *box = &p->down[(uint8_t)(handle >> 8) % MAILBOXES];
+    int status = sl_store_request(pl->store, i, &box->request, &box->grid, now_ns);
+
+    p->waits = status == -ENOBUFS && sl_ring_spsc_push(pl->waiting, &handle, 1) == 1;
+    if (!p->waits && (status == -ENOBUFS || status == -EINVAL))
+        lost(pl, i, box->request.step, status);
+}
+
+/* As many as there is room for, the one that has waited longest first. */
+static void serve_waiting(struct sl_plane *pl, uint64_t now_ns)
+{
+    struct sl_endpoint_stats s;
+    uint32_t handle;
+
+    if (!sl_ring_spsc_count(pl->waiting))
+        return;
+    sl_endpoint_stats(pl->endpoint, &s);
+    for (; s.active_free && sl_ring_spsc_pop(pl->waiting, &handle, 1); s.active_free--) {
+        struct plane_phone *p = &pl->phone[handle >> 16];
+        if (p->waits && p->lcore_cycle == (uint8_t)(handle >> 8))
+            request(pl, handle, now_ns);
+    }
+}
+
 static void execute(struct sl_plane *pl, uint32_t handle, uint64_t now_ns)
 {
     uint32_t i = handle >> 16;
     uint8_t cycle = (uint8_t)(handle >> 8);
     struct plane_phone *p = &pl->phone[i];
     struct box_down *box = &p->down[cycle % MAILBOXES];
-    int status;
 
     switch ((enum command)(handle & 0xff)) {
     case COMMAND_REQUEST:
         p->lcore_cycle = cycle;
-        status = sl_store_request(pl->store, i, &box->request, &box->grid, now_ns);
-        if (status == -ENOBUFS || status == -EINVAL)
-            lost(pl, i, box->request.step, status);
+        request(pl, handle, now_ns);
         break;
     case COMMAND_SEND:
         if (cycle == p->lcore_cycle && sl_store_send(pl->store, i, now_ns) == -ENOBUFS) {
@@ -147,6 +175,7 @@ static void execute(struct sl_plane *pl, uint32_t handle, uint64_t now_ns)
         }
         break;
     case COMMAND_DROP:
+        p->waits = false;
         sl_store_drop(pl->store, i);
         break;
     }
@@ -239,6 +268,7 @@ static void poll_lcore(void *app, uint64_t now_ns)
 
     while (sl_ring_spsc_pop(pl->commands, &handle, 1))
         execute(pl, handle, now_ns);
+    serve_waiting(pl, now_ns);
     bool many = pl->n > PUBLISHED_AT_ONCE;
     if (now_ns - pl->published_ns >= (many ? PUBLISHED_A_TURN * publish_phone_ns : publish_every_ns)) {
         pl->published_ns = now_ns;
@@ -274,7 +304,7 @@ static void closed(void *app, uint32_t session)
     struct sl_plane *pl = app;
     struct plane_phone *p = &pl->phone[session];
 
-    p->open = false;
+    p->open = p->waits = false;
     p->retransmits_before += p->retransmits_now;
     p->retransmits_now = 0;
     sl_store_session_closed(pl->store, session);
@@ -451,7 +481,8 @@ static int make_memory_parts(struct sl_plane *pl, const struct sl_plane_config *
         rc = sl_endpoint_create(&endpoint, &sl_store_sink, pl->store, &pl->endpoint);
     pl->commands = sl_ring_spsc_create(ring_capacity(pl->n));
     pl->events = sl_ring_spsc_create(ring_capacity(pl->n));
-    if (!rc && (!pl->commands || !pl->events))
+    pl->waiting = sl_ring_spsc_create(ring_capacity(pl->n));
+    if (!rc && (!pl->commands || !pl->events || !pl->waiting))
         rc = -ENOMEM;
     if (rc) {
         snprintf(err, err_cap, "cannot set up the data plane of %u phones: %s", pl->n, strerror(-rc));
@@ -532,6 +563,7 @@ void sl_plane_close(struct sl_plane *pl)
     sl_store_free(pl->store);
     sl_ring_spsc_free(pl->commands);
     sl_ring_spsc_free(pl->events);
+    sl_ring_spsc_free(pl->waiting);
     sl_ring_spsc_free(pl->seen);
     free(pl->sights);
     if (pl->eal)
