@@ -160,6 +160,9 @@ static void moved(void *app, uint32_t phone, uint64_t now_ns)
     struct sl_emulator *e = app;
 
     e->elsewhere[phone] = !e->elsewhere[phone];
+    if (e->watch.seen)
+        e->watch.seen(e->watch.ctx,
+            &(struct sl_emulator_seen){.at_ns = now_ns, .phone = phone, .what = SL_EMULATOR_MOVED});
 }
 
 int sl_emulator_set_cells(struct sl_emulator *e, struct sl_radio_book *book, uint64_t start_ns)

@@ -38,6 +38,7 @@ struct sl_emulator_seen {
     enum sl_emulator_what {
         SL_EMULATOR_DROPPED,
         SL_EMULATOR_WOKEN, /* the radio was not connected: ready_ns */
+        SL_EMULATOR_MOVED, /* handed over, to another address; at_ns is the slot's */
         SL_EMULATOR_TAKEN, /* into its link */
         SL_EMULATOR_ARRIVED,
     } what;

@@ -96,11 +96,16 @@ void sl_events_sight(struct sl_events *e, const struct sl_emulator_seen *s, uint
 {
     static const char *const names[] = {[SL_EMULATOR_DROPPED] = "packet_dropped",
         [SL_EMULATOR_WOKEN] = "radio_woken",
+        [SL_EMULATOR_MOVED] = "radio_moved",
         [SL_EMULATOR_TAKEN] = "packet_sent",
         [SL_EMULATOR_ARRIVED] = "packet_arrived"};
 
     if (!e || !begin(e, s->at_ns, s->phone, names[s->what]))
         return;
+    if (s->what == SL_EMULATOR_MOVED) {
+        end(e);
+        return;
+    }
     put_text(e, "direction", s->up ? "up" : "down");
     if (s->what == SL_EMULATOR_WOKEN)
         fprintf(e->file, ",\"ready\":%" PRIu64, s->ready_ns - start_ns);
