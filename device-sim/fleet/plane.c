@@ -1,11 +1,8 @@
 #include "device-sim/fleet/plane.h"
 
-#include "dataplane/io/dpdk/eal.h"
-#include "dataplane/io/dpdk/port.h"
-#include "dataplane/io/lcore/address.h"
-#include "dataplane/io/uring/udp_port.h"
 #include "dataplane/ring/ring.h"
 #include "device-sim/fleet/phone_links.h"
+#include "device-sim/fleet/port.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -17,8 +14,6 @@ enum {
     MAILBOXES = 4, /* per phone and direction: steps that control and lcore may be apart */
     RING_PER_PHONE = 8,
     SIGHTS = 16384, /* between two turns of the control thread */
-    EAL_ARGS_BYTES = 2048,
-    DEFAULT_RING = 512,
     /* Packets that the emulator may hold in a direction: at least so many, and a window for each message that
      * may be under way, as far as the memory of the port goes. The port has buffers for both directions, and
      * some for its rings and bursts. */
@@ -87,8 +82,7 @@ struct sl_plane {
     uint64_t published_ns, rates_ns, watched_ns;
     uint32_t publish_next, emulated; /* emulated: packets that a direction may hold */
     struct sl_watch watch;
-    bool eal;
-    char eal_args[EAL_ARGS_BYTES];
+    struct sl_fleet_port own; /* not open where who opened the plane gave it a port */
     struct plane_phone phone[];
 };
 
@@ -374,95 +368,6 @@ static uint32_t emulated_packets(const struct sl_experiment *e)
     return wanted > EMULATED_MIN ? (uint32_t)wanted : EMULATED_MIN;
 }
 
-/* A socket for all phones where each has an address, one for each where they have ports. */
-static int open_uring(struct sl_plane *pl, const struct sl_plane_config *c, char *err, size_t err_cap)
-{
-    const struct sl_experiment *e = c->experiment;
-    struct sl_uring_port_config port = {.local = pl->addresses.first,
-        .n_sockets = pl->addresses.by_port ? pl->n : 1,
-        .mtu = e->edge.data.mtu,
-        .n_buffers = mbufs(pl),
-        .link_timeout_ns = (uint64_t)e->edge.data.peer_timeout_s * 1000000000u};
-
-    if (port.n_sockets > SL_URING_SOCKETS_MAX) {
-        snprintf(err, err_cap,
-            "%u phones with a port each are more than %d: give edge.data.fleet_address an address without a "
-            "port, for "
-            "an address each",
-            pl->n, SL_URING_SOCKETS_MAX);
-        return -EINVAL;
-    }
-    if (!pl->addresses.by_port) /* all of this host's: those of the phones are among them */
-        memset(port.local.ip + (sl_addr_is_mapped(&port.local) ? 12 : 0), 0,
-            sl_addr_is_mapped(&port.local) ? 4 : 16);
-    return sl_uring_port_open(&port, &pl->port, err, err_cap);
-}
-
-static int start_eal(struct sl_plane *pl, const struct sl_plane_config *c, char *err, size_t err_cap)
-{
-    const struct sl_experiment *e = c->experiment;
-    const char *extra[SL_EAL_EXTRA_MAX + 1] = {NULL};
-    struct sl_eal_config eal = {.run_dir = c->run_dir,
-        .file_prefix = "sluice-sim",
-        .memory_mib = e->edge.data.memory_mib,
-        .huge_pages = e->edge.data.huge_pages,
-        .cpu = -1,
-        .pci_device = sl_eal_is_pci(e->edge.data.fleet_backend) ? e->edge.data.fleet_backend : NULL,
-        .extra = extra};
-
-    for (uint32_t i = 0; i < e->edge.data.n_eal_extra; i++)
-        extra[i] = e->edge.data.eal_extra[i];
-    int rc = sl_eal_start(&eal, pl->eal_args, sizeof(pl->eal_args), err, err_cap);
-    pl->eal = rc == 0;
-    return rc;
-}
-
-/* Whether an address is a phone's: what the port answers for, where it answers. */
-static bool owns(void *ctx, const uint8_t ip[16])
-{
-    const struct sl_plane *pl = ctx;
-    struct sl_addr a = pl->addresses.first;
-
-    memcpy(a.ip, ip, sizeof(a.ip));
-    sl_phone_address_home(&pl->addresses, &a);
-    return sl_phone_of_address(&pl->addresses, &a, pl->n) >= 0;
-}
-
-static int open_port(struct sl_plane *pl, const struct sl_plane_config *c, char *err, size_t err_cap)
-{
-    const struct sl_experiment *e = c->experiment;
-    char socket[SL_PATH_BYTES + 16];
-    struct sl_addr edge = {0}; /* a memif ring for each of its queues, the UDP ports in order */
-    sl_addr_parse(e->edge.data.address, &edge);
-    struct sl_dpdk_port_config port = {.device = e->edge.data.fleet_backend,
-        .memif_socket = socket,
-        .memif_server = true,
-        .ring_size = DEFAULT_RING,
-        .mtu = e->edge.data.mtu,
-        .udp_port = pl->addresses.first.port,
-        .n_udp_ports = (uint16_t)(pl->addresses.by_port ? pl->n : 1),
-        .owns = owns,
-        .owns_ctx = pl,
-        .n_rings = (uint16_t)e->edge.data.queues,
-        .ring_port = edge.port,
-        .n_mbufs = mbufs(pl),
-        .peer_timeout_ns = (uint64_t)e->edge.data.peer_timeout_s * 1000000000u};
-
-    struct sl_addr first = sl_phone_address(&pl->addresses, 0), gateway;
-
-    memcpy(port.own_ip, first.ip, sizeof(port.own_ip));
-    if (e->edge.data.fleet_gateway[0]) {
-        if (sl_addr_parse(e->edge.data.fleet_gateway, &gateway)) {
-            snprintf(
-                err, err_cap, "edge.data.fleet_gateway: '%s' is not an address", e->edge.data.fleet_gateway);
-            return -EINVAL;
-        }
-        memcpy(port.gateway, gateway.ip, sizeof(port.gateway));
-    }
-    snprintf(socket, sizeof(socket), "%s/memif.sock", c->run_dir);
-    return sl_dpdk_port_open(&port, &pl->port, err, err_cap);
-}
-
 static int make_memory_parts(struct sl_plane *pl, const struct sl_plane_config *c, char *err, size_t err_cap)
 {
     struct sl_store_config store = {.n_phones = pl->n,
@@ -511,7 +416,7 @@ int sl_plane_open(const struct sl_plane_config *c, struct sl_plane **out, char *
     pl->emulated = emulated_packets(c->experiment);
     sl_watch_init(&pl->watch, n);
     pl->replay = c->replay;
-    bool kernel = strcmp(c->experiment->edge.data.fleet_backend, SL_BACKEND_URING) == 0, own = !c->port;
+    bool own = !c->port;
 
     pl->port = c->port;
     int rc = sl_phone_addresses(c->experiment, &pl->addresses, err, err_cap);
@@ -519,10 +424,10 @@ int sl_plane_open(const struct sl_plane_config *c, struct sl_plane **out, char *
         rc = make_memory_parts(pl, c, err, err_cap);
     if (!rc && (rc = watch(pl, c)) != 0)
         snprintf(err, err_cap, "out of memory");
-    if (!rc && own && !kernel)
-        rc = start_eal(pl, c, err, err_cap);
     if (!rc && own)
-        rc = kernel ? open_uring(pl, c, err, err_cap) : open_port(pl, c, err, err_cap);
+        rc = sl_fleet_port_open(&pl->own, c->experiment, c->run_dir, &pl->addresses, mbufs(pl), err, err_cap);
+    if (own)
+        pl->port = pl->own.port;
     if (!rc) {
         sl_store_bind(pl->store, pl->endpoint);
         sl_emulator_bind(pl->emulator, sl_port_queue(pl->port, 0));
@@ -557,7 +462,7 @@ void sl_plane_close(struct sl_plane *pl)
         return;
     sl_plane_stop(pl);
     sl_emulator_free(pl->emulator);
-    if (pl->port)
+    if (pl->port != pl->own.port)
         sl_port_close(pl->port);
     sl_endpoint_free(pl->endpoint);
     sl_store_free(pl->store);
@@ -566,14 +471,13 @@ void sl_plane_close(struct sl_plane *pl)
     sl_ring_spsc_free(pl->waiting);
     sl_ring_spsc_free(pl->seen);
     free(pl->sights);
-    if (pl->eal)
-        sl_eal_stop();
+    sl_fleet_port_close(&pl->own);
     free(pl);
 }
 
 const char *sl_plane_eal_args(const struct sl_plane *pl)
 {
-    return pl->eal_args;
+    return pl->own.eal_args;
 }
 
 void sl_plane_describe_lcore(const struct sl_plane *pl, char *text, size_t cap)
