@@ -312,7 +312,7 @@ def _what_was_modelled(s):
     lines, compute, lag = [], s["compute"], s.get("lag")
     if lag and not lag["valid"]:
         lines.append(f"INVALID: the simulator handled packets or phones later than its schedule: lag p99 {_lag_ms(lag):.3f} ms, bound {lag['bound_ms']:g} ms "
-                     "(sim.lag_bound_ms). Nothing of this run is quotable.")
+                     "(sim.lag_bound_ms). Its times and joules are those of a host that was too slow, and not quotable; losses are not affected.")
     if compute["phones"] == "replay":
         lines.append("phones          replay: they sent messages that were not computed in this run, and did not learn")
     if compute["edge"] == "modelled":
