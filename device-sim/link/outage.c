@@ -7,9 +7,7 @@
 
 static uint64_t exponential(uint64_t mean_ns, uint64_t key, uint64_t i)
 {
-    double u = ((double)(sl_rng_u64(key, i) >> 11) + 1) * 0x1p-53; /* (0, 1] */
-
-    return (uint64_t)(-log(u) * (double)mean_ns);
+    return (uint64_t)(-log(sl_rng_open(key, i)) * (double)mean_ns);
 }
 
 static void next_outage(struct sl_outage *o)

@@ -65,7 +65,7 @@ void sl_radio_change_cell(struct sl_radio *r, uint32_t i, uint32_t to)
 
 static double exponential(uint64_t key, uint64_t i, double mean)
 {
-    return -log(sl_radio_uniform(key, i)) * mean;
+    return -log(sl_rng_open(key, i)) * mean;
 }
 
 /* Others' phones that are on: each alternates between exponential times on and off, so how many are on is a
@@ -77,7 +77,7 @@ static void advance_background(const struct sl_radio_config *g, struct sl_radio_
     if (c->background_until_ns == 0) {
         double on = g->background_on_s / (g->background_on_s + g->background_off_s);
         for (uint32_t k = 0; k < g->background; k++)
-            c->background_on += sl_radio_uniform(c->background_key, c->background_i++) < on;
+            c->background_on += sl_rng_open(c->background_key, c->background_i++) < on;
         c->background_until_ns = now_ns;
     }
     while (c->background_until_ns <= now_ns) {
@@ -85,7 +85,7 @@ static void advance_background(const struct sl_radio_config *g, struct sl_radio_
                up = (g->background - c->background_on) / g->background_off_s;
         c->background_until_ns +=
             (uint64_t)(exponential(c->background_key, c->background_i, 1 / (down + up)) * 1e9) + 1;
-        if (sl_radio_uniform(c->background_key, c->background_i + 1) * (down + up) < down)
+        if (sl_rng_open(c->background_key, c->background_i + 1) * (down + up) < down)
             c->background_on--;
         else
             c->background_on++;
@@ -130,9 +130,8 @@ static uint64_t delivery(const struct sl_radio_config *g, struct sl_radio_phone 
     struct sl_radio_way *way = &p->way[w];
     uint64_t at = now_ns + g->tti_ns;
 
-    for (int k = 0;
-         k < HARQ_MAX &&
-         sl_radio_uniform(p->key, 1000 + HARQ_MAX * (2 * way->blocks + (uint64_t)w) + (uint64_t)k) < g->bler;
+    for (int k = 0; k < HARQ_MAX && sl_rng_open(p->key, 1000 + HARQ_MAX * (2 * way->blocks + (uint64_t)w) +
+                                                            (uint64_t)k) < g->bler;
          k++)
         at += g->harq_ns;
     way->blocks++;
@@ -227,7 +226,7 @@ void sl_radio_serve_cell(struct sl_radio *r, struct sl_radio_environment *e, str
     while (n && left >= 1.0 / SL_RADIO_BAND_PARTS) {
         /* Others' phones win as often as fair sharing among all who are on gives them a turn. */
         if (c->background_on && left >= 1 &&
-            sl_radio_uniform(c->background_key, ~(2 * tti + (uint64_t)w)) * (n + c->background_on) <
+            sl_rng_open(c->background_key, ~(2 * tti + (uint64_t)w)) * (n + c->background_on) <
                 c->background_on)
             return;
         uint32_t i = take_best(r, &n, e->cfg->scheduler == SL_SCHEDULE_RR);

@@ -6,20 +6,15 @@
 
 enum { FADING_WAVES = 12 };
 
-double sl_radio_uniform(uint64_t key, uint64_t i)
-{
-    return ((double)(sl_rng_u64(key, i) >> 11) + 0.5) * 0x1p-53;
-}
-
 void sl_field_init(struct sl_field *f, uint64_t key, double correlation_m)
 {
     for (uint32_t i = 0; i < SL_FIELD_WAVES; i++) {
         /* The share of wave numbers below k is 1 - 1 / sqrt(1 + (k c)^2). */
-        double u = 1 - sl_radio_uniform(key, 3 * i), angle = 2 * M_PI * sl_radio_uniform(key, 3 * i + 1);
+        double u = 1 - sl_rng_open(key, 3 * i), angle = 2 * M_PI * sl_rng_open(key, 3 * i + 1);
         double k = sqrt(1 / (u * u) - 1) / correlation_m;
         f->kx[i] = k * cos(angle);
         f->ky[i] = k * sin(angle);
-        f->phase[i] = 2 * M_PI * sl_radio_uniform(key, 3 * i + 2);
+        f->phase[i] = 2 * M_PI * sl_rng_open(key, 3 * i + 2);
     }
 }
 
@@ -35,17 +30,16 @@ double sl_field_at(const struct sl_field *f, double x_m, double y_m)
 /* One branch: waves at evenly spaced angles with a common random turn, random phases. */
 static double branch_power(const struct sl_fading *f, uint64_t key, double t_s)
 {
-    double re = 0, im = 0, turn = sl_radio_uniform(key, 0), w = 2 * M_PI * f->doppler_hz * t_s;
+    double re = 0, im = 0, turn = sl_rng_open(key, 0), w = 2 * M_PI * f->doppler_hz * t_s;
 
     for (uint32_t i = 0; i < FADING_WAVES; i++) {
-        double phase =
-            w * cos(2 * M_PI * (i + turn) / FADING_WAVES) + 2 * M_PI * sl_radio_uniform(key, i + 1);
+        double phase = w * cos(2 * M_PI * (i + turn) / FADING_WAVES) + 2 * M_PI * sl_rng_open(key, i + 1);
         re += cos(phase);
         im += sin(phase);
     }
     double spread = sqrt(1 / (FADING_WAVES * (1 + f->rice_k))), steady = sqrt(f->rice_k / (1 + f->rice_k));
     /* The steady wave comes from ahead at its own phase. */
-    double phase = w * cos(M_PI / 4) + 2 * M_PI * sl_radio_uniform(key, FADING_WAVES + 1);
+    double phase = w * cos(M_PI / 4) + 2 * M_PI * sl_rng_open(key, FADING_WAVES + 1);
     re = re * spread + steady * cos(phase);
     im = im * spread + steady * sin(phase);
     return re * re + im * im;

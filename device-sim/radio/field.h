@@ -25,5 +25,3 @@ struct sl_fading {
     double doppler_hz; /* greatest shift: speed / wavelength */
 };
 double sl_fading_power(const struct sl_fading *, uint64_t key, double t_s);
-/* Uniform in (0, 1), and standard normal, of (key, i). */
-double sl_radio_uniform(uint64_t key, uint64_t i);

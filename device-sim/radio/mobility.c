@@ -1,6 +1,5 @@
 #include "device-sim/radio/mobility.h"
 
-#include "device-sim/radio/field.h"
 #include "trainer/tensor/rng.h"
 
 #include <errno.h>
@@ -188,12 +187,12 @@ static double path_at(const struct sl_path *p, double t_s, double *x, double *y)
 
 static double normal(uint64_t key, uint64_t i)
 {
-    return sqrt(-2 * log(sl_radio_uniform(key, 2 * i))) * cos(2 * M_PI * sl_radio_uniform(key, 2 * i + 1));
+    return sqrt(-2 * log(sl_rng_open(key, 2 * i))) * cos(2 * M_PI * sl_rng_open(key, 2 * i + 1));
 }
 
 static double draw(const struct sl_mobility *m, uint64_t k)
 {
-    return sl_radio_uniform(m->key, 4 * m->i + k);
+    return sl_rng_open(m->key, 4 * m->i + k);
 }
 
 void sl_mobility_init(

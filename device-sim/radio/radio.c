@@ -109,7 +109,7 @@ static void place_phone(struct sl_radio *r, uint32_t i, const struct sl_radio_pl
     bool near = where->cell != SL_RADIO_NOBODY;
     if (near) { /* within a quarter of the area's shorter side around it */
         double reach = 0.25 * fmin(g->mobility.width_m, g->mobility.height_m) / sqrt(g->n_cells);
-        double far = reach * sqrt(sl_radio_uniform(p->key, 2)), turn = 2 * M_PI * sl_radio_uniform(p->key, 3);
+        double far = reach * sqrt(sl_rng_open(p->key, 2)), turn = 2 * M_PI * sl_rng_open(p->key, 3);
         at[0] = fmin(fmax(g->cell_m[where->cell][0] + far * cos(turn), 0), g->mobility.width_m);
         at[1] = fmin(fmax(g->cell_m[where->cell][1] + far * sin(turn), 0), g->mobility.height_m);
     }
