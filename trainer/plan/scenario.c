@@ -1,0 +1,97 @@
+#include "trainer/plan/scenario.h"
+
+#include <math.h>
+
+double sl_plan_path_gain(double km)
+{
+    return pow(10, -(128.1 + 37.6 * log10(km)) / 10);
+}
+
+static bool positive(double v)
+{
+    return isfinite(v) && v > 0;
+}
+
+static bool not_negative(double v)
+{
+    return isfinite(v) && v >= 0;
+}
+
+static bool server_works(const struct sl_plan_server *m)
+{
+    return positive(m->bandwidth_hz) && positive(m->f_max_hz) && positive(m->cores) &&
+           positive(m->flop_per_cycle) && not_negative(m->kappa);
+}
+
+uint32_t sl_plan_room(const struct sl_plan_scenario *s, uint32_t m)
+{
+    /* The shares of a full server add up to one but for rounding. */
+    double by_share = s->min_share > 0 ? floor(1 / s->min_share * (1 + 1e-12)) : s->n_users;
+    uint32_t room = by_share < s->n_users ? (uint32_t)by_share : s->n_users;
+
+    if (!server_works(&s->server[m]))
+        return 0;
+    return s->server[m].slots && s->server[m].slots < room ? s->server[m].slots : room;
+}
+
+bool sl_plan_can_serve(const struct sl_plan_scenario *s, uint32_t m, uint32_t n)
+{
+    return sl_plan_room(s, m) > 0 && positive(sl_plan_gain(s, n, m));
+}
+
+const char *sl_plan_scenario_fault(const struct sl_plan_scenario *s, enum sl_plan_objective o)
+{
+    if (s->n_users == 0 || s->n_servers == 0)
+        return "give at least one user and one server";
+    if (s->layers < 2)
+        return "layers: a model of fewer than 2 cannot be cut";
+    if (!positive(s->noise_w_per_hz))
+        return "noise_w_per_hz: give a number above 0";
+    if (!(s->min_share >= 0 && s->min_share <= 1))
+        return "min_share: give a share from 0 to 1";
+    if (!not_negative(s->weights.delay) || !not_negative(s->weights.energy) ||
+        !not_negative(s->weights.stability))
+        return "weights: give numbers that are not negative";
+    if (s->weights.delay + s->weights.energy <= 0)
+        return "weights: delay and energy cannot both be 0";
+    if (o == SL_PLAN_PHYSICAL && !not_negative(s->battery_price))
+        return "battery_price: give a number that is not negative";
+    for (uint32_t m = 0; m < s->n_servers; m++)
+        if (sl_plan_room(s, m))
+            return NULL;
+    return "no server can serve anybody: each lacks bandwidth, clock, cores or FLOP per cycle above 0, or "
+           "has min_share 1 and no slot";
+}
+
+const char *sl_plan_user_fault(const struct sl_plan_scenario *s, enum sl_plan_objective o, uint32_t n)
+{
+    const struct sl_plan_user *u = &s->user[n];
+    bool reachable = false;
+
+    if (!positive(u->layer_flop) || !positive(u->cores) || !positive(u->flop_per_cycle) ||
+        !positive(u->f_max_hz))
+        return "layer_flop, cores, flop_per_cycle and f_max_hz must be above 0";
+    if (!not_negative(u->kappa) || !not_negative(u->head_flop) || !positive(u->up_bit) ||
+        !not_negative(u->down_bit))
+        return "up_bit must be above 0; kappa, head_flop and down_bit must not be negative";
+    if (!positive(u->p_max_w) || !not_negative(u->p_min_w) || u->p_min_w > u->p_max_w)
+        return "p_max_w must be above 0 and p_min_w between 0 and it";
+    if (o == SL_PLAN_PRINTED && u->p_min_w <= 0)
+        return "p_min_w must be above 0: the printed objective falls for ever as power does (rules P3)";
+    if (!positive(u->samples) || !not_negative(u->lipschitz))
+        return "samples must be above 0 and lipschitz not negative";
+    if (!not_negative(u->rtt_s) || !not_negative(u->wake_s) || !not_negative(u->rx_w) ||
+        !not_negative(u->deadline_s) || !not_negative(u->energy_j))
+        return "rtt_s, wake_s, rx_w, deadline_s and energy_j must not be negative";
+    if (u->max_layers < 1)
+        return "its memory holds no layer";
+    if (u->min_layers > u->max_layers || u->min_layers > s->layers)
+        return "it must keep more layers for privacy than its memory or the model has";
+    if (o == SL_PLAN_PHYSICAL && u->min_layers > s->layers - 1)
+        return "it must keep all layers for privacy: nothing is left for the edge";
+    if (o == SL_PLAN_PHYSICAL && !(u->soc <= 1 && u->soc > u->soc_min && u->soc_min >= 0))
+        return "its battery is at or below soc_min: it cannot take part";
+    for (uint32_t m = 0; m < s->n_servers; m++)
+        reachable |= sl_plan_can_serve(s, m, n);
+    return reachable ? NULL : "no server can be reached: every gain is 0, negative or not a number";
+}

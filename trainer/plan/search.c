@@ -1,0 +1,308 @@
+#include "trainer/plan/search.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PASSES_MAX = 60, TRIES = 3, SWAP_TRIES_PER_USER = 8 };
+static const double worth = 1e-11; /* of the whole value: less is rounding */
+
+struct search {
+    const struct sl_plan_value *v;
+    const struct sl_plan_scenario *s;
+    uint32_t *server, *alpha;
+    uint32_t *list; /* [n_servers][n_users]: who is there */
+    uint32_t *count;
+    double *value;
+    struct sl_plan_prices *prices;
+    struct sl_plan_member *member;
+    double *at; /* [n_users][n_servers]: a user's cost at the prices, with its present cut */
+    uint32_t moves;
+};
+
+static void destroy(struct search *s)
+{
+    free(s->list);
+    free(s->count);
+    free(s->value);
+    free(s->prices);
+    free(s->member);
+    free(s->at);
+}
+
+static int create(struct search *s, const struct sl_plan_value *v, uint32_t *server, uint32_t *alpha)
+{
+    size_t n = v->scenario->n_users, m = v->scenario->n_servers;
+
+    *s = (struct search){.v = v,
+        .s = v->scenario,
+        .server = server,
+        .alpha = alpha,
+        .list = calloc(n * m, sizeof(uint32_t)),
+        .count = calloc(m, sizeof(uint32_t)),
+        .value = calloc(m, sizeof(double)),
+        .prices = calloc(m, sizeof(struct sl_plan_prices)),
+        .member = calloc(n + 1, sizeof(struct sl_plan_member)),
+        .at = calloc(n * m, sizeof(double))};
+    if (s->list && s->count && s->value && s->prices && s->member && s->at)
+        return 0;
+    destroy(s);
+    return -ENOMEM;
+}
+
+static uint32_t *list_of(struct search *s, uint32_t m)
+{
+    return s->list + (size_t)m * s->s->n_users;
+}
+
+/* A server's value with `out` left out and `in` let in, with that cut; either may be nobody. */
+static double trial(
+    struct search *s, uint32_t m, uint32_t out, uint32_t in, uint32_t alpha, struct sl_plan_prices *prices)
+{
+    const uint32_t *list = list_of(s, m);
+    uint32_t k = 0;
+
+    for (uint32_t i = 0; i < s->count[m]; i++)
+        if (list[i] != out)
+            s->member[k++] = (struct sl_plan_member){.user = list[i], .alpha = s->alpha[list[i]], .x = 1};
+    if (in != SL_PLAN_NOBODY)
+        s->member[k++] = (struct sl_plan_member){.user = in, .alpha = alpha, .x = 1};
+    return s->v->server(s->v->ctx, m, s->member, k, prices);
+}
+
+static void refresh(struct search *s, uint32_t m)
+{
+    s->value[m] = trial(s, m, SL_PLAN_NOBODY, SL_PLAN_NOBODY, 0, &s->prices[m]);
+}
+
+static void take_out(struct search *s, uint32_t n)
+{
+    uint32_t m = s->server[n], *list = list_of(s, m);
+
+    for (uint32_t i = 0; i < s->count[m]; i++)
+        if (list[i] == n) {
+            list[i] = list[--s->count[m]];
+            return;
+        }
+}
+
+static void put_in(struct search *s, uint32_t n, uint32_t m)
+{
+    list_of(s, m)[s->count[m]++] = n;
+    s->server[n] = m;
+}
+
+static double total(const struct search *s)
+{
+    double sum = 0;
+
+    for (uint32_t m = 0; m < s->s->n_servers; m++)
+        sum += s->value[m];
+    return sum;
+}
+
+static double least_gain(const struct search *s)
+{
+    double sum = total(s);
+
+    return isfinite(sum) ? worth * fabs(sum) : 0;
+}
+
+/* What a user's leaving saves at most. A server left empty is free of its constraints, too. */
+static double saves(struct search *s, uint32_t n)
+{
+    uint32_t m = s->server[n];
+
+    return s->count[m] == 1 || !isfinite(s->value[m])
+               ? s->value[m]
+               : s->v->user(s->v->ctx, m, n, s->alpha[n], &s->prices[m]);
+}
+
+struct candidate {
+    double gain; /* at most */
+    uint32_t server, alpha;
+};
+
+static void keep(struct candidate *best, struct candidate c)
+{
+    for (int i = 0; i < TRIES; i++)
+        if (c.gain > best[i].gain) {
+            struct candidate swap = best[i];
+            best[i] = c;
+            c = swap;
+        }
+}
+
+static bool try_move(struct search *s, uint32_t n, const struct candidate *c)
+{
+    uint32_t from = s->server[n], before = s->alpha[n];
+    struct sl_plan_prices prices;
+
+    if (c->server == from) {
+        s->alpha[n] = c->alpha;
+        if (trial(s, from, SL_PLAN_NOBODY, SL_PLAN_NOBODY, 0, &prices) >= s->value[from] - least_gain(s)) {
+            s->alpha[n] = before;
+            return false;
+        }
+    } else {
+        double with = trial(s, c->server, SL_PLAN_NOBODY, n, c->alpha, &prices);
+        if (!isfinite(with))
+            return false;
+        double without = trial(s, from, n, SL_PLAN_NOBODY, 0, &prices);
+        if (with + without >= s->value[from] + s->value[c->server] - least_gain(s))
+            return false;
+        take_out(s, n);
+        s->alpha[n] = c->alpha;
+        put_in(s, n, c->server);
+        refresh(s, c->server);
+    }
+    refresh(s, from);
+    s->moves++;
+    return true;
+}
+
+static bool move_user(struct search *s, int what, uint32_t n)
+{
+    struct candidate best[TRIES] = {{0}};
+    uint32_t from = s->server[n], least, most;
+    double saved = saves(s, n);
+
+    s->v->layers(s->v->ctx, n, &least, &most);
+    if (!(what & SL_SEARCH_CUTS))
+        least = most = s->alpha[n];
+    for (uint32_t m = 0; m < s->s->n_servers; m++) {
+        struct candidate c = {.server = m};
+        if (m != from && (!(what & SL_SEARCH_SERVERS) || !sl_plan_can_serve(s->s, m, n) ||
+                             s->count[m] >= sl_plan_room(s->s, m) || !isfinite(s->value[m])))
+            continue;
+        c.gain = saved - s->v->best(s->v->ctx, m, n, least, most, &s->prices[m], &c.alpha);
+        if (m == from && c.alpha == s->alpha[n])
+            continue;
+        if (c.gain > least_gain(s))
+            keep(best, c);
+    }
+    for (int i = 0; i < TRIES && best[i].gain > 0; i++)
+        if (try_move(s, n, &best[i]))
+            return true;
+    return false;
+}
+
+static bool try_swap(struct search *s, uint32_t a, uint32_t b)
+{
+    uint32_t ma = s->server[a], mb = s->server[b];
+    struct sl_plan_prices prices;
+    double now = trial(s, ma, a, b, s->alpha[b], &prices);
+
+    if (!isfinite(now))
+        return false;
+    now += trial(s, mb, b, a, s->alpha[a], &prices);
+    if (now >= s->value[ma] + s->value[mb] - least_gain(s))
+        return false;
+    take_out(s, a);
+    take_out(s, b);
+    put_in(s, a, mb);
+    put_in(s, b, ma);
+    refresh(s, ma);
+    refresh(s, mb);
+    s->moves++;
+    return true;
+}
+
+static void price_all(struct search *s, uint32_t m)
+{
+    for (uint32_t n = 0; n < s->s->n_users; n++)
+        if (s->server[n] != SL_PLAN_NOBODY)
+            s->at[(size_t)n * s->s->n_servers + m] =
+                sl_plan_can_serve(s->s, m, n) ? s->v->user(s->v->ctx, m, n, s->alpha[n], &s->prices[m])
+                                              : INFINITY;
+}
+
+static bool swap_users(struct search *s)
+{
+    size_t m = s->s->n_servers, tries = (size_t)SWAP_TRIES_PER_USER * s->s->n_users;
+    bool any = false;
+
+    for (uint32_t i = 0; i < m; i++)
+        price_all(s, i);
+    for (uint32_t a = 0; a < s->s->n_users; a++) {
+        if (s->server[a] == SL_PLAN_NOBODY)
+            continue;
+        for (uint32_t b = a + 1; b < s->s->n_users && tries; b++) {
+            uint32_t ma = s->server[a], mb = s->server[b];
+            if (mb == SL_PLAN_NOBODY || ma == mb)
+                continue;
+            const double *pa = s->at + (size_t)a * m, *pb = s->at + (size_t)b * m;
+            if (!(pa[ma] + pb[mb] - pa[mb] - pb[ma] > least_gain(s)))
+                continue;
+            tries--;
+            if (try_swap(s, a, b)) {
+                any = true;
+                price_all(s, ma);
+                price_all(s, mb);
+            }
+        }
+    }
+    return any;
+}
+
+static void fill(struct search *s)
+{
+    for (uint32_t n = 0; n < s->s->n_users; n++)
+        if (s->server[n] != SL_PLAN_NOBODY)
+            list_of(s, s->server[n])[s->count[s->server[n]]++] = n;
+    for (uint32_t m = 0; m < s->s->n_servers; m++)
+        refresh(s, m);
+}
+
+int sl_plan_search(const struct sl_plan_value *v, int what, uint32_t *server, uint32_t *alpha, double *value,
+    uint32_t *moves)
+{
+    struct search s;
+    int rc = create(&s, v, server, alpha);
+
+    if (rc)
+        return rc;
+    fill(&s);
+    for (int pass = 0; pass < PASSES_MAX; pass++) {
+        bool any = false;
+        for (uint32_t n = 0; n < s.s->n_users; n++)
+            if (server[n] != SL_PLAN_NOBODY)
+                any |= move_user(&s, what, n);
+        if (!any && (!(what & SL_SEARCH_SERVERS) || !swap_users(&s)))
+            break;
+    }
+    *value = total(&s);
+    if (moves)
+        *moves = s.moves;
+    destroy(&s);
+    return 0;
+}
+
+int sl_plan_whole_value(const struct sl_plan_value *v, const uint32_t *server, const uint32_t *alpha,
+    double *value, struct sl_plan_choice *choice, struct sl_plan_prices *prices)
+{
+    uint32_t n = v->scenario->n_users;
+    struct sl_plan_member *member = calloc(n, sizeof *member);
+
+    if (!member)
+        return -ENOMEM;
+    *value = 0;
+    for (uint32_t i = 0; choice && i < n; i++)
+        choice[i] = (struct sl_plan_choice){.server = SL_PLAN_NOBODY};
+    for (uint32_t m = 0; m < v->scenario->n_servers; m++) {
+        struct sl_plan_prices p;
+        uint32_t k = 0;
+        for (uint32_t i = 0; i < n; i++)
+            if (server[i] == m)
+                member[k++] = (struct sl_plan_member){.user = i, .alpha = alpha[i], .x = 1};
+        *value += v->server(v->ctx, m, member, k, &p);
+        for (uint32_t i = 0; choice && i < k; i++)
+            choice[member[i].user] = (struct sl_plan_choice){alpha[member[i].user], m, member[i].power_w,
+                member[i].bandwidth_hz, member[i].f_hz, member[i].f_edge_hz};
+        if (prices)
+            prices[m] = p;
+    }
+    free(member);
+    return 0;
+}
