@@ -21,7 +21,7 @@ MAY_INCLUDE = {
     "trainer/model": ["trainer/tensor"],
     "trainer/data": ["trainer/model"],
     "trainer/pipeline": ["trainer/model", "dataplane/ring", "dataplane/ingest"],
-    "trainer/plan": [],
+    "trainer/plan": ["trainer/tensor"],
     "trainer/experiment": [],
     "trainer/edge": ["dataplane/io/dpdk", "dataplane/io/uring", "trainer/pipeline", "trainer/data", "trainer/plan", "trainer/experiment"],
     "trainer/tools": ["trainer/pipeline", "trainer/model", "trainer/data", "trainer/plan", "trainer/experiment"],

@@ -55,7 +55,7 @@ static uint32_t cheapest_end(struct assigner *a, uint32_t n)
         for (uint32_t from = 0; from < m; from++)
             for (uint32_t to = 0; to < m; to++) {
                 double d = a->distance[from] + a->edge[(size_t)from * m + to];
-                if (d < a->distance[to] - 1e-12 * fabs(a->distance[to])) {
+                if (d < a->distance[to] && !(a->distance[to] - d <= 1e-12 * fabs(d))) {
                     a->distance[to] = d;
                     a->before[to] = from;
                     changed = true;
@@ -121,11 +121,14 @@ int sl_assign(const struct sl_plan_scenario *s, const double *cost, uint32_t *se
         for (uint32_t n = 0; n < s->n_users; n++)
             if (server[n] != SL_PLAN_NOBODY)
                 server[n] = (uint32_t)m; /* waits */
-        for (uint32_t n = 0; n < s->n_users && !rc; n++) {
+        for (uint32_t n = 0; n < s->n_users; n++) {
             if (server[n] == SL_PLAN_NOBODY)
                 continue;
             find_edges(&a);
-            rc = insert(&a, n);
+            if (insert(&a, n)) {
+                server[n] = SL_PLAN_NOBODY;
+                rc++;
+            }
         }
     }
     free(a.used);
@@ -278,7 +281,7 @@ static int begin(struct relaxed *r, bool start, const uint32_t *server)
                              : INFINITY;
         int rc = sl_assign(r->v->scenario, r->cost, r->target);
         if (rc)
-            return rc;
+            return rc > 0 ? -ENOSPC : rc;
         for (uint32_t n = 0; n < r->n; n++)
             for (uint32_t k = 0; k < r->m; k++)
                 r->x[(size_t)n * r->m + k] = r->target[n] == k;
@@ -306,6 +309,8 @@ int sl_associate(const struct sl_plan_value *v, const double *alpha, bool start,
     }
     if (!rc)
         memcpy(server, r.target, n * sizeof *server);
+    else if (rc > 0)
+        rc = -ENOSPC;
     free(r.x);
     free(r.try);
     free(r.cost);

@@ -22,5 +22,5 @@ int sl_associate(const struct sl_plan_value *, const double *alpha, bool start, 
 
 /* The assignment of least cost with each server's room: cost [n_users][n_servers], INFINITY where it cannot
  * serve. Users whose server is SL_PLAN_NOBODY on entry are left out. Successive shortest paths; exact.
- * -ENOMEM, -ENOSPC. */
+ * Returns how many found no place (their server is then SL_PLAN_NOBODY; as few as can be), or -ENOMEM. */
 int sl_assign(const struct sl_plan_scenario *, const double *cost, uint32_t *server);

@@ -149,7 +149,8 @@ static double uplink_at(
     double share;
 
     return sl_split_bandwidth_at(snr_hz(p, m, n), uplink_weight(p, n, alpha),
-        p->s->min_share * p->s->server[m].bandwidth_hz, prices->bandwidth, &share);
+        p->s->min_share * p->s->server[m].bandwidth_hz, p->s->server[m].bandwidth_hz, prices->bandwidth,
+        &share);
 }
 
 static double clock_at(

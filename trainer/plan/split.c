@@ -41,14 +41,13 @@ static double invert_rise(double g)
     return exp(u);
 }
 
-double sl_split_bandwidth_at(double a, double c, double lo, double price, double *share)
+double sl_split_bandwidth_at(double a, double c, double lo, double hi, double price, double *share)
 {
-    double b = price > 0 && c > 0 ? a / invert_rise(price * a * a / c) : lo;
+    double b = c <= 0 ? lo : price > 0 ? a / invert_rise(price * a * a / c) : hi;
 
-    if (!(b > lo))
-        b = lo;
+    b = b > lo ? b < hi ? b : hi : lo;
     *share = b;
-    return c / a * phi(a / b) + price * b;
+    return (c > 0 ? c / a * phi(a / b) : 0) + price * b;
 }
 
 /* ---- bandwidth ---- */
@@ -67,7 +66,7 @@ static double bandwidth_excess(void *ctx, double u)
     double sum = 0, price = exp(u);
 
     for (uint32_t i = 0; i < b->n; i++) {
-        sl_split_bandwidth_at(b->u[i].a_hz, b->u[i].c, b->lo, price, &b->u[i].share);
+        sl_split_bandwidth_at(b->u[i].a_hz, b->u[i].c, b->lo, b->total, price, &b->u[i].share);
         sum += b->u[i].x * b->u[i].share;
     }
     return sum / b->total - 1;
@@ -98,7 +97,7 @@ double sl_split_bandwidth(struct sl_split_bandwidth *u, uint32_t n, double total
     *price = exp(found);
     for (uint32_t i = 0; i < n; i++) {
         u[i].share = lo + (u[i].share - lo) * r;
-        cost += u[i].x * u[i].c / u[i].a_hz * phi(u[i].a_hz / u[i].share);
+        cost += u[i].c > 0 ? u[i].x * u[i].c / u[i].a_hz * phi(u[i].a_hz / u[i].share) : 0;
     }
     return cost;
 }

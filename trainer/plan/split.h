@@ -20,8 +20,8 @@ struct sl_split_bandwidth {
 /* Cost; *price: how much of it a further Hz would save. lo: smallest share. */
 double sl_split_bandwidth(
     struct sl_split_bandwidth *, uint32_t n, double total_hz, double lo_hz, double *price);
-/* min over b >= lo of c / (b ln(1 + a/b)) + price * b: what a user would cost a server at its price. */
-double sl_split_bandwidth_at(double a_hz, double c, double lo_hz, double price, double *share);
+/* min over lo <= b <= hi of c / (b ln(1 + a/b)) + price * b: what a user would cost a server at its price. */
+double sl_split_bandwidth_at(double a_hz, double c, double lo_hz, double hi_hz, double price, double *share);
 
 struct sl_split_clock {
     double w; /* layers at the edge * FLOP / (cores * FLOP per cycle): cycles */
