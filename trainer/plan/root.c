@@ -2,41 +2,32 @@
 
 #include <math.h>
 
-enum { STEPS_MAX = 200, DOUBLINGS_MAX = 60, BISECT_EVERY = 8 };
+enum { STEPS_MAX = 120, BISECT_EVERY = 10 };
 
-double sl_root_falling(double (*f)(void *, double), void *ctx, double guess, double step, double tolerance)
+double sl_root_falling(
+    double (*f)(void *, double, double *), void *ctx, double guess, double step, double tolerance)
 {
-    double lo = guess, hi = guess, flo = f(ctx, guess), fhi = flo;
+    double lo = -INFINITY, hi = INFINITY, u = guess;
 
-    if (fabs(flo) < tolerance)
-        return guess;
-    for (int i = 0; i < DOUBLINGS_MAX && flo > 0 && fhi > 0; i++, step *= 2) {
-        lo = hi, flo = fhi;
-        hi += step;
-        fhi = f(ctx, hi);
-    }
-    for (int i = 0; i < DOUBLINGS_MAX && flo < 0 && fhi < 0; i++, step *= 2) {
-        hi = lo, fhi = flo;
-        lo -= step;
-        flo = f(ctx, lo);
-    }
-    int side = 0;
-    for (int i = 1; i < STEPS_MAX && hi - lo > 4e-16 * (fabs(lo) + fabs(hi)); i++) {
-        double mid = flo > fhi ? (lo * fhi - hi * flo) / (fhi - flo) : lo;
-        if (!(mid > lo && mid < hi) || i % BISECT_EVERY == 0)
-            mid = 0.5 * (lo + hi);
-        double v = f(ctx, mid);
+    for (int i = 1; i < STEPS_MAX; i++) {
+        double slope, v = f(ctx, u, &slope), next;
         if (fabs(v) < tolerance)
-            return mid;
-        if (v > 0) {
-            lo = mid, flo = v;
-            fhi = side == 1 ? fhi / 2 : fhi;
-            side = 1;
-        } else {
-            hi = mid, fhi = v;
-            flo = side == -1 ? flo / 2 : flo;
-            side = -1;
+            return u;
+        if (v > 0)
+            lo = u;
+        else
+            hi = u;
+        next = slope < 0 ? u - v / slope : NAN;
+        if (isfinite(lo) && isfinite(hi)) {
+            if (hi - lo <= 4e-16 * (fabs(lo) + fabs(hi)))
+                break;
+            if (!(next > lo && next < hi) || i % BISECT_EVERY == 0)
+                next = 0.5 * (lo + hi);
+        } else if (!(fabs(next - u) < 16 * step) || i % BISECT_EVERY == 0) {
+            next = v > 0 ? u + step : u - step;
+            step *= 2;
         }
+        u = next;
     }
-    return 0.5 * (lo + hi);
+    return u;
 }

@@ -1,8 +1,8 @@
-/* The root of a falling function of one variable: bracketed from a guess by doubling steps, then false
- * position (Illinois) with a bisection now and then. */
+/* The root of a falling function of one variable: Newton's steps within a bracket that only shrinks. */
 #pragma once
 
-/* f(ctx, u) falls in u. Ends where |f| < tolerance or the bracket is as short as doubles allow. Where f has
- * one sign everywhere the answer lies far out on that side: the caller looks at f there. */
+/* f(ctx, u, &slope) falls in u, or nearly stands still where bounds hold. Ends where |f| < tolerance or the
+ * bracket is as short as doubles allow. Where f has one sign everywhere the answer lies far out on that side:
+ * the caller looks at f there. step: of the search for a bracket where Newton's is of no use. */
 double sl_root_falling(
-    double (*f)(void *ctx, double u), void *ctx, double guess, double step, double tolerance);
+    double (*f)(void *ctx, double u, double *slope), void *ctx, double guess, double step, double tolerance);

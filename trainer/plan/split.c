@@ -5,7 +5,8 @@
 #include <math.h>
 
 enum { INVERT_STEPS = 60 };
-static const double tight = 1e-14;
+/* Of Newton's last step, which squares it; of a sum of shares, before what is left is settled. */
+static const double newton_enough = 1e-8, sum_enough = 1e-10;
 
 /* phi(x) = x / ln(1 + x), by which energy at SNR x exceeds that at SNR 0, and x^2 phi'(x): the price in units
  * of c / a^2. Both rise from 1 and 0. */
@@ -23,53 +24,69 @@ static double rise(double x)
     return x * x * (l - x / (1 + x)) / (l * l);
 }
 
-/* x with rise(x) = g: rise is close to x^2, so Newton's steps on logarithms are short. */
-static double invert_rise(double g)
+/* x with rise(x) = g: rise is close to x^2, so Newton's steps on logarithms are short. *power: d ln rise / d
+ * ln x there. guess: x, or 0. */
+static double invert_rise(double g, double guess, double *power)
 {
-    double u = 0.5 * log(2 * g);
+    double x = guess > 0 ? guess : sqrt(2 * g);
 
     for (int i = 0; i < INVERT_STEPS; i++) {
-        double x = exp(u), l = log1p(x), slope = 2, error = log(rise(x) / g);
-        if (x >= 1e-4) {
-            double d = l - x / (1 + x);
-            slope = 2 + x * x / ((1 + x) * (1 + x) * d) - 2 * x / ((1 + x) * l);
-        }
-        u -= error / slope;
-        if (fabs(error) < tight)
+        double l = log1p(x), d = l - x / (1 + x);
+        *power = x < 1e-4 ? 2 : 2 + x * x / ((1 + x) * (1 + x) * d) - 2 * x / ((1 + x) * l);
+        double error = log((x < 1e-4 ? rise(x) : x * x * d / (l * l)) / g);
+        x *= exp(-error / *power);
+        if (fabs(error) < newton_enough)
             break;
     }
-    return exp(u);
+    return x;
+}
+
+/* The share at a price, and its slope in the price's logarithm. share: a guess, or 0. */
+static double bandwidth_wanted(
+    double a, double c, double lo, double hi, double price, double *share, double *slope)
+{
+    double power = 2, b = c <= 0 ? lo
+                          : price > 0
+                              ? a / invert_rise(price * a * a / c, *share > lo ? a / *share : 0, &power)
+                              : hi;
+
+    *slope = b > lo && b < hi ? -b / power : 0;
+    return *share = b > lo ? b < hi ? b : hi : lo;
 }
 
 double sl_split_bandwidth_at(double a, double c, double lo, double hi, double price, double *share)
 {
-    double b = c <= 0 ? lo : price > 0 ? a / invert_rise(price * a * a / c) : hi;
+    double slope, b;
 
-    b = b > lo ? b < hi ? b : hi : lo;
-    *share = b;
+    *share = 0;
+    b = bandwidth_wanted(a, c, lo, hi, price, share, &slope);
     return (c > 0 ? c / a * phi(a / b) : 0) + price * b;
 }
 
 /* ---- bandwidth ---- */
 
-/* Each *_excess below is the sum of shares relative to what there is, less one, at a price that rises with u;
- * it leaves the shares in place. */
+/* Each *_excess below is positive where the shares at a price are more than there is, and close to linear in
+ * its variable where no bound holds; it leaves the shares in place. */
 struct bandwidth {
     struct sl_split_bandwidth *u;
     uint32_t n;
-    double lo, total;
+    double lo, total, sum;
 };
 
-static double bandwidth_excess(void *ctx, double u)
+/* u: the price's logarithm. */
+static double bandwidth_excess(void *ctx, double u, double *slope)
 {
     struct bandwidth *b = ctx;
-    double sum = 0, price = exp(u);
+    double price = exp(u), d, falls = 0;
 
+    b->sum = 0;
     for (uint32_t i = 0; i < b->n; i++) {
-        sl_split_bandwidth_at(b->u[i].a_hz, b->u[i].c, b->lo, b->total, price, &b->u[i].share);
-        sum += b->u[i].x * b->u[i].share;
+        bandwidth_wanted(b->u[i].a_hz, b->u[i].c, b->lo, b->total, price, &b->u[i].share, &d);
+        b->sum += b->u[i].x * b->u[i].share;
+        falls += b->u[i].x * d;
     }
-    return sum / b->total - 1;
+    *slope = falls / b->sum;
+    return log(b->sum / b->total);
 }
 
 /* What is left to rounding goes to all in proportion to what they have above the bound. */
@@ -80,7 +97,7 @@ static double settle(double sum, double total, double floor_sum)
 
 double sl_split_bandwidth(struct sl_split_bandwidth *u, uint32_t n, double total, double lo, double *price)
 {
-    struct bandwidth ctx = {u, n, lo, total};
+    struct bandwidth ctx = {u, n, lo, total, 0};
     double weight = 0, guess = 0, cost = 0;
 
     for (uint32_t i = 0; i < n; i++)
@@ -92,8 +109,10 @@ double sl_split_bandwidth(struct sl_split_bandwidth *u, uint32_t n, double total
         double x = u[i].a_hz * weight / total;
         guess += u[i].x * log((u[i].c > 0 ? u[i].c : 1e-300) * rise(x) / (u[i].a_hz * u[i].a_hz));
     }
-    double found = sl_root_falling(bandwidth_excess, &ctx, guess / weight, 0.5, tight);
-    double r = settle((1 + bandwidth_excess(&ctx, found)) * total, total, weight * lo);
+    for (uint32_t i = 0; i < n; i++)
+        u[i].share = total / weight;
+    double found = sl_root_falling(bandwidth_excess, &ctx, guess / weight, 0.5, sum_enough);
+    double r = settle(ctx.sum, total, weight * lo);
     *price = exp(found);
     for (uint32_t i = 0; i < n; i++) {
         u[i].share = lo + (u[i].share - lo) * r;
@@ -118,7 +137,7 @@ static double invert_slope(double t, double e, double slope)
                next = f - error / d;
         if (!(next > f / 8))
             next = f / 8;
-        if (fabs(next - f) <= 1e-15 * f)
+        if (fabs(next - f) <= newton_enough * f)
             return next;
         f = next;
     }
@@ -137,22 +156,27 @@ double sl_split_clock_at(double w, double lo, double hi, double t, double e, dou
 struct clock {
     struct sl_split_clock *u;
     uint32_t n;
-    double lo, total, t, e;
+    double lo, total, t, e, sum;
 };
 
-static double clock_excess(void *ctx, double u)
+/* Without e, shares go with price^(-1/2): the inverse square of their sum is linear. */
+static double clock_excess(void *ctx, double price, double *slope)
 {
     struct clock *c = ctx;
-    double sum = 0, price = sinh(u); /* of either sign */
+    double falls = 0, ratio;
 
+    c->sum = 0;
     for (uint32_t i = 0; i < c->n; i++) {
-        if (c->u[i].w > 0)
-            sl_split_clock_at(c->u[i].w, c->lo, c->total, c->t, c->e, price, &c->u[i].share);
-        else
-            c->u[i].share = c->lo;
-        sum += c->u[i].x * c->u[i].share;
+        struct sl_split_clock *u = &c->u[i];
+        double f = u->w > 0 ? invert_slope(c->t, c->e, -price / u->w) : c->lo;
+        if (f > c->lo && f < c->total)
+            falls -= u->x / (u->w * (2 * c->t / (f * f * f) + 2 * c->e));
+        u->share = f > c->lo ? f < c->total ? f : c->total : c->lo;
+        c->sum += u->x * u->share;
     }
-    return sum / c->total - 1;
+    ratio = c->total / c->sum;
+    *slope = 2 * ratio * ratio / c->sum * falls;
+    return 1 - ratio * ratio;
 }
 
 double sl_split_clock(
@@ -175,19 +199,18 @@ double sl_split_clock(
     }
     /* In units in which shares, cycles and prices are near one. */
     double f0 = total / weight, w0 = w / busy, g0 = t / (f0 * f0) + 2 * e * f0;
-    struct clock ctx = {u, n, lo / f0, weight, t / (f0 * f0) / g0, e * f0 / g0};
+    struct clock ctx = {u, n, lo / f0, weight, t / (f0 * f0) / g0, e * f0 / g0, 0};
     for (uint32_t i = 0; i < n; i++)
         u[i].w /= w0;
-    double guess = asinh(ctx.t - 2 * ctx.e);
-    double found = sl_root_falling(clock_excess, &ctx, guess, 0.5, tight);
-    double r = settle((1 + clock_excess(&ctx, found)) * weight, weight, weight * ctx.lo);
+    double found = sl_root_falling(clock_excess, &ctx, ctx.t - 2 * ctx.e, 0.5, sum_enough);
+    double r = settle(ctx.sum, weight, weight * ctx.lo);
     for (uint32_t i = 0; i < n; i++) {
         u[i].share = (ctx.lo + (u[i].share - ctx.lo) * r) * f0;
         u[i].w *= w0;
         if (u[i].w > 0)
             cost += u[i].x * u[i].w * (t / u[i].share + e * u[i].share * u[i].share);
     }
-    *price = sinh(found) * g0 * w0;
+    *price = found * g0 * w0;
     return cost;
 }
 
@@ -197,35 +220,50 @@ struct squared {
     struct sl_split_clock *u;
     const double *q;
     uint32_t n;
-    double lo, total, t, e, unit; /* unit: of the price */
+    double lo, total, t, e, unit, sum; /* unit: of the price */
 };
 
-/* f with d/df [w^2 (t/f + e f^2)^2 / (4 q)] = -price: the left side rises with f. */
-static double invert_squared(double w, double q, double lo, double hi, double t, double e, double price)
+/* f with d/df [w^2 (t/f + e f^2)^2 / (4 q)] = -price, from the guess in *share; the left side rises with f.
+ * Returns df/dprice, 0 at a bound. */
+static double invert_squared(const struct squared *c, double k, double price, double *share)
 {
-    double k = w * w / (2 * q);
+    double lo = c->lo, hi = c->total, f = *share > lo && *share < hi ? *share : 0.5 * (lo + hi), rise_f = 0;
 
     for (int i = 0; i < INVERT_STEPS && hi - lo > 1e-15 * hi; i++) {
-        double f = i < 2 || hi > 4 * lo ? sqrt(lo * hi) : 0.5 * (lo + hi);
-        if (k * (t / f + e * f * f) * (2 * e * f - t / (f * f)) + price < 0)
+        double v = c->t / f + c->e * f * f, d = 2 * c->e * f - c->t / (f * f), error = k * v * d + price;
+        if (error < 0)
             lo = f;
         else
             hi = f;
+        rise_f = k * (d * d + v * (2 * c->e + 2 * c->t / (f * f * f)));
+        double next = f - error / rise_f;
+        if (fabs(next - f) <= newton_enough * f) {
+            f = fmin(fmax(next, c->lo), c->total);
+            break;
+        }
+        f = next > lo && next < hi ? next : hi > 4 * lo ? sqrt(lo * hi) : 0.5 * (lo + hi);
     }
-    return 0.5 * (lo + hi);
+    *share = f;
+    return f > c->lo * (1 + 1e-12) && f < c->total * (1 - 1e-12) ? -1 / rise_f : 0;
 }
 
-static double squared_excess(void *ctx, double u)
+static double squared_excess(void *ctx, double u, double *slope)
 {
     struct squared *c = ctx;
-    double sum = 0, price = c->unit * sinh(u);
+    double price = c->unit * u, falls = 0, ratio;
 
+    c->sum = 0;
     for (uint32_t i = 0; i < c->n; i++) {
-        c->u[i].share =
-            c->u[i].w > 0 ? invert_squared(c->u[i].w, c->q[i], c->lo, c->total, c->t, c->e, price) : c->lo;
-        sum += c->u[i].x * c->u[i].share;
+        if (c->u[i].w > 0)
+            falls +=
+                c->u[i].x * invert_squared(c, c->u[i].w * c->u[i].w / (2 * c->q[i]), price, &c->u[i].share);
+        else
+            c->u[i].share = c->lo;
+        c->sum += c->u[i].x * c->u[i].share;
     }
-    return sum / c->total - 1;
+    ratio = c->total / c->sum;
+    *slope = 3 * ratio * ratio * ratio / c->sum * falls * c->unit;
+    return 1 - ratio * ratio * ratio;
 }
 
 void sl_split_clock_squared(
@@ -242,9 +280,11 @@ void sl_split_clock_squared(
         double b = u[i].w * (t / f0 + e * f0 * f0);
         unit += u[i].x * b * b / (2 * q[i]) / f0;
     }
-    struct squared ctx = {u, q, n, low, total, t, e, unit > 0 ? unit / weight : 1};
-    double found = sl_root_falling(squared_excess, &ctx, 0, 0.5, tight);
-    double r = settle((1 + squared_excess(&ctx, found)) * total, total, weight * low);
+    struct squared ctx = {u, q, n, low, total, t, e, unit > 0 ? unit / weight : 1, 0};
+    for (uint32_t i = 0; i < n; i++)
+        u[i].share = f0;
+    sl_root_falling(squared_excess, &ctx, t > 2 * e * f0 * f0 * f0 ? 1 : 0, 0.5, sum_enough);
+    double r = settle(ctx.sum, total, weight * low);
     for (uint32_t i = 0; i < n; i++)
         u[i].share = low + (u[i].share - low) * r;
 }
