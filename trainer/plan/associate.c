@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STEPS_MAX = 40, ROUNDS_MAX = 24, HALVINGS = 5 };
-static const double softened = 0.9, first_penalty = 0.02, penalty_factor = 4, present = 1e-9;
+enum { FIRST_STEPS_MAX = 12, STEPS_MAX = 3, ROUNDS_MAX = 6, HALVINGS = 3 };
+static const double softened = 0.9, first_penalty = 0.1, penalty_factor = 8, present = 1e-9;
 
 /* ---- the assignment ---- */
 
@@ -238,7 +238,7 @@ static void descend(struct relaxed *r, struct sl_associate_trace *t)
     double value = surrogate(r, r->x);
     for (uint32_t round = 0; round < ROUNDS_MAX; round++) {
         note(t, value, round);
-        for (int k = 0; k < STEPS_MAX && step(r, &value); k++)
+        for (int k = 0; k < (round ? STEPS_MAX : FIRST_STEPS_MAX) && step(r, &value); k++)
             note(t, value, round);
         if (round && integral(r))
             break;

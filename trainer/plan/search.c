@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PASSES_MAX = 60, TRIES = 3, SWAP_TRIES_PER_USER = 8 };
+enum { NEAR = 2, PASSES_MAX = 60, TRIES = 3, SWAP_TRIES_PER_USER = 8 };
 static const double worth = 1e-11; /* of the whole value: less is rounding */
 
 struct search {
@@ -176,7 +176,11 @@ static bool move_user(struct search *s, int what, uint32_t n)
         if (m != from && (!(what & SL_SEARCH_SERVERS) || !sl_plan_can_serve(s->s, m, n) ||
                              s->count[m] >= sl_plan_room(s->s, m) || !isfinite(s->value[m])))
             continue;
-        c.gain = saved - s->v->best(s->v->ctx, m, n, least, most, &s->prices[m], &c.alpha);
+        uint32_t a = s->alpha[n], from_cut = m == from || a < least + NEAR ? least : a - NEAR,
+                 to_cut = m == from || a + NEAR > most ? most : a + NEAR;
+        if (from_cut > to_cut) /* a cut outside of what is allowed */
+            from_cut = least, to_cut = most;
+        c.gain = saved - s->v->best(s->v->ctx, m, n, from_cut, to_cut, &s->prices[m], &c.alpha);
         if (m == from && c.alpha == s->alpha[n])
             continue;
         if (c.gain > least_gain(s))

@@ -1,7 +1,7 @@
 /* Moves and swaps: what the planner does with a whole plan once its cuts are whole numbers (rules P5). A user
- * moves to another server, or another cut, or both; two users change places. Each is first judged by the
- * bound at the servers' prices (value.h), which no true gain escapes, and then by the servers' exact values.
- * Ends where no single one helps. */
+ * moves to another server, or another cut, or both (the cut then near its own: the next move finds the rest);
+ * two users change places. Each is first judged by the bound at the servers' prices (value.h), which no true
+ * gain escapes, and then by the servers' exact values. Ends where no single one helps. */
 #pragma once
 
 #include "trainer/plan/value.h"

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK_ROUNDS = 3, RELAX_MAX = 60, RANDOM_STARTS = 2 };
+enum { BLOCK_ROUNDS = 3, RELAX_MAX = 60, RANDOM_STARTS = 1, WARM_SEARCHES = 2 };
 
 const char *sl_plan_method_name(enum sl_plan_method method)
 {
@@ -89,18 +89,20 @@ int sl_solver_servers(struct sl_solver *s)
     return rc ? rc : sl_plan_search(&s->v, SL_SEARCH_SERVERS, s->server, s->alpha, &s->value, &s->now.moves);
 }
 
-/* Both blocks in turn from the association in s->server (even: from nobody's), then whole cuts and moves. */
-static int both(struct sl_solver *s, bool even)
+enum first { FROM_NOBODY, FROM_HERE, CUTS_HERE }; /* the last: leaves the association to the moves */
+
+/* Both blocks in turn from the association in s->server, then whole cuts and moves. */
+static int both(struct sl_solver *s, enum first first)
 {
     uint32_t n = s->s->n_users;
     int rc = 0;
 
-    if (even)
+    if (first == FROM_NOBODY)
         rc = sl_associate(&s->v, s->relaxed, false, s->server, NULL);
     for (int round = 0; round < BLOCK_ROUNDS && !rc; round++) {
         relax(s);
         memcpy(s->spare, s->server, n * sizeof *s->spare);
-        if (round == BLOCK_ROUNDS - 1)
+        if (first == CUTS_HERE || round == BLOCK_ROUNDS - 1)
             break;
         rc = sl_associate(&s->v, s->relaxed, true, s->server, NULL);
         if (!rc && !memcmp(s->spare, s->server, n * sizeof *s->spare))
@@ -132,21 +134,44 @@ static void keep_best(struct sl_solver *s)
     memcpy(s->best_alpha, s->alpha, s->s->n_users * sizeof *s->alpha);
 }
 
-/* Every comparison's association and cuts are starts of moves and swaps, so that none of them is better. */
+static int moves_and_swaps(struct sl_solver *s)
+{
+    uint32_t moves = s->now.moves;
+    int rc = sl_plan_search(
+        &s->v, SL_SEARCH_SERVERS | SL_SEARCH_CUTS, s->server, s->alpha, &s->value, &s->now.moves);
+
+    s->now.moves += moves;
+    return rc;
+}
+
+/* Every comparison's association and cuts count as they are, so that none of them is better; the best of them
+ * are starts of moves and swaps. */
 static int from_baselines(struct sl_solver *s)
 {
     static const enum sl_plan_method warm[] = {SL_PLAN_GREEDY, SL_PLAN_RANDOM, SL_PLAN_ALTERNATING,
         SL_PLAN_ALPHA_ONLY, SL_PLAN_RESOURCES_ONLY, SL_PLAN_EDGE_ONLY, SL_PLAN_LOCAL_ONLY};
+    enum { WARM = sizeof warm / sizeof *warm };
+    double value[WARM];
     int rc = 0;
 
-    for (size_t i = 0; i < sizeof warm / sizeof *warm && !rc; i++) {
+    for (size_t i = 0; i < WARM && !rc; i++) {
         begin(s);
         rc = sl_baseline(s, warm[i], NULL);
-        uint32_t moves = s->now.moves;
         if (!rc)
-            rc = sl_plan_search(
-                &s->v, SL_SEARCH_SERVERS | SL_SEARCH_CUTS, s->server, s->alpha, &s->value, &s->now.moves);
-        s->now.moves += moves;
+            rc = sl_plan_whole_value(&s->v, s->server, s->alpha, &s->value, NULL, NULL);
+        value[i] = s->value;
+        if (!rc)
+            keep_best(s);
+    }
+    for (size_t k = 0; k < WARM_SEARCHES && !rc; k++) {
+        size_t least = 0;
+        for (size_t i = 1; i < WARM; i++)
+            least = value[i] < value[least] ? i : least;
+        value[least] = INFINITY;
+        begin(s);
+        rc = sl_baseline(s, warm[least], NULL);
+        if (!rc)
+            rc = moves_and_swaps(s);
         if (!rc)
             keep_best(s);
     }
@@ -164,7 +189,7 @@ static int proposed(struct sl_solver *s)
         else if (start > 1)
             rc = sl_baseline_at_random(s, (uint32_t)start);
         if (!rc)
-            rc = both(s, start == 0);
+            rc = both(s, start == 0 ? FROM_NOBODY : start == 1 ? FROM_HERE : CUTS_HERE);
         if (!rc)
             keep_best(s);
     }
