@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NEAR = 2, PASSES_MAX = 60, TRIES = 3, SWAP_TRIES_PER_USER = 8 };
-static const double worth = 1e-11; /* of the whole value: less is rounding */
+enum { NEAR = 2, PASSES_MAX = 12, TRIES = 3, SWAP_TRIES_PER_USER = 2 };
+static const double worth = 1e-7; /* of the whole value, of a move: less is not worth its time */
 
 struct search {
     const struct sl_plan_value *v;

@@ -129,7 +129,11 @@ static void keep_best(struct sl_solver *s)
     if (!(s->value < s->best))
         return;
     s->best = s->value;
-    s->report = s->now;
+    if (s->now.iterations == 0) { /* moves alone: what is told of relaxed cuts is an earlier start's */
+        s->report.moves = s->now.moves;
+    } else {
+        s->report = s->now;
+    }
     memcpy(s->best_server, s->server, s->s->n_users * sizeof *s->server);
     memcpy(s->best_alpha, s->alpha, s->s->n_users * sizeof *s->alpha);
 }
@@ -151,17 +155,21 @@ static int from_baselines(struct sl_solver *s)
     static const enum sl_plan_method warm[] = {SL_PLAN_GREEDY, SL_PLAN_RANDOM, SL_PLAN_ALTERNATING,
         SL_PLAN_ALPHA_ONLY, SL_PLAN_RESOURCES_ONLY, SL_PLAN_EDGE_ONLY, SL_PLAN_LOCAL_ONLY};
     enum { WARM = sizeof warm / sizeof *warm };
+    uint32_t n = s->s->n_users, *kept = malloc((size_t)n * WARM * 2 * sizeof *kept);
     double value[WARM];
-    int rc = 0;
+    int rc = kept ? 0 : -ENOMEM;
 
     for (size_t i = 0; i < WARM && !rc; i++) {
         begin(s);
         rc = sl_baseline(s, warm[i], NULL);
         if (!rc)
             rc = sl_plan_whole_value(&s->v, s->server, s->alpha, &s->value, NULL, NULL);
+        if (rc)
+            break;
         value[i] = s->value;
-        if (!rc)
-            keep_best(s);
+        memcpy(kept + 2 * i * n, s->server, n * sizeof *kept);
+        memcpy(kept + (2 * i + 1) * n, s->alpha, n * sizeof *kept);
+        keep_best(s);
     }
     for (size_t k = 0; k < WARM_SEARCHES && !rc; k++) {
         size_t least = 0;
@@ -169,12 +177,13 @@ static int from_baselines(struct sl_solver *s)
             least = value[i] < value[least] ? i : least;
         value[least] = INFINITY;
         begin(s);
-        rc = sl_baseline(s, warm[least], NULL);
-        if (!rc)
-            rc = moves_and_swaps(s);
+        memcpy(s->server, kept + 2 * least * n, n * sizeof *kept);
+        memcpy(s->alpha, kept + (2 * least + 1) * n, n * sizeof *kept);
+        rc = moves_and_swaps(s);
         if (!rc)
             keep_best(s);
     }
+    free(kept);
     return rc;
 }
 

@@ -7,11 +7,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const char *program = "sluice-train";
+
+void sl_cli_program(const char *name)
+{
+    program = name;
+}
+
 int sl_cli_fail(const struct sl_command *cmd, int code, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    fprintf(stderr, "sluice-train %s: ", cmd->name);
+    fprintf(stderr, "%s %s: ", program, cmd->name);
     vfprintf(stderr, format, args);
     fputc('\n', stderr);
     va_end(args);
@@ -20,12 +27,12 @@ int sl_cli_fail(const struct sl_command *cmd, int code, const char *format, ...)
 
 static int usage(const struct sl_command *cmd, const char *what, const char *name)
 {
-    return sl_cli_fail(cmd, SL_EXIT_USAGE, "%s%s (see sluice-train %s --help)", what, name, cmd->name);
+    return sl_cli_fail(cmd, SL_EXIT_USAGE, "%s%s (see %s %s --help)", what, name, program, cmd->name);
 }
 
 static void print_help(const struct sl_command *cmd, struct sl_opt *const *tables, size_t n_tables)
 {
-    printf("usage: sluice-train %s [options]\n\n%s\n\n", cmd->name, cmd->summary);
+    printf("usage: %s %s [options]\n\n%s\n\n", program, cmd->name, cmd->summary);
     for (size_t t = 0; t < n_tables; t++) {
         for (const struct sl_opt *o = tables[t]; o->name; o++) {
             char left[64];

@@ -37,6 +37,10 @@ struct sl_command {
     int (*run)(int argc, char **argv); /* argv[0] is the subcommand's name; returns an exit code */
 };
 
+/* The program that messages and help speak of ("sluice-train" where it was not said); kept, not copied.
+ * Before anything else, in the only thread. */
+void sl_cli_program(const char *name);
+
 /* Parses argv[1..]. `opts` is a list of n_tables tables, each ended by a name of NULL. -1: parsed; otherwise
  * the exit code to leave with: --help was printed, or one line about what is wrong. */
 int sl_cli_parse(
@@ -46,6 +50,6 @@ bool sl_cli_given(const struct sl_opt *table, const char *name);
 /* Frees the lists. */
 void sl_cli_free(struct sl_opt *const *tables, size_t n_tables);
 
-/* One line on stderr, "sluice-train COMMAND: ..."; returns the exit code given. */
+/* One line on stderr, "PROGRAM COMMAND: ..."; returns the exit code given. */
 int sl_cli_fail(const struct sl_command *, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
