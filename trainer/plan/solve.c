@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK_ROUNDS = 3, RELAX_MAX = 60, RANDOM_STARTS = 1, WARM_SEARCHES = 2 };
+enum { BLOCK_ROUNDS = 3, RELAX_MAX = 60, RANDOM_STARTS = 1, WARM_SEARCHES = 1 };
 
 const char *sl_plan_method_name(enum sl_plan_method method)
 {

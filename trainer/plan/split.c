@@ -5,8 +5,9 @@
 #include <math.h>
 
 enum { INVERT_STEPS = 60 };
-/* Of Newton's last step, which squares it; of a sum of shares, before what is left is settled. */
-static const double newton_enough = 1e-8, sum_enough = 1e-10;
+/* Of Newton's last step, which squares it; of a sum of shares, before what is left is settled. Costs are flat
+ * at the optimum: they err by the squares of these. */
+static const double newton_enough = 1e-5, sum_enough = 1e-7;
 
 /* phi(x) = x / ln(1 + x), by which energy at SNR x exceeds that at SNR 0, and x^2 phi'(x): the price in units
  * of c / a^2. Both rise from 1 and 0. */
