@@ -1,5 +1,6 @@
 /* sluice-plan: who trains how many layers, served by whom, with what share of it. */
 #include "trainer/tools/cli.h"
+#include "trainer/tools/plan_figures.h"
 #include "trainer/tools/plan_file.h"
 
 #include <errno.h>
@@ -8,10 +9,10 @@
 #include <string.h>
 #include <time.h>
 
-enum { ERR_CAP = 512 };
+enum { ERR_CAP = 512, SEEDS = 30, SEEDS_MAX = 10000 };
 static const double feasible = 1e-9; /* relative */
 
-static const struct sl_command solve_command, evaluate_command;
+static const struct sl_command solve_command, evaluate_command, figures_command;
 
 static double now_s(void)
 {
@@ -232,6 +233,35 @@ static int run_evaluate(int argc, char **argv)
     return code;
 }
 
+static int run_figures(int argc, char **argv)
+{
+    const char *dir = NULL;
+    uint32_t seeds = SEEDS;
+    struct sl_opt opts[] = {
+        {.name = "out",
+            .kind = SL_OPT_WORD,
+            .value = &dir,
+            .arg = "DIR",
+            .help = "an existing directory, for figures.csv and convergence.csv",
+            .required = true},
+        {.name = "seeds",
+            .kind = SL_OPT_COUNT,
+            .value = &seeds,
+            .arg = "N",
+            .help = "instances of each setting (default 30)",
+            .min = 1,
+            .max = SEEDS_MAX},
+        {0},
+    };
+    struct sl_opt *tables[] = {opts};
+    int code = sl_cli_parse(&figures_command, tables, 1, argc, argv);
+
+    if (code >= 0)
+        return code;
+    int rc = sl_plan_figures(dir, seeds);
+    return rc ? sl_cli_fail(&figures_command, SL_EXIT_FAILED, "%s: %s", dir, strerror(-rc)) : SL_EXIT_OK;
+}
+
 static const struct sl_command solve_command = {
     .name = "solve",
     .summary =
@@ -249,7 +279,14 @@ static const struct sl_command evaluate_command = {
     .run = run_evaluate,
 };
 
-static const struct sl_command *const commands[] = {&solve_command, &evaluate_command};
+static const struct sl_command figures_command = {
+    .name = "figures",
+    .summary = "Run the published comparisons over many instances, as CSV.",
+    .examples = "  sluice-plan figures --out plots --seeds 5\n",
+    .run = run_figures,
+};
+
+static const struct sl_command *const commands[] = {&solve_command, &evaluate_command, &figures_command};
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 static void print_usage(FILE *out)
