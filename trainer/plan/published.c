@@ -8,10 +8,10 @@
 /* Given: 32 layers, batch 512, hidden 1024, 512 to 1024 tokens, 20 MHz, -134 dBm/Hz, 1 to 2 W, clocks of 0.5
  * to 1 and 1 to 3 GHz, 4 to 6 and 2560 to 5120 cores, 1 and 1 to 2 FLOP per cycle. */
 enum { LAYERS = 32, BATCH = 512, HIDDEN = 1024 };
-/* Chosen: the paper has none of these. kappa makes a phone's chip 1 W at 1 GHz and a server 27 kW at 3 GHz
+/* Chosen: the paper has none of these. kappa makes a phone's chip 1 W at 1 GHz and a server 270 W at 3 GHz
  * with all its cores; distances are those of a cell of 500 m; L^2 puts the stability term beside a layer's
  * cost. */
-static const double kappa_device = 1e-27, kappa_edge = 1e-24, nearest_km = 0.05, farthest_km = 0.5;
+static const double kappa_device = 1e-27, kappa_edge = 1e-26, nearest_km = 0.05, farthest_km = 0.5;
 static const double bytes_per_value = 2, noise = 3.981071705534973e-17 * 1e-3; /* -134 dBm in W */
 
 static double draw(uint64_t seed, const char *name, uint64_t i, double low, double high)
