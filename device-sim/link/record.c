@@ -1,5 +1,7 @@
 #include "device-sim/link/record.h"
 
+#include "device-sim/link/lines.h"
+
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -7,43 +9,6 @@
 #include <string.h>
 
 enum { FIRST_ROWS = 1024, COLUMNS_MAX = 256 };
-/* What is read of a file: no record that is taken has more. */
-static const size_t file_bytes_max = (size_t)SL_RECORD_LINES_MAX * 64;
-
-/* Where the reader is, for errors. */
-struct lines {
-    const char *name, *at, *end;
-    uint64_t number; /* of the line taken last */
-    char *err;
-    size_t err_cap;
-};
-
-static int fail(const struct lines *l, const char *what)
-{
-    snprintf(l->err, l->err_cap, "%s:%llu: %s", l->name, (unsigned long long)l->number, what);
-    return -EINVAL;
-}
-
-/* The next line without its end, in `line`; 0: there is none. */
-static int next_line(struct lines *l, char line[static SL_RECORD_LINE_MAX])
-{
-    if (l->at == l->end)
-        return 0;
-    l->number++;
-    if (l->number > SL_RECORD_LINES_MAX)
-        return fail(l, "more than 10,000,000 lines; cut the record, it repeats anyway");
-    const char *stop = memchr(l->at, '\n', (size_t)(l->end - l->at));
-    size_t n = (size_t)((stop ? stop : l->end) - l->at);
-    if (n >= SL_RECORD_LINE_MAX)
-        return fail(l, "the line is longer than 4095 characters; this is no record of a link");
-    memcpy(line, l->at, n);
-    l->at = stop ? stop + 1 : l->end;
-    if (n && line[n - 1] == '\r')
-        n--;
-    line[n] = 0;
-    return strlen(line) == n ? 1 : fail(l, "a NUL character; this is no text");
-}
-
 /* A decimal number and nothing else; NAN: it is none. */
 static double number_of(const char *text)
 {
@@ -76,14 +41,15 @@ void sl_trace_free(struct sl_trace *t)
     *t = (struct sl_trace){0};
 }
 
-static int trace_line(struct lines *l, const char *line, struct sl_trace *t, size_t *cap)
+static int trace_line(struct sl_lines *l, const char *line, struct sl_trace *t, size_t *cap)
 {
     if (*line == 0 || strspn(line, "0123456789") != strlen(line) || strlen(line) > 9)
-        return fail(l, line[0] == '-' ? "a time below 0; give milliseconds from the start"
-                                      : "not a whole number of milliseconds (one a line, at most 999999999)");
+        return sl_lines_fail(l, line[0] == '-'
+                                    ? "a time below 0; give milliseconds from the start"
+                                    : "not a whole number of milliseconds (one a line, at most 999999999)");
     uint32_t at = (uint32_t)strtoul(line, NULL, 10);
     if (t->n && at < t->at_ms[t->n - 1])
-        return fail(l, "earlier than the line before; sort the trace (sort -n)");
+        return sl_lines_fail(l, "earlier than the line before; sort the trace (sort -n)");
     if (grow((void **)&t->at_ms, sizeof *t->at_ms, cap, t->n))
         return -ENOMEM;
     t->at_ms[t->n++] = at;
@@ -93,19 +59,19 @@ static int trace_line(struct lines *l, const char *line, struct sl_trace *t, siz
 int sl_trace_parse(
     const char *text, size_t len, const char *name, struct sl_trace *out, char *err, size_t err_cap)
 {
-    struct lines l = {name, text, text + len, 0, err, err_cap};
+    struct sl_lines l = {name, text, text + len, 0, err, err_cap};
     struct sl_trace t = {0};
-    char line[SL_RECORD_LINE_MAX];
+    char line[SL_LINES_LINE_MAX];
     size_t cap = 0;
     int more, rc = 0;
 
-    while (!rc && (more = next_line(&l, line)) != 0)
+    while (!rc && (more = sl_lines_next(&l, line)) != 0)
         rc = more < 0 ? more : trace_line(&l, line, &t, &cap);
     if (!rc && t.n == 0) {
         l.number = 1;
-        rc = fail(&l, "the trace is empty; give a time in milliseconds on each line");
+        rc = sl_lines_fail(&l, "the trace is empty; give a time in milliseconds on each line");
     } else if (!rc && t.at_ms[t.n - 1] == 0) {
-        rc = fail(&l, "the trace ends at 0 ms; its last time is its length, and must be above 0");
+        rc = sl_lines_fail(&l, "the trace ends at 0 ms; its last time is its length, and must be above 0");
     }
     if (rc == -ENOMEM)
         snprintf(err, err_cap, "%s: out of memory", name);
@@ -144,7 +110,7 @@ static const char *next_ms(const char *at, uint32_t *ms)
     return at + n;
 }
 
-static int train_line(struct lines *l, const char *line, struct trains *t)
+static int train_line(struct sl_lines *l, const char *line, struct trains *t)
 {
     struct sl_light *r = &t->r;
     uint32_t at_ms, delay_ms, offset_ms, last_ms = 0, n = r->n ? r->first[r->n] : 0;
@@ -152,9 +118,10 @@ static int train_line(struct lines *l, const char *line, struct trains *t)
 
     rest = rest ? next_ms(rest, &delay_ms) : NULL;
     if (!rest)
-        return fail(l, "a line is: time, delay, and each packet's time after the first one's, whole ms");
+        return sl_lines_fail(
+            l, "a line is: time, delay, and each packet's time after the first one's, whole ms");
     if (r->n && at_ms < r->at_ms[r->n - 1])
-        return fail(l, "earlier than the line before; sort the trains by time (sort -n)");
+        return sl_lines_fail(l, "earlier than the line before; sort the trains by time (sort -n)");
     if (grow((void **)&r->at_ms, sizeof *r->at_ms, &t->at_cap, r->n) ||
         grow((void **)&r->delay_ms, sizeof *r->delay_ms, &t->delay_cap, r->n) ||
         grow((void **)&r->first, sizeof *r->first, &t->first_cap, r->n + 1))
@@ -162,11 +129,11 @@ static int train_line(struct lines *l, const char *line, struct trains *t)
     for (rest += strspn(rest, " \t"); *rest; rest += strspn(rest, " \t")) {
         rest = next_ms(rest, &offset_ms);
         if (!rest)
-            return fail(l, "a packet's time that is not a whole number of milliseconds");
+            return sl_lines_fail(l, "a packet's time that is not a whole number of milliseconds");
         if (offset_ms < last_ms)
-            return fail(l, "a packet earlier than the one before it in its train");
+            return sl_lines_fail(l, "a packet earlier than the one before it in its train");
         if (n == SL_RECORD_LINES_MAX)
-            return fail(l, "more than 10,000,000 packets; cut the record, it repeats anyway");
+            return sl_lines_fail(l, "more than 10,000,000 packets; cut the record, it repeats anyway");
         if (grow((void **)&r->offset_ms, sizeof *r->offset_ms, &t->offset_cap, n))
             return -ENOMEM;
         r->offset_ms[n++] = last_ms = offset_ms;
@@ -181,18 +148,18 @@ static int train_line(struct lines *l, const char *line, struct trains *t)
 int sl_light_parse(
     const char *text, size_t len, const char *name, struct sl_light *out, char *err, size_t err_cap)
 {
-    struct lines l = {name, text, text + len, 0, err, err_cap};
+    struct sl_lines l = {name, text, text + len, 0, err, err_cap};
     struct trains t = {0};
-    char line[SL_RECORD_LINE_MAX];
+    char line[SL_LINES_LINE_MAX];
     int more, rc = 0;
 
-    while (!rc && (more = next_line(&l, line)) != 0)
+    while (!rc && (more = sl_lines_next(&l, line)) != 0)
         rc = more < 0 ? more : train_line(&l, line, &t);
     if (!rc && t.r.n < 2) {
         l.number = l.number ? l.number : 1;
-        rc = fail(&l, "fewer than two trains; the last one's time is the record's length");
+        rc = sl_lines_fail(&l, "fewer than two trains; the last one's time is the record's length");
     } else if (!rc && t.r.at_ms[t.r.n - 1] == 0) {
-        rc = fail(&l, "the record ends at 0 ms; its last time is its length, and must be above 0");
+        rc = sl_lines_fail(&l, "the record ends at 0 ms; its last time is its length, and must be above 0");
     }
     if (rc == -ENOMEM)
         snprintf(err, err_cap, "%s: out of memory", name);
@@ -251,7 +218,7 @@ static double unit_of(const char *column)
                                                                           : 0;
 }
 
-static int read_header(struct lines *l, char *line, const char *column, struct columns *c)
+static int read_header(struct sl_lines *l, char *line, const char *column, struct columns *c)
 {
     char *cell[COLUMNS_MAX];
     int n = cells(line, cell);
@@ -267,7 +234,7 @@ static int read_header(struct lines *l, char *line, const char *column, struct c
         }
     }
     if (c->time < 0)
-        return fail(l, "no column time_s, time_ms or Timestamp in the header");
+        return sl_lines_fail(l, "no column time_s, time_ms or Timestamp in the header");
     if (c->rate < 0) {
         snprintf(l->err, l->err_cap, "%s:1: no column %s in the header", l->name, column);
         return -EINVAL;
@@ -285,41 +252,41 @@ struct rows {
     size_t at_cap, rate_cap;
 };
 
-static int read_row(struct lines *l, char *line, const struct columns *c, struct rows *r)
+static int read_row(struct sl_lines *l, char *line, const struct columns *c, struct rows *r)
 {
     char *cell[COLUMNS_MAX];
     int n = cells(line, cell);
 
     if (n <= c->time || n <= c->rate)
-        return fail(l, "fewer columns than the header has");
+        return sl_lines_fail(l, "fewer columns than the header has");
     const char *text = cell[c->rate];
     double rate = *text == 0 || strcmp(text, "-") == 0 ? 0 : number_of(text);
     double at = c->time_ns > 0 ? number_of(cell[c->time]) * c->time_ns : (double)r->s.n * 1e9;
     if (isnan(rate) || isnan(at))
-        return fail(l, "not a number");
+        return sl_lines_fail(l, "not a number");
     if (rate < 0)
-        return fail(l, "a rate below 0");
+        return sl_lines_fail(l, "a rate below 0");
     if (at < 0 || at > 1e18 || rate * c->rate_bps > 1e12)
-        return fail(l, "a time or rate beyond what can be meant (30 years, 1 Tbit/s)");
+        return sl_lines_fail(l, "a time or rate beyond what can be meant (30 years, 1 Tbit/s)");
     if (grow((void **)&r->s.at_ns, sizeof *r->s.at_ns, &r->at_cap, r->s.n + 1) ||
         grow((void **)&r->s.rate_bps, sizeof *r->s.rate_bps, &r->rate_cap, r->s.n + 1))
         return -ENOMEM;
     uint64_t ns = (uint64_t)llround(at);
     if (r->s.n && ns <= r->s.at_ns[r->s.n - 1])
-        return fail(l, "no later than the row before; sort the rows by time");
+        return sl_lines_fail(l, "no later than the row before; sort the rows by time");
     r->s.at_ns[r->s.n] = ns;
     r->s.rate_bps[r->s.n++] = rate * c->rate_bps;
     return 0;
 }
 
 /* Times from 0, and an end. */
-static int finish(struct lines *l, struct sl_series *s)
+static int finish(struct sl_lines *l, struct sl_series *s)
 {
     double bits = 0;
 
     l->number = l->number ? l->number : 1;
     if (s->n == 0)
-        return fail(l, "no row after the header; the series is empty");
+        return sl_lines_fail(l, "no row after the header; the series is empty");
     for (size_t i = s->n; i-- > 0;) {
         s->at_ns[i] -= s->at_ns[0];
     }
@@ -327,7 +294,7 @@ static int finish(struct lines *l, struct sl_series *s)
     for (size_t i = 0; i < s->n; i++)
         bits += s->rate_bps[i] * (double)(s->at_ns[i + 1] - s->at_ns[i]) * 1e-9;
     if (bits < SL_SERVICE_RATE_MIN_BPS * (double)s->at_ns[s->n] * 1e-9)
-        return fail(l, "on average less than 1 kbit/s up to here: a packet would take minutes");
+        return sl_lines_fail(l, "on average less than 1 kbit/s up to here: a packet would take minutes");
     s->rate_bps[s->n++] = 0;
     return 0;
 }
@@ -335,19 +302,19 @@ static int finish(struct lines *l, struct sl_series *s)
 int sl_series_parse(const char *text, size_t len, const char *name, const char *column, struct sl_series *out,
     char *err, size_t err_cap)
 {
-    struct lines l = {name, text, text + len, 0, err, err_cap};
+    struct sl_lines l = {name, text, text + len, 0, err, err_cap};
     struct columns c;
     struct rows r = {0};
-    char line[SL_RECORD_LINE_MAX];
-    int more = next_line(&l, line), rc = more < 0 ? more : 0;
+    char line[SL_LINES_LINE_MAX];
+    int more = sl_lines_next(&l, line), rc = more < 0 ? more : 0;
 
     if (!rc && !more) {
         l.number = 1;
-        rc = fail(&l, "the series is empty; give a header and a row for each time");
+        rc = sl_lines_fail(&l, "the series is empty; give a header and a row for each time");
     }
     if (!rc)
         rc = read_header(&l, line, column, &c);
-    while (!rc && (more = next_line(&l, line)) != 0)
+    while (!rc && (more = sl_lines_next(&l, line)) != 0)
         rc = more < 0 ? more : *line ? read_row(&l, line, &c, &r) : 0;
     if (!rc)
         rc = finish(&l, &r.s);
@@ -363,42 +330,11 @@ int sl_series_parse(const char *text, size_t len, const char *name, const char *
 
 /* ---- files ---- */
 
-static int read_file(const char *file, char **text, size_t *len, char *err, size_t err_cap)
-{
-    FILE *f = fopen(file, "r");
-    size_t cap = 0, n;
-
-    *text = NULL;
-    *len = 0;
-    if (!f) {
-        int rc = -errno;
-        snprintf(err, err_cap, "%s: %s", file, strerror(errno));
-        return rc;
-    }
-    do {
-        if (grow((void **)text, 1, &cap, *len + 1)) {
-            fclose(f);
-            free(*text);
-            snprintf(err, err_cap, "%s: out of memory", file);
-            return -ENOMEM;
-        }
-        n = fread(*text + *len, 1, cap - *len, f);
-        *len += n;
-    } while (n && *len < file_bytes_max);
-    bool bad = ferror(f);
-    fclose(f);
-    if (!bad)
-        return 0;
-    free(*text);
-    snprintf(err, err_cap, "%s: cannot be read", file);
-    return -EIO;
-}
-
 int sl_trace_load(const char *file, struct sl_trace *t, char *err, size_t err_cap)
 {
     char *text;
     size_t len;
-    int rc = read_file(file, &text, &len, err, err_cap);
+    int rc = sl_lines_of_file(file, &text, &len, err, err_cap);
 
     if (rc)
         return rc;
@@ -411,7 +347,7 @@ int sl_light_load(const char *file, struct sl_light *r, char *err, size_t err_ca
 {
     char *text;
     size_t len;
-    int rc = read_file(file, &text, &len, err, err_cap);
+    int rc = sl_lines_of_file(file, &text, &len, err, err_cap);
 
     if (rc)
         return rc;
@@ -424,15 +360,11 @@ int sl_series_load(const char *file, const char *column, struct sl_series *s, ch
 {
     char *text;
     size_t len;
-    int rc = read_file(file, &text, &len, err, err_cap);
+    int rc = sl_lines_of_file(file, &text, &len, err, err_cap);
 
     if (rc)
         return rc;
     rc = sl_series_parse(text, len, file, column, s, err, err_cap);
     free(text);
-    if (rc || len < file_bytes_max)
-        return rc;
-    sl_series_free(s);
-    snprintf(err, err_cap, "%s: longer than 640 MB; cut the record, it repeats anyway", file);
-    return -EINVAL;
+    return rc;
 }

@@ -6,7 +6,6 @@
 
 enum {
     SL_RECORD_LINES_MAX = 10000000, /* a day at 115 opportunities a second; 40 MB in memory */
-    SL_RECORD_LINE_MAX = 4096,
 };
 
 /* One decimal number of milliseconds a line, not falling (Mahimahi: Netravali et al., ATC 2015; mm-link's

@@ -1,5 +1,6 @@
 #include "device-sim/radio/mobility.h"
 
+#include "device-sim/link/lines.h"
 #include "trainer/tensor/rng.h"
 
 #include <errno.h>
@@ -8,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIRST_POINTS = 256, POINTS_MAX = 10000000, LINE_BYTES = 256 };
+enum { FIRST_POINTS = 256 };
 static const double step_s = 1;                       /* of Gauss-Markov */
 static const double farthest = 1e9, soonest_s = 1e-3; /* of recorded points: so that speeds are finite */
 
@@ -44,12 +45,6 @@ static int grow(struct sl_path *p, size_t *cap)
     return 0;
 }
 
-static int bad_line(const char *name, size_t line, const char *what, char *err, size_t err_cap)
-{
-    snprintf(err, err_cap, "%s:%zu: %s", name, line, what);
-    return -EINVAL;
-}
-
 static bool finite_number(char **at, double *v)
 {
     char *end;
@@ -62,24 +57,21 @@ static bool finite_number(char **at, double *v)
     return ok;
 }
 
-static int path_line(
-    char *line, size_t number, const char *name, struct sl_path *p, size_t *cap, char *err, size_t err_cap)
+static int path_line(struct sl_lines *l, char *line, struct sl_path *p, size_t *cap)
 {
     double v[3];
 
     for (int i = 0; i < 3; i++)
         if (!finite_number(&line, &v[i]) || *line++ != (i < 2 ? ',' : 0))
-            return bad_line(name, number, "not three numbers t_s,x_m,y_m", err, err_cap);
+            return sl_lines_fail(l, "not three numbers t_s,x_m,y_m");
     if (p->n == 0 && v[0] != 0)
-        return bad_line(name, number, "a path begins at 0 s", err, err_cap);
+        return sl_lines_fail(l, "a path begins at 0 s");
     if (p->n && v[0] <= p->t_s[p->n - 1])
-        return bad_line(name, number, "no later than the line before; sort the path by time", err, err_cap);
+        return sl_lines_fail(l, "no later than the line before; sort the path by time");
     if (p->n && v[0] - p->t_s[p->n - 1] < soonest_s)
-        return bad_line(name, number, "less than 1 ms after the line before", err, err_cap);
-    if (p->n == POINTS_MAX)
-        return bad_line(name, number, "more than 10,000,000 points", err, err_cap);
+        return sl_lines_fail(l, "less than 1 ms after the line before");
     if (grow(p, cap)) {
-        snprintf(err, err_cap, "%s: out of memory", name);
+        snprintf(l->err, l->err_cap, "%s: out of memory", l->name);
         return -ENOMEM;
     }
     p->t_s[p->n] = v[0];
@@ -91,36 +83,20 @@ static int path_line(
 int sl_path_parse(
     const char *text, size_t len, const char *name, struct sl_path *out, char *err, size_t err_cap)
 {
+    struct sl_lines l = {name, text, text + len, 0, err, err_cap};
     struct sl_path p = {0};
-    size_t cap = 0, number = 0;
-    int rc = 0;
+    char line[SL_LINES_LINE_MAX];
+    size_t cap = 0;
+    int more = sl_lines_next(&l, line), rc = more < 0 ? more : 0;
 
-    for (const char *at = text, *end = text + len; at < end && !rc;) {
-        const char *stop = memchr(at, '\n', (size_t)(end - at));
-        size_t n = (size_t)((stop ? stop : end) - at);
-        char line[LINE_BYTES];
-        number++;
-        if (n >= sizeof line) {
-            rc = bad_line(name, number, "the line is too long", err, err_cap);
-            break;
-        }
-        if (memchr(at, 0, n)) {
-            rc = bad_line(name, number, "a zero byte: this is not text", err, err_cap);
-            break;
-        }
-        memcpy(line, at, n);
-        n -= n && line[n - 1] == '\r';
-        line[n] = 0;
-        at = stop ? stop + 1 : end;
-        if (number == 1)
-            rc = strcmp(line, "t_s,x_m,y_m")
-                     ? bad_line(name, 1, "the header must be t_s,x_m,y_m", err, err_cap)
-                     : 0;
-        else
-            rc = path_line(line, number, name, &p, &cap, err, err_cap);
+    if (more > 0 && strcmp(line, "t_s,x_m,y_m"))
+        rc = sl_lines_fail(&l, "the header must be t_s,x_m,y_m");
+    while (!rc && (more = sl_lines_next(&l, line)) != 0)
+        rc = more < 0 ? more : path_line(&l, line, &p, &cap);
+    if (!rc && p.n < 2) {
+        l.number = l.number ? l.number : 1;
+        rc = sl_lines_fail(&l, "a path needs at least two points");
     }
-    if (!rc && p.n < 2)
-        rc = bad_line(name, number ? number : 1, "a path needs at least two points", err, err_cap);
     if (rc) {
         sl_path_free(&p);
         return rc;
@@ -131,32 +107,13 @@ int sl_path_parse(
 
 int sl_path_load(const char *file, struct sl_path *p, char *err, size_t err_cap)
 {
-    FILE *f = fopen(file, "r");
-    char *text = NULL;
-    size_t len = 0, cap = 0, n;
-    int rc = 0;
+    char *text;
+    size_t len;
+    int rc = sl_lines_of_file(file, &text, &len, err, err_cap);
 
-    if (!f) {
-        rc = -errno;
-        snprintf(err, err_cap, "%s: %s", file, strerror(errno));
+    if (rc)
         return rc;
-    }
-    do {
-        if (len == cap) {
-            char *more = realloc(text, cap ? cap *= 2 : (cap = 65536));
-            if (!more) {
-                rc = -ENOMEM;
-                snprintf(err, err_cap, "%s: out of memory", file);
-                break;
-            }
-            text = more;
-        }
-        n = fread(text + len, 1, cap - len, f);
-        len += n;
-    } while (n && len < (size_t)POINTS_MAX * LINE_BYTES / 4);
-    fclose(f);
-    if (!rc)
-        rc = sl_path_parse(text, len, file, p, err, err_cap);
+    rc = sl_path_parse(text, len, file, p, err, err_cap);
     free(text);
     return rc;
 }
