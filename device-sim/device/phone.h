@@ -98,6 +98,9 @@ struct sl_phone {
     uint32_t cut;
     uint32_t planned_cut; /* comes with an adapter of so many blocks; 0: the cut stays */
     bool give_moments;    /* of the blocks that it takes away */
+    struct sl_phone_bounds {
+        double clock_hz, power_w, rate_up_bps;
+    } bounds; /* the Plan's; 0: none */
     uint32_t rank, device_index, aggregate_every, heartbeat_ms;
     uint16_t fragment_units;
     size_t slot_bytes;

@@ -79,6 +79,10 @@ struct device {
     struct eval_message *evals; /* of this phase */
     uint32_t n_evals, evals_cap;
     double battery, energy_j;
+    struct { /* what its Plan says besides the cut; 0: nothing */
+        double clock_hz, power_w, rate_up_bps;
+        double share; /* of the edge's compute: the trainer's affair, not in the Plan */
+    } planned;
 };
 
 struct held_out { /* of a phase of evaluation, by device (rules L3) */

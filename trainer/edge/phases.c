@@ -26,6 +26,9 @@ void edge_send_plan(struct edge *e, struct device *d, bool give_moments)
     plan.give_moments = give_moments;
     plan.fragment_units = e->fragment_units;
     plan.codec = (Sluice__Codec)e->codec;
+    plan.clock_hz = d->planned.clock_hz;
+    plan.power_w = d->planned.power_w;
+    plan.rate_up_bps = d->planned.rate_up_bps;
     Sluice__Envelope envelope = SLUICE__ENVELOPE__INIT;
     envelope.body_case = SLUICE__ENVELOPE__BODY_PLAN;
     envelope.plan = &plan;

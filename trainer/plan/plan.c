@@ -14,7 +14,16 @@ static double stability_of(const struct sl_plan_scenario *s, uint32_t n, double 
 static double rate_up(
     const struct sl_plan_scenario *s, uint32_t n, uint32_t m, double power, double bandwidth)
 {
+    if (s->user[n].up_bps_per_hz > 0)
+        return bandwidth * s->user[n].up_bps_per_hz;
     return bandwidth * log2(1 + sl_plan_gain(s, n, m) * power / (s->noise_w_per_hz * bandwidth));
+}
+
+static double rate_down(const struct sl_plan_scenario *s, uint32_t n, uint32_t m, double bandwidth)
+{
+    if (s->user[n].down_bps > 0)
+        return s->user[n].down_bps;
+    return bandwidth * log2(1 + sl_plan_gain(s, n, m) * s->server[m].tx_psd_w_per_hz / s->noise_w_per_hz);
 }
 
 double sl_plan_battery_weight(const struct sl_plan_scenario *s, uint32_t n)
@@ -51,8 +60,7 @@ static void physical_cost(
     double device = c->alpha * u->layer_flop / (u->cores * u->flop_per_cycle);
     double edge = ((s->layers - c->alpha) * u->layer_flop + u->head_flop) / (m->cores * m->flop_per_cycle);
     double up = u->up_bit / rate_up(s, n, c->server, c->power_w, c->bandwidth_hz);
-    double snr_down = sl_plan_gain(s, n, c->server) * m->tx_psd_w_per_hz / s->noise_w_per_hz;
-    double down = u->down_bit > 0 ? u->down_bit / (c->bandwidth_hz * log2(1 + snr_down)) : 0;
+    double down = u->down_bit > 0 ? u->down_bit / rate_down(s, n, c->server, c->bandwidth_hz) : 0;
 
     out->delay_s = device / c->f_hz + up + down + u->rtt_s + u->wake_s + edge / c->f_edge_hz;
     out->energy_j = u->kappa * c->f_hz * c->f_hz * device + c->power_w * up + u->rx_w * down;
@@ -86,6 +94,10 @@ static void user_violation(const struct sl_plan_scenario *s, enum sl_plan_object
     exceed(worst, s->min_share * m->f_max_hz, c->f_edge_hz);
     if (o != SL_PLAN_PHYSICAL)
         return;
+    if (u->up_bps_per_hz > 0) /* the power that was measured, no other */
+        exceed(worst, u->p_max_w, c->power_w);
+    if (u->bandwidth_max_hz > 0)
+        exceed(worst, c->bandwidth_hz, u->bandwidth_max_hz);
     if (u->deadline_s > 0)
         exceed(worst, cost->delay_s, u->deadline_s);
     if (u->energy_j > 0)
@@ -173,6 +185,8 @@ void sl_plan_scales(const struct sl_plan_scenario *s, struct sl_plan_scales *out
             .bandwidth_hz = s->server[m].bandwidth_hz * part,
             .f_hz = u->f_max_hz,
             .f_edge_hz = s->server[m].f_max_hz * part};
+        if (u->bandwidth_max_hz > 0)
+            c.bandwidth_hz = fmin(c.bandwidth_hz, u->bandwidth_max_hz);
         physical_cost(s, n, &c, &cost);
         out->tau0_s = fmax(out->tau0_s, cost.delay_s);
         out->energy0_j += sl_plan_battery_weight(s, n) * cost.energy_j;

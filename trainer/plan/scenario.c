@@ -83,6 +83,8 @@ const char *sl_plan_user_fault(const struct sl_plan_scenario *s, enum sl_plan_ob
     if (!not_negative(u->rtt_s) || !not_negative(u->wake_s) || !not_negative(u->rx_w) ||
         !not_negative(u->deadline_s) || !not_negative(u->energy_j))
         return "rtt_s, wake_s, rx_w, deadline_s and energy_j must not be negative";
+    if (!not_negative(u->up_bps_per_hz) || !not_negative(u->bandwidth_max_hz) || !not_negative(u->down_bps))
+        return "up_bps_per_hz, bandwidth_max_hz and down_bps must not be negative";
     if (u->max_layers < 1)
         return "its memory holds no layer";
     if (u->min_layers > u->max_layers || u->min_layers > s->layers)
