@@ -104,6 +104,7 @@ void sl_phone_tick(struct sl_phone *p, uint64_t now_ns)
 {
     if (p->state == SL_PHONE_SENDING && p->granted && now_ns >= p->due_ns) {
         p->state = SL_PHONE_WAITING;
+        p->sent_ns = p->sent_ns ? p->sent_ns : now_ns;
         p->ops->send(p->app, p);
     }
     if (p->state == SL_PHONE_UPDATING && p->job == SL_JOB_NONE && now_ns >= p->due_ns) {
@@ -138,6 +139,7 @@ void sl_phone_heartbeat(struct sl_phone *p, Sluice__Heartbeat *h)
 
     h->steps = p->totals.steps;
     h->compute_s = p->totals.last_step_s;
+    h->turn_s = p->totals.turn_s;
     h->host_excess_s = p->totals.host_excess_s;
     h->seq_no = ++p->heartbeat_no;
     e.body_case = SLUICE__ENVELOPE__BODY_HEARTBEAT;

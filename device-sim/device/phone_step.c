@@ -48,6 +48,7 @@ static void begin(struct sl_phone *p, uint64_t now_ns)
     if (!p->batch.eval)
         p->totals.last_step_s = s;
     p->granted = p->computed = p->abandoned = p->boundary = false;
+    p->sent_ns = 0;
     p->state = SL_PHONE_COMPUTING;
     p->job = SL_JOB_FORWARD;
     p->ops->request(p->app, p);
@@ -164,6 +165,7 @@ static void on_result(struct sl_phone *p, const struct sl_result *r, uint64_t no
         s = p->ops->modelled_s(p->app, p, &p->request, true);
         p->totals.modelled_s += s;
         p->totals.last_step_s += s;
+        p->totals.turn_s += (double)(now_ns - p->sent_ns) / ns_per_s;
         p->job_start_ns = now_ns;
         p->job_modelled_ns = (uint64_t)(s * ns_per_s);
         p->state = SL_PHONE_UPDATING;

@@ -492,6 +492,11 @@ uint64_t sl_trainer_applied(const struct sl_trainer *t, uint32_t device)
     return __atomic_load_n(&t->devices[device].applied, __ATOMIC_RELAXED);
 }
 
+uint64_t sl_trainer_held_ns(const struct sl_trainer *t, uint32_t device)
+{
+    return __atomic_load_n(&t->devices[device].held_ns, __ATOMIC_RELAXED);
+}
+
 uint64_t sl_trainer_gemms(const struct sl_trainer *t)
 {
     return sl_batch_gemms(t->batch);

@@ -227,6 +227,9 @@ void sl_trainer_release(
 
 /* Any thread: the newest step of a device that this incarnation has applied; 0: none yet (rules T12). */
 uint64_t sl_trainer_applied(const struct sl_trainer *, uint32_t device);
+/* Any thread: how long its messages were here in this incarnation, from the last byte's coming to the
+ * gradient's handing over, in all: what of a step is neither the device's nor the link's. */
+uint64_t sl_trainer_held_ns(const struct sl_trainer *, uint32_t device);
 
 /* Personal: the thread that carries out the disk's operations uses its take and done, and its shape; NULL
  * with a shared adapter. asked: of the trainer's thread: there is something new to take. */

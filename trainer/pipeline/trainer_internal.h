@@ -29,6 +29,7 @@ struct device {
     uint32_t rank;         /* 0: G's own */
     uint64_t version;      /* of G that it was last sent, as far as is known here */
     uint64_t applied;      /* newest step applied here (rules T12) */
+    uint64_t held_ns;      /* what sl_trainer_held_ns says */
     uint64_t tokens_since; /* predicted tokens of its gradients since that version: bounds what its push may
                               claim */
     struct sl_slot *slot;  /* of its waiting message; NULL: none */
@@ -108,6 +109,11 @@ struct sl_trainer {
 static inline void sl_trainer_set_applied(struct device *d, uint64_t step)
 {
     __atomic_store_n(&d->applied, step, __ATOMIC_RELAXED); /* sl_trainer_applied reads it */
+}
+
+static inline void sl_trainer_add_held(struct device *d, uint64_t ns)
+{
+    __atomic_store_n(&d->held_ns, d->held_ns + ns, __ATOMIC_RELAXED); /* sl_trainer_held_ns reads it */
 }
 
 /* trainer_step.c */

@@ -93,7 +93,9 @@ void sl_trainer_leave(void *trainer, const struct sl_batch_member *m, bool finit
         }
         t->n_left++;
         t->rows_left += m->rows;
-        t->left_ns += t->config.now_ns() - t->gang_ns;
+        uint64_t now_ns = t->config.now_ns();
+        t->left_ns += now_ns - t->gang_ns;
+        sl_trainer_add_held(d, now_ns - m->slot->ready_ns);
         m->slot->outcome.nll = m->nll;
         sl_trainer_return(t, m->slot, SL_RESULT_GRADIENT, push ? SL_RESULT_BOUNDARY : 0);
     } else {
