@@ -83,7 +83,7 @@ struct sl_phone_totals {
     double modelled_s; /* of training jobs */
     double host_excess_s;
     double turn_s; /* of training steps: from a message's first byte up to its gradient's last byte down */
-    double last_step_s; /* modelled compute of the last step, forward and backward */
+    double last_step_s; /* modelled compute of the last step counted above, forward and backward */
 };
 
 struct sl_phone {
@@ -135,8 +135,9 @@ struct sl_phone {
     uint64_t step, cursor, eval_cursor; /* step: number of the last one begun; cursor: windows consumed */
     uint64_t applied_step, train_begun;
     uint64_t job_start_ns, job_modelled_ns,
-        due_ns;       /* due: when the message may leave, or the update is over */
-    uint64_t sent_ns; /* when it left, the first time */
+        due_ns;                   /* due: when the message may leave, or the update is over */
+    uint64_t sent_ns;             /* when it left, the first time */
+    double forward_s, backward_s; /* modelled */
     uint64_t global_step;
 
     struct sl_trained *trained;

@@ -45,8 +45,7 @@ static void begin(struct sl_phone *p, uint64_t now_ns)
     p->job_modelled_ns = (uint64_t)(s * ns_per_s);
     p->request.ready_in_ms = (uint32_t)(s * 1e3);
     p->totals.modelled_s += s;
-    if (!p->batch.eval)
-        p->totals.last_step_s = s;
+    p->forward_s = s;
     p->granted = p->computed = p->abandoned = p->boundary = false;
     p->sent_ns = 0;
     p->state = SL_PHONE_COMPUTING;
@@ -164,7 +163,7 @@ static void on_result(struct sl_phone *p, const struct sl_result *r, uint64_t no
     if (r->status == SL_RESULT_GRADIENT && !p->batch.eval) {
         s = p->ops->modelled_s(p->app, p, &p->request, true);
         p->totals.modelled_s += s;
-        p->totals.last_step_s += s;
+        p->backward_s = s;
         p->totals.turn_s += (double)(now_ns - p->sent_ns) / ns_per_s;
         p->job_start_ns = now_ns;
         p->job_modelled_ns = (uint64_t)(s * ns_per_s);
@@ -273,6 +272,7 @@ static void applied(struct sl_phone *p)
     p->applied_step = p->request.step;
     p->tokens_since += p->grid.rows;
     p->totals.steps++;
+    p->totals.last_step_s = p->forward_s + p->backward_s;
     step_over(p);
 }
 

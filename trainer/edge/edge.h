@@ -18,6 +18,8 @@
 #include "trainer/experiment/metrics.h"
 #include "trainer/pipeline/modelled.h"
 #include "trainer/pipeline/trainer.h"
+#include "trainer/plan/cost.h"
+#include "trainer/plan/profile.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -171,7 +173,10 @@ struct edge {
 
     struct sl_loop *loop;
     struct sl_tls_ctx *tls;
-    struct device *devices; /* [max_devices] */
+    struct device *devices;        /* [max_devices] */
+    struct edge_profile *profiles; /* [max_devices] */
+    uint64_t gang_measured_ns;
+    struct sl_profile_edge speed; /* the edge's own */
     uint32_t max_devices, n_joined;
     struct { /* commands that found the trainer's table full wait here, in order */
         struct sl_command *items;
@@ -304,6 +309,16 @@ void edge_take_push(struct edge *, struct device *, const struct sl_adapter_tran
 void edge_write_adapters(struct edge *);
 /* modelled.c */
 void edge_model_compute(struct edge *);
+struct sl_cost_shape edge_cost_shape(const struct edge *);
+
+/* profile.c: what heartbeats and gangs tell of devices and of the edge (rules P9). */
+int edge_open_profiles(struct edge *);
+void edge_close_profiles(struct edge *);
+void edge_take_profile(struct edge *, struct device *, const Sluice__Heartbeat *);
+void edge_profile_gang(struct edge *, const struct sl_event *step);
+const struct sl_plan_profile *edge_profile(const struct edge *, const struct device *);
+void edge_profile_work(
+    const struct edge *, const struct device *, struct sl_profile_work *); /* one with a class */
 
 int edge_read_checkpoint(struct edge *, struct sl_checkpoint *, bool *found);
 

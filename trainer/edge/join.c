@@ -410,10 +410,12 @@ static uint64_t real_ns(void)
     return (uint64_t)t.tv_sec * SECOND_NS + (uint64_t)t.tv_nsec;
 }
 
-static void take_heartbeat(struct device *d, struct sl_control *control, const Sluice__Heartbeat *h)
+static void take_heartbeat(
+    struct edge *e, struct device *d, struct sl_control *control, const Sluice__Heartbeat *h)
 {
     d->battery = h->battery;
     d->energy_j = h->energy_j;
+    edge_take_profile(e, d, h);
     Sluice__HeartbeatAck ack = SLUICE__HEARTBEAT_ACK__INIT;
     ack.seq_no = h->seq_no;
     ack.sent_ns = h->sent_ns;
@@ -447,7 +449,7 @@ static void message(void *app, struct sl_control *control, const Sluice__Envelop
     if (!d || d->state != DEVICE_JOINED)
         return; /* Error or Bye of a device on its way out */
     if (m->body_case == SLUICE__ENVELOPE__BODY_HEARTBEAT)
-        take_heartbeat(d, control, m->heartbeat);
+        take_heartbeat(e, d, control, m->heartbeat);
     else if (m->body_case == SLUICE__ENVELOPE__BODY_ADAPTER_PULL)
         answer_pull(e, d);
     else if (m->body_case == SLUICE__ENVELOPE__BODY_PHASE_DONE)

@@ -6,18 +6,25 @@
 #include <errno.h>
 #include <time.h>
 
-/* Sequences of one entry layer lie together in a batch: the rows present at a block are all those before. */
-static double pass_s(void *app, const struct sl_seq *seqs, uint32_t n, bool backward)
+struct sl_cost_shape edge_cost_shape(const struct edge *e)
 {
-    const struct edge *e = app;
     const struct sl_model_config *m = e->shape;
-    const struct sl_cost_shape shape = {.d_model = m->d_model,
+
+    return (struct sl_cost_shape){.d_model = m->d_model,
         .n_heads = m->n_heads,
         .n_kv_heads = m->n_kv_heads,
         .head_dim = m->head_dim,
         .d_ff = m->d_ff,
         .vocab = m->vocab,
         .gated_mlp = m->family == SL_FAMILY_LLAMA};
+}
+
+/* Sequences of one entry layer lie together in a batch: the rows present at a block are all those before. */
+static double pass_s(void *app, const struct sl_seq *seqs, uint32_t n, bool backward)
+{
+    const struct edge *e = app;
+    const struct sl_model_config *m = e->shape;
+    const struct sl_cost_shape shape = edge_cost_shape(e);
     double flop = 0;
     uint64_t rows = 0;
 

@@ -268,6 +268,7 @@ void edge_trainer_event(struct edge *e, struct sl_event *event)
         e->tokens += event->step.tokens;
         e->steps++;
         edge_report_step(e, event);
+        edge_profile_gang(e, event);
         follow_gang_time(e, event);
         break;
     case SL_EVENT_EVAL:

@@ -161,7 +161,7 @@ static int allocate(struct edge *e)
     }
     for (uint32_t i = 0; i < e->max_devices; i++)
         e->devices[i].index = i;
-    return 0;
+    return edge_open_profiles(e);
 }
 
 static int begin_or_resume(struct edge *e)
@@ -333,6 +333,7 @@ void edge_stop(struct edge *e)
     for (uint32_t i = 0; e->devices && i < e->max_devices; i++)
         free(e->devices[i].evals);
     free(e->devices);
+    edge_close_profiles(e);
     free(e->g);
     free(e->low_rank);
     free(e->checkpoint_next);
