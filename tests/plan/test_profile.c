@@ -1,4 +1,5 @@
 /* The fit of a device from its heartbeats (rules P9), against a device whose figures are known. */
+#include "trainer/plan/forecast.h"
 #include "trainer/plan/profile.h"
 
 #include <math.h>
@@ -340,6 +341,58 @@ static void beat__nothing_costs_anything(void **state)
     assert_true(u.p_max_w > 0 && u.down_bps > 0 && isfinite(u.down_bps) && isfinite(u.bandwidth_max_hz));
 }
 
+/* Windows of a known phone, its cut changed on the way: what was foretold is what came, the first time at the
+ * new cut too. */
+static void forecast__known_phone(void **state)
+{
+    struct sl_plan_profile profile = {0};
+    struct sl_forecast forecast = {0};
+    struct sl_forecast_result r;
+    struct phone p = known();
+    unsigned windows = 0, new_cuts = 0;
+    (void)state;
+
+    for (unsigned i = 0; i < 60; i++) {
+        p.cut = i < 30 ? 4 : 7;
+        run(&profile, &p, 1);
+        if (!sl_forecast_beat(&forecast, &profile, &work, &r))
+            continue;
+        windows++;
+        new_cuts += r.changed;
+        assert_int_equal(r.cut, p.cut);
+        assert_int_equal(r.steps, SL_FORECAST_STEPS);
+        near(r.measured_s, step_s(&p), 1e-9);
+        near(r.measured_j, step_j(&p), 1e-9);
+        near(r.predicted_s, r.measured_s, 1e-2);
+        near(r.predicted_j, r.measured_j, 1e-2);
+    }
+    assert_int_equal(windows, 6);
+    assert_int_equal(new_cuts, 1);
+}
+
+/* A phone that has halved its clock since the prediction: the error is seen. */
+static void forecast__slower_than_foretold(void **state)
+{
+    struct sl_plan_profile profile = {0};
+    struct sl_forecast forecast = {0};
+    struct sl_forecast_result r;
+    struct phone p = known();
+    double before;
+    (void)state;
+
+    for (unsigned i = 0; i < 6; i++) {
+        run(&profile, &p, 1);
+        sl_forecast_beat(&forecast, &profile, &work, &r);
+    }
+    before = step_s(&p);
+    p.hz /= 2;
+    do
+        run(&profile, &p, 1);
+    while (!sl_forecast_beat(&forecast, &profile, &work, &r));
+    near(r.predicted_s, before, 1e-2);
+    assert_true(r.measured_s > 1.1 * before);
+}
+
 static void gang__speed(void **state)
 {
     struct sl_profile_edge e = {0};
@@ -373,6 +426,8 @@ int main(void)
         cmocka_unit_test(beat__device_began_anew),
         cmocka_unit_test(rest__time_away_is_no_step),
         cmocka_unit_test(beat__nothing_costs_anything),
+        cmocka_unit_test(forecast__known_phone),
+        cmocka_unit_test(forecast__slower_than_foretold),
         cmocka_unit_test(gang__speed),
     };
 

@@ -176,6 +176,10 @@ struct edge {
     struct device *devices;        /* [max_devices] */
     struct edge_profile *profiles; /* [max_devices] */
     uint64_t gang_measured_ns;
+    struct { /* windows predicted and measured; events of them not written; the token bucket of those */
+        uint64_t windows, left_out;
+        double at_s, allowance;
+    } forecasts;
     struct sl_profile_edge speed; /* the edge's own */
     uint32_t max_devices, n_joined;
     struct { /* commands that found the trainer's table full wait here, in order */

@@ -1,14 +1,21 @@
 /* What is learnt of devices and of the edge itself while they train (rules P9; trainer/plan/profile.h). */
 #include "trainer/edge/edge.h"
 
+#include "trainer/plan/forecast.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #define GANG_EVERY_NS (SECOND_NS / 10)
 
+/* Of events `profile`: so many a second at most, a hundred times as many at once. All windows are in the last
+ * one's sums. */
+enum { PROFILES_PER_S = 5, PROFILES_BURST = 100 * PROFILES_PER_S };
+
 struct edge_profile {
     struct sl_plan_profile fit;
+    struct sl_forecast forecast;
     uint64_t session_id; /* of the newest beat */
 };
 
@@ -59,10 +66,59 @@ void edge_profile_work(const struct edge *e, const struct device *d, struct sl_p
         .max_layers = e->shape->n_layers - 1};
 }
 
+static bool may_report(struct edge *e)
+{
+    const double now = (double)sl_loop_now_ns() * 1e-9;
+
+    e->forecasts.allowance += (now - e->forecasts.at_s) * PROFILES_PER_S;
+    e->forecasts.at_s = now;
+    if (e->forecasts.allowance > PROFILES_BURST)
+        e->forecasts.allowance = PROFILES_BURST;
+    if (e->forecasts.allowance < 1)
+        return false;
+    e->forecasts.allowance--;
+    return true;
+}
+
+static void report_forecast(struct edge *e, const struct device *d, const struct sl_forecast_result *r,
+    const struct sl_profile_fit *f)
+{
+    e->forecasts.windows++;
+    if (!may_report(e)) {
+        e->forecasts.left_out++;
+        return;
+    }
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddStringToObject(o, "device", d->id);
+    cJSON_AddStringToObject(o, "class", d->class->name);
+    cJSON_AddNumberToObject(o, "cut", r->cut);
+    cJSON_AddBoolToObject(o, "changed", r->changed);
+    cJSON_AddNumberToObject(o, "steps", (double)r->steps);
+    cJSON_AddNumberToObject(o, "predicted_s", r->predicted_s);
+    cJSON_AddNumberToObject(o, "measured_s", r->measured_s);
+    cJSON_AddNumberToObject(o, "predicted_j", r->predicted_j);
+    cJSON_AddNumberToObject(o, "measured_j", r->measured_j);
+    cJSON_AddNumberToObject(o, "period_s", r->period_s);
+    cJSON_AddNumberToObject(o, "layer_s", f->layer_s);
+    cJSON_AddNumberToObject(o, "clock_hz", f->clock_hz);
+    cJSON_AddNumberToObject(o, "ceiling_hz", f->ceiling_hz);
+    cJSON_AddNumberToObject(o, "layer_cycles", f->layer_cycles);
+    cJSON_AddNumberToObject(o, "kappa", f->kappa);
+    cJSON_AddNumberToObject(o, "compute_w", f->compute_w);
+    cJSON_AddNumberToObject(o, "up_s", f->up_s);
+    cJSON_AddNumberToObject(o, "down_s", f->down_s);
+    cJSON_AddNumberToObject(o, "rtt_s", f->rtt_s);
+    cJSON_AddNumberToObject(o, "edge_flops", sl_profile_edge_flops(&e->speed));
+    edge_event(e, "profile", o);
+}
+
 /* A device's two clocks are its own affair: `at_s` is when the beat came, by the edge's. */
 void edge_take_profile(struct edge *e, struct device *d, const Sluice__Heartbeat *h)
 {
     struct edge_profile *p = &e->profiles[d->index];
+    struct sl_profile_work work;
+    struct sl_forecast_result result;
+    struct sl_profile_fit fit;
     const struct sl_plan_beat beat = {.at_s = (double)sl_loop_now_ns() * 1e-9,
         .steps = h->steps,
         .cut = d->cut,
@@ -94,6 +150,11 @@ void edge_take_profile(struct edge *e, struct device *d, const Sluice__Heartbeat
         sl_profile_rest(&p->fit);
     p->session_id = d->session_id;
     sl_profile_beat(&p->fit, &beat);
+    edge_profile_work(e, d, &work);
+    if (sl_forecast_beat(&p->forecast, &p->fit, &work, &result)) {
+        sl_profile_fit(&p->fit, &work, &fit);
+        report_forecast(e, d, &result, &fit);
+    }
 }
 
 /* A gang now and then is enough, and a fleet of thousands has many. The event says how many took part, not

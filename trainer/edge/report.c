@@ -141,6 +141,8 @@ static cJSON *left_out_numbers(const struct edge *e)
     for (unsigned i = 0; i < EDGE_CAUSES; i++)
         if (e->causes[i].left_out != 0)
             cJSON_AddNumberToObject(o, cause_names[i], (double)e->causes[i].left_out);
+    if (e->forecasts.left_out != 0)
+        cJSON_AddNumberToObject(o, "profile", (double)e->forecasts.left_out);
     return o;
 }
 
