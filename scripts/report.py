@@ -11,6 +11,7 @@ import time
 import yaml
 
 import baselines
+import forecasts
 import plot
 import traffic
 
@@ -249,6 +250,7 @@ def summarise(run_dir, experiment, calibration, baseline, wall_s):
         "phones": [{"id": p["id"], "class": p["class"], "cut": p["cut"], "energy_j": p["energy_j"], "bytes_up": p["bytes_up"],
                     "bytes_down": p["bytes_down"]} for p in phones],
         "energy": {cause: sum(p["energy"][cause] for p in phones) for cause in (phones[0]["energy"] if phones else {})},
+        "forecasts": forecasts.errors(events(os.path.join(run_dir, "edge.jsonl"))),
         "comparison": _comparison(run_dir, experiment, baseline, nll_after),
     }
 
@@ -349,6 +351,11 @@ def text(s, run_dir):
         total = sum(s["energy"].values())
         lines.append(f"energy          {total:.1f} J of the phones: " +
                      ", ".join(f"{cause} {100 * joules / total:.1f} %" for cause, joules in s["energy"].items()))
+    foretold = s.get("forecasts", {}).get("all", {})
+    if "time" in foretold and "energy" in foretold:
+        lines.append(f"foretold        a phone's step within {100 * foretold['time']['median']:.0f} % of its time and {100 * foretold['energy']['median']:.0f} % of its "
+                     f"energy at the median, {100 * foretold['time']['p90']:.0f} and {100 * foretold['energy']['p90']:.0f} % at the 90th percentile "
+                     f"({foretold['windows']} windows)")
     if len(s["comparison"]) > 1:
         lines += _comparison_table(s["comparison"])
     clock = s.get("edge_clock")

@@ -366,7 +366,7 @@ static void forecast__known_phone(void **state)
         near(r.predicted_s, r.measured_s, 1e-2);
         near(r.predicted_j, r.measured_j, 1e-2);
     }
-    assert_int_equal(windows, 6);
+    assert_int_equal(windows, 5);
     assert_int_equal(new_cuts, 1);
 }
 
@@ -380,7 +380,7 @@ static void forecast__slower_than_foretold(void **state)
     double before;
     (void)state;
 
-    for (unsigned i = 0; i < 6; i++) {
+    for (unsigned i = 0; i < 9; i++) {
         run(&profile, &p, 1);
         sl_forecast_beat(&forecast, &profile, &work, &r);
     }

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-static const uint64_t ready_steps = 3;
+static const uint64_t ready_steps = 6;
 static const double window_steps = 8,
                     chip_steps = 200; /* half-lives: of the present, and of what only the chip decides */
 static const double most = 1e15;      /* of any number that a device tells */
@@ -11,9 +11,9 @@ static const double slack_s = 10;     /* beats that an outage held up come all a
 static const double most_w = 1000, most_steps_s = 1e4; /* of a device */
 static const double mixed = 0.05;                      /* weight of an interval in which the clock changed */
 static const double same_clock = 1e-6, hz_per_ghz = 1e9;
-static const double sample_off =
-    5; /* a step's own time that is so many times off the sums' is not believed */
-static const double far_below_cap = 0.7; /* then it is heat, not the plan, that holds the clock down */
+static const double sample_off = 5,
+                    sample_from_steps = 4; /* a step's own time so many times off the sums' is not believed */
+static const double far_below_cap = 0.7;   /* then it is heat, not the plan, that holds the clock down */
 static const double ceiling_rise =
     0.02; /* a beat, towards the full clock, while the plan holds the clock down */
 
@@ -150,13 +150,18 @@ static void forget(struct sl_plan_profile *p, double steps)
     p->kappa_xy *= keep_chip;
 }
 
-/* What a step of the interval computed: the device's own figure, unless its sums speak against it. */
-static double step_computed(const struct sl_plan_beat *b, double mean_s)
+/* What a step of the interval computed: the device's own figure, unless its sums speak against it. Those of
+ * one interval cannot: a beat that comes late has much of the next step's computing in it. */
+static double step_computed(
+    const struct sl_profile_window *w, const struct sl_plan_beat *b, double steps, double computed_s)
 {
+    double layers = w->layers + steps * b->cut, mean = (w->computing_s + computed_s) / layers * b->cut;
     double said = b->step_computed_s;
 
-    if (said <= 0 || (mean_s > 0 && (said > sample_off * mean_s || said < mean_s / sample_off)))
-        return mean_s;
+    if (said <= 0)
+        return computed_s / steps;
+    if (w->steps + steps >= sample_from_steps && (said > sample_off * mean || said < mean / sample_off))
+        return mean;
     return said;
 }
 
@@ -168,7 +173,7 @@ static void learn_interval(
     struct sl_profile_window *w = &p->window;
     double n = (double)(now->steps - a->steps), wall = now->at_s - a->at_s;
     double link = now->turn_s - a->turn_s - (now->held_s - a->held_s);
-    double computed = step_computed(b, (now->computed_s - a->computed_s) / n);
+    double computed = step_computed(w, b, n, now->computed_s - a->computed_s);
     double clock = p->interval_hz / p->interval;
 
     if (now->cut != a->cut || computed <= 0 || now->turn_s - a->turn_s > wall + slack_s)
