@@ -202,7 +202,11 @@ static void beat__changed_cut(void **state)
     run(&profile, &p, 20);
     p.cut = 7;
     check_prediction(&profile, &p, 1e-2);
-    run(&profile, &p, 1); /* of both cuts: not believed */
+    p.cut = 4;
+    step(&p);
+    p.beat.cut = p.cut =
+        7; /* the edge knows already, the phone's last step was still at the old one: not believed */
+    sl_profile_beat(&profile, &p.beat);
     check_prediction(&profile, &p, 1e-2);
     run(&profile, &p, 20);
     check_prediction(&profile, &p, 1e-2);
@@ -235,6 +239,39 @@ static void beat__garbage(void **state)
         }
     }
     assert_true(profile.refused >= 60);
+}
+
+/* What is told besides sums: no number, infinite, negative or beyond anything. */
+static void beat__garbage_beside_the_sums(void **state)
+{
+    static const double absurd[] = {NAN, INFINITY, -INFINITY, -1, 1e300};
+    static const size_t field[] = {offsetof(struct sl_plan_beat, rate_up_bps),
+        offsetof(struct sl_plan_beat, rate_down_bps), offsetof(struct sl_plan_beat, rtt_s),
+        offsetof(struct sl_plan_beat, clock_hz), offsetof(struct sl_plan_beat, clock_max_hz),
+        offsetof(struct sl_plan_beat, step_computed_s), offsetof(struct sl_plan_beat, at_s),
+        offsetof(struct sl_plan_beat, computed_s), offsetof(struct sl_plan_beat, energy_compute_j)};
+    struct sl_plan_profile profile = {0};
+    struct sl_profile_fit f;
+    struct phone p = known();
+    (void)state;
+
+    run(&profile, &p, 20);
+    for (size_t i = 0; i < sizeof(absurd) / sizeof(absurd[0]); i++) {
+        for (size_t k = 0; k < sizeof(field) / sizeof(field[0]); k++) {
+            struct sl_plan_beat bad = p.beat;
+            memcpy((char *)&bad + field[k], &absurd[i], sizeof(double));
+            sl_profile_beat(&profile, &bad);
+            run(&profile, &p, 1);
+        }
+    }
+    sl_profile_fit(&profile, &work, &f);
+    near(f.kappa, p.kappa, 1e-2);
+    near(f.layer_cycles, p.cycles, 1e-2);
+    near(f.ceiling_hz, p.hz, 1e-2);
+    near(f.clock_hz, p.hz, 1e-2);
+    near(f.up_s, p.up_s, 1e-2);
+    near(f.rtt_s, p.rtt_s, 1e-2);
+    check_prediction(&profile, &p, 1e-2);
 }
 
 static void beat__all_garbage(void **state)
@@ -421,6 +458,7 @@ int main(void)
         cmocka_unit_test(beat__clock_that_the_plan_holds_down),
         cmocka_unit_test(beat__changed_cut),
         cmocka_unit_test(beat__garbage),
+        cmocka_unit_test(beat__garbage_beside_the_sums),
         cmocka_unit_test(beat__all_garbage),
         cmocka_unit_test(beat__one_that_jumps_back_alone),
         cmocka_unit_test(beat__device_began_anew),

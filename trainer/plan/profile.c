@@ -4,10 +4,10 @@
 #include <string.h>
 
 static const uint64_t ready_steps = 6;
-static const double window_steps = 8,
-                    chip_steps = 200; /* half-lives: of the present, and of what only the chip decides */
-static const double most = 1e15;      /* of any number that a device tells */
-static const double slack_s = 10;     /* beats that an outage held up come all at once */
+/* Half-lives: of links and waiting, of what heat decides, and of what only the chip decides. */
+static const double window_steps = 8, heat_steps = 3, chip_steps = 200;
+static const double most = 1e15;                       /* of any number that a device tells */
+static const double slack_s = 10;                      /* beats that an outage held up come all at once */
 static const double most_w = 1000, most_steps_s = 1e4; /* of a device */
 static const double mixed = 0.05;                      /* weight of an interval in which the clock changed */
 static const double same_clock = 1e-6, hz_per_ghz = 1e9;
@@ -136,14 +136,20 @@ static void learn_beat(struct sl_plan_profile *p, const struct sl_plan_beat *b)
         learn_ceiling(p, b);
 }
 
+static void fade(double *x, size_t n, double keep)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] *= keep;
+}
+
 static void forget(struct sl_plan_profile *p, double steps)
 {
-    double *x = (double *)&p->window;
-    double keep = exp2(-steps / window_steps), keep_chip = exp2(-steps / chip_steps);
+    double keep_chip = exp2(-steps / chip_steps);
 
-    _Static_assert(sizeof(struct sl_profile_window) % sizeof(double) == 0, "doubles alone");
-    for (size_t i = 0; i < sizeof(struct sl_profile_window) / sizeof(double); i++)
-        x[i] *= keep;
+    _Static_assert(
+        sizeof(p->window) % sizeof(double) == 0 && sizeof(p->recent) % sizeof(double) == 0, "doubles alone");
+    fade((double *)&p->window, sizeof(p->window) / sizeof(double), exp2(-steps / window_steps));
+    fade((double *)&p->recent, sizeof(p->recent) / sizeof(double), exp2(-steps / heat_steps));
     p->cycles_xx *= keep_chip;
     p->cycles_xy *= keep_chip;
     p->kappa_xx *= keep_chip;
@@ -186,12 +192,15 @@ static void learn_interval(
         link; /* may be below 0 in one interval: the edge has booked a step that the device has not */
     w->wall_s += wall;
     w->computing_s += now->computed_s - a->computed_s;
-    w->compute_j += now->compute_j - a->compute_j;
     w->send_j += now->send_j - a->send_j;
     w->receive_j += now->receive_j - a->receive_j;
     w->tail_j += now->tail_j - a->tail_j;
     w->idle_j += now->idle_j - a->idle_j;
     w->promotion_j += now->promotion_j - a->promotion_j;
+    p->recent.layers += n * now->cut;
+    p->recent.computed_s += n * computed;
+    p->recent.computing_s += now->computed_s - a->computed_s;
+    p->recent.compute_j += now->compute_j - a->compute_j;
     p->steps += now->steps - a->steps;
     if (clock > 0) {
         double x = now->cut / (clock / hz_per_ghz);
@@ -255,7 +264,7 @@ void sl_profile_beat(struct sl_plan_profile *p, const struct sl_plan_beat *b)
 
 bool sl_profile_ready(const struct sl_plan_profile *p)
 {
-    return p->steps >= ready_steps && p->window.layers > 0 && p->window.computed_s > 0;
+    return p->steps >= ready_steps && p->recent.layers > 0 && p->recent.computed_s > 0;
 }
 
 static double at_least(double x, double least)
@@ -300,12 +309,12 @@ void sl_profile_fit(
     if (!sl_profile_ready(p))
         return;
     fit_link(w, work, f);
-    f->layer_s = ratio(w->computed_s, w->layers);
+    f->layer_s = ratio(p->recent.computed_s, p->recent.layers);
     f->clock_hz = ratio(w->clock_hz, w->beats);
     f->ceiling_hz = p->ceiling_hz;
     f->layer_cycles = ratio(p->cycles_xy, p->cycles_xx) * hz_per_ghz;
     f->kappa = ratio(p->kappa_xy, p->kappa_xx) / (hz_per_ghz * hz_per_ghz * hz_per_ghz);
-    f->compute_w = ratio(w->compute_j, w->computing_s);
+    f->compute_w = ratio(p->recent.compute_j, p->recent.computing_s);
     f->send_j = ratio(w->send_j, w->steps);
     f->receive_j = ratio(w->receive_j, w->steps);
     f->promotion_j = ratio(w->promotion_j, w->steps);

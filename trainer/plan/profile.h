@@ -58,10 +58,13 @@ struct sl_plan_profile {
     struct sl_profile_window {
         double steps, layers, computed_s; /* layers, computed_s: of the steps' own computing */
         double link_s, wall_s, computing_s;
-        double compute_j, send_j, receive_j, tail_j, idle_j, promotion_j;
+        double send_j, receive_j, tail_j, idle_j, promotion_j;
         double beats_up, inverse_up, beats_down, inverse_down; /* harmonic means of the rates told */
         double beats, rtt_s, clock_hz;
     } window;
+    struct sl_profile_recent { /* likewise, halved sooner: heat changes it, and nothing else does */
+        double layers, computed_s, computing_s, compute_j;
+    } recent;
     /* Least squares over all clocks seen, forgotten slowly: seconds = cycles * layers / clock, and joules =
      * kappa * clock^3 * seconds. In GHz. */
     double cycles_xy, cycles_xx, kappa_xy, kappa_xx;
