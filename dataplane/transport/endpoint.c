@@ -149,6 +149,18 @@ void sl_endpoint_set_train(struct sl_endpoint *ep, uint32_t packets)
     ep->train = packets != 0 ? packets : 1;
 }
 
+void sl_endpoint_set_pace(struct sl_endpoint *ep, uint32_t session, double bps)
+{
+    const double least_bps = 1000, bits = 8, ns_per_s = 1e9;
+    if (!sl_session_live(ep, session))
+        return;
+    struct sl_session *s = &ep->sessions[session];
+    bps = bps > 0 && bps < least_bps ? least_bps : bps;
+    s->pace = bps > 0 ? (uint64_t)(bits * ns_per_s / bps * (1 << SL_PACE_SHIFT) + 0.5) : 0;
+    s->pace_next_ns = s->pace_part = 0;
+    sl_session_repaced(ep, session);
+}
+
 void sl_endpoint_free(struct sl_endpoint *ep)
 {
     if (ep == NULL)

@@ -9,7 +9,7 @@ static bool may_send(const struct sl_session *s)
 static bool has_content(const struct sl_session *s)
 {
     return s->challenged || s->probes != 0 ||
-           ((sl_session_frames_due(s) || s->sends.first[SL_SENDS_DUE] != SL_SEND_NONE) &&
+           ((sl_session_frames_due(s) || (s->sends.first[SL_SENDS_DUE] != SL_SEND_NONE && !s->paced)) &&
                sl_cc_can_send(&s->cc));
 }
 
@@ -48,12 +48,21 @@ static void queue_up(struct sl_endpoint *ep, uint32_t session)
     }
 }
 
+void sl_session_repaced(struct sl_endpoint *ep, uint32_t session)
+{
+    ep->sessions[session].paced = false;
+    queue_up(ep, session);
+}
+
 void sl_session_update(struct sl_endpoint *ep, uint32_t session, uint64_t now_ns)
 {
     struct sl_session *s = &ep->sessions[session];
+    s->paced = s->paced && s->pace_next_ns > now_ns;
     queue_up(ep, session);
     uint64_t deadline = s->key_ns;
     if (!s->spent) {
+        if (s->paced && s->sends.first[SL_SENDS_DUE] != SL_SEND_NONE)
+            deadline = least(deadline, s->pace_next_ns);
         deadline = least(deadline, recovery_deadline(s));
         if (!sl_ack_now(&s->ack))
             deadline = least(deadline, s->ack.deadline_ns);

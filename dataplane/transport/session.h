@@ -22,6 +22,10 @@ enum {
         512,          /* what we send: an ACK of 32 ranges and the longest REQUEST; fits every path */
     SL_MIN_MTU = 576, /* RFC 791's; leaves room for the above over IPv6 */
 };
+/* Fixed point of a pace: at 1 kbit/s a packet of 9,000 bytes takes 2^57 of these, and at 10 Gbit/s a byte
+ * takes 2^20 of them, a ten-thousandth exact. */
+enum { SL_PACE_SHIFT = 20, SL_PACE_PACKET_BYTES = 28 /* IPv4 and UDP: what links count */ };
+#define SL_PACE_CATCH_UP_NS UINT64_C(2000000)
 #define SL_KEY_UPDATE_PACKETS (UINT64_C(1) << 22) /* rules T8: then a sender moves to its next key */
 #define SL_PN_RECEIVE_LIMIT                                                                                  \
     (UINT64_C(1) << 23)                 /* packets under a key: RFC 9001 6.6's confidentiality limit */
@@ -41,6 +45,7 @@ struct sl_session {
     bool spent : 1;      /* sends nothing: its key is worn out, and the next may not be used yet */
     bool challenged : 1; /* a PATH_RESPONSE is owed */
     bool remote_known : 1;
+    bool paced : 1;       /* DATA waits until pace_next_ns */
     uint8_t rx_phase;     /* of the receive key; its last bit is on the wire */
     uint16_t rx_schedule; /* place of its schedule */
     uint64_t rx_limit;    /* first number not taken under it: the lowest received + SL_PN_RECEIVE_LIMIT */
@@ -64,6 +69,9 @@ struct sl_session {
     struct sl_cc cc;
     uint64_t challenge;
     uint64_t packets_tx, bytes_tx, retransmits, duplicates, ptos, last_ack_ns;
+    uint64_t pace;         /* ns a byte, SL_PACE_SHIFT fractional bits; 0: none */
+    uint64_t pace_next_ns; /* when the next DATA packet may leave, */
+    uint32_t pace_part;    /* and its fraction of a ns */
     /* keys (key_update.c): of the phases in use, the next ones ahead of time, and what was received under
      * before */
     uint8_t rx_key[SL_AEAD_KEY_BYTES], tx_key[SL_AEAD_KEY_BYTES], tx_iv[SL_AEAD_IV_BYTES];
@@ -153,10 +161,25 @@ static inline bool sl_session_frames_due(const struct sl_session *s)
 void sl_session_give_ring(struct sl_endpoint *, struct sl_session *);
 void sl_session_give_outbox(struct sl_endpoint *, struct sl_session *);
 
+/* A DATA datagram of that length leaves: when the next one may. */
+static inline void sl_session_pace(struct sl_session *s, uint16_t bytes, uint64_t now_ns)
+{
+    if (s->pace == 0)
+        return;
+    if (s->pace_next_ns + SL_PACE_CATCH_UP_NS < now_ns)
+        s->pace_next_ns = now_ns - SL_PACE_CATCH_UP_NS;
+    uint64_t cost = s->pace * (bytes + (uint32_t)SL_PACE_PACKET_BYTES) + s->pace_part;
+    s->pace_next_ns += cost >> SL_PACE_SHIFT;
+    s->pace_part = (uint32_t)cost & ((1u << SL_PACE_SHIFT) - 1);
+    s->paced = s->pace_next_ns > now_ns;
+}
+
 /* Whether the session has something that may leave now. */
 bool sl_session_wants(const struct sl_endpoint *, uint32_t session);
 /* After anything that may have changed that, or its deadlines: queues it, arms its timer. */
 void sl_session_update(struct sl_endpoint *, uint32_t session, uint64_t now_ns);
+/* Its pace is another one: DATA that waited for the old one may leave. */
+void sl_session_repaced(struct sl_endpoint *, uint32_t session);
 /* The session's timer fired. */
 void sl_session_on_timer(struct sl_endpoint *, uint32_t session, uint64_t now_ns);
 /* An ACK frame whose ranges were all sent. */

@@ -136,6 +136,7 @@ static bool send_fragment(struct sl_endpoint *ep, uint32_t session, uint32_t sen
         s->retransmits++;
         ep->stats.retransmits++;
     }
+    sl_session_pace(s, tx->len, now_ns);
     struct sl_sent *r = sl_session_track(ep, session, pn, tx->len, now_ns);
     r->is_data = 1;
     r->send = send;

@@ -12,8 +12,9 @@
 struct sl_body_config {
     struct sl_clock clock;
     struct sl_thermal thermal;
-    double idle_w;                                  /* while it does not compute */
-    double send_w, receive_w, tail_w, promotion_w;  /* the radio's, on top */
+    double idle_w;                                 /* while it does not compute */
+    double send_w, receive_w, tail_w, promotion_w; /* the radio's, on top; send: at full transmission power */
+    double radiated_w; /* full transmission power, at the antenna; 0: send_w does not depend on it */
     double battery_j, battery_start, battery_floor; /* start, floor: shares of full */
 };
 
@@ -29,6 +30,8 @@ struct sl_body {
     uint64_t look_ns;                 /* the governor's next look */
     bool awake;
     uint32_t step;
+    uint32_t cap, wanted_cap; /* no step above cap; wanted: from the next job on */
+    double send_w;            /* at the present transmission power */
     double temperature_c;
     double plug_w; /* that reach the battery; 0: no charger */
     struct sl_battery battery;
@@ -47,6 +50,14 @@ void sl_body_advance(struct sl_body *, uint64_t now_ns);
 /* Starts to compute; one that is still under way is over. Returns how long it takes, steps of the clock on
  * the way included. */
 uint64_t sl_body_compute(struct sl_body *, double flop, uint64_t now_ns);
+/* Bounds from outside, 0: none. The clock: no DVFS step above it, the lowest one where all are, as a
+ * governor with a maximum frequency does (rounded down; no mix of two steps). A job under way ends at the
+ * clock that it began with; the next one begins below the new bound. A chip that its heat has slowed down
+ * goes on from the step that it is at. Transmission power: from now on. */
+void sl_body_bound_clock(struct sl_body *, double hz, uint64_t now_ns);
+void sl_body_bound_power(struct sl_body *, double radiated_w, uint64_t now_ns);
+/* The share of full transmission power that such a bound leaves, in (0, 1]. */
+double sl_body_power_share(const struct sl_body_config *, double radiated_w);
 /* The radio's account. */
 void sl_body_radio(struct sl_body *, const struct sl_radio_times *, uint64_t now_ns);
 

@@ -17,5 +17,7 @@ struct sl_clock {
 double sl_clock_kappa(double power_w, double hz);
 /* Every step's power becomes kappa f^3. */
 void sl_clock_cubic(struct sl_clock *, double kappa);
+/* The highest step whose clock is not above hz; the lowest where all are; the last where hz is 0. */
+uint32_t sl_clock_step_below(const struct sl_clock *, double hz);
 /* Effective FLOP/s of a step: in proportion to its clock. */
 double sl_clock_flops(const struct sl_clock *, uint32_t step);

@@ -4,7 +4,6 @@
 #include "device-sim/device/phone_internal.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,12 +48,6 @@ size_t sl_phone_workspace_floats(const struct sl_phone_config *cfg, uint32_t d_m
     return (size_t)windows * (cfg->seq - 1) * d_model;
 }
 
-/* What is no bound for a phone bounds nothing. */
-static double bound_of(double v)
-{
-    return isfinite(v) && v > 0 ? v : 0;
-}
-
 static void on_plan(struct sl_phone *p, const Sluice__Plan *plan, uint64_t now_ns)
 {
     bool new_phase = plan->phase != p->phase;
@@ -62,8 +55,9 @@ static void on_plan(struct sl_phone *p, const Sluice__Plan *plan, uint64_t now_n
     p->phase = plan->phase;
     p->planned_cut = plan->cut != p->cut ? plan->cut : 0;
     p->give_moments = plan->give_moments;
-    p->bounds = (struct sl_phone_bounds){
-        bound_of(plan->clock_hz), bound_of(plan->power_w), bound_of(plan->rate_up_bps)};
+    const char *left_out = sl_phone_bounds_of(plan, &p->bounds);
+    if (p->ops->bound)
+        p->ops->bound(p->app, p, left_out);
     if (new_phase) {
         p->eval_cursor = 0;
         p->phase_done = SLUICE__PHASE__PHASE_WAIT;

@@ -13,6 +13,7 @@
 
 #include "dataplane/control/peer.h"
 #include "dataplane/transport/endpoint.h"
+#include "device-sim/device/bounds.h"
 #include "device-sim/device/front.h"
 #include "device-sim/device/store.h"
 #include "trainer/data/stream.h"
@@ -47,6 +48,8 @@ struct sl_phone_ops {
     void (*compute)(
         void *app, struct sl_phone *); /* sl_phone_compute on some thread, then sl_phone_computed */
     double (*modelled_s)(void *app, struct sl_phone *, const struct sl_request *, bool backward);
+    /* phone->bounds are new; the name of one that was left out, or NULL. May be NULL: nothing is bounded. */
+    void (*bound)(void *app, struct sl_phone *, const char *left_out);
     /* Nothing more to do with this edge: leave with that sentence. */
     void (*leave)(void *app, struct sl_phone *, const char *text);
 };
@@ -97,11 +100,9 @@ struct sl_phone {
     /* the edge's */
     uint64_t run, incarnation, receive_id;
     uint32_t cut;
-    uint32_t planned_cut; /* comes with an adapter of so many blocks; 0: the cut stays */
-    bool give_moments;    /* of the blocks that it takes away */
-    struct sl_phone_bounds {
-        double clock_hz, power_w, rate_up_bps;
-    } bounds; /* the Plan's; 0: none */
+    uint32_t planned_cut;          /* comes with an adapter of so many blocks; 0: the cut stays */
+    bool give_moments;             /* of the blocks that it takes away */
+    struct sl_phone_bounds bounds; /* the last Plan's */
     uint32_t rank, device_index, aggregate_every, heartbeat_ms;
     uint16_t fragment_units;
     size_t slot_bytes;

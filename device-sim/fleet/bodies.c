@@ -16,6 +16,7 @@ void sl_body_config_of(const struct sl_class_config *c, struct sl_body_config *o
             .release_c = c->thermal.release_c},
         .idle_w = c->idle_w,
         .send_w = c->radio_tx_w,
+        .radiated_w = c->radio_out_w,
         .receive_w = c->radio_rx_w,
         .tail_w = c->rrc.tail_w,
         .promotion_w = c->rrc.promotion_w,

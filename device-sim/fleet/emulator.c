@@ -176,6 +176,12 @@ int sl_emulator_set_cells(struct sl_emulator *e, struct sl_radio_book *book, uin
     return rc;
 }
 
+void sl_emulator_set_power(struct sl_emulator *e, uint32_t phone, double share)
+{
+    if (e->cells && sl_radio_serves(e->cells, phone))
+        sl_radio_set_power(e->cells, phone, share);
+}
+
 bool sl_emulator_cell(const struct sl_emulator *e, uint32_t phone, struct sl_radio_state *out)
 {
     if (!e->cells || !sl_radio_serves(e->cells, phone))

@@ -23,6 +23,9 @@ void sl_emulator_set_radio(struct sl_emulator *, uint32_t phone, const struct sl
  * end changes between two values): as behind an operator's NAT, the phone itself does not know. The book is
  * the emulator's from here on. -ENOMEM. */
 int sl_emulator_set_cells(struct sl_emulator *, struct sl_radio_book *, uint64_t start_ns);
+/* Its share of full transmission power from now on. Only a cell's uplink follows it: a constant rate, a trace
+ * or a series says what came through, and not what was sent. */
+void sl_emulator_set_power(struct sl_emulator *, uint32_t phone, double share);
 /* Of a phone with cells; false: it has none. */
 bool sl_emulator_cell(const struct sl_emulator *, uint32_t phone, struct sl_radio_state *);
 void sl_emulator_free(struct sl_emulator *); /* what is under way goes back to the port */

@@ -487,6 +487,21 @@ static double op_modelled_s(void *app, struct sl_phone *p, const struct sl_reque
     return (double)sl_body_compute(&f->bodies.body[p->cfg.index], flop, sl_fleet_now_ns(f)) * 1e-9;
 }
 
+/* What a Plan bounds, where each is enforced. */
+static void op_bound(void *app, struct sl_phone *p, const char *left_out)
+{
+    struct sl_fleet *f = app;
+    uint32_t i = p->cfg.index;
+    uint64_t now = sl_fleet_now_ns(f);
+    struct sl_body *body = sl_body_of(&f->bodies, f->plane, i, now);
+
+    if (left_out)
+        sl_events_texts(f->events, now, i, "bound_ignored", "of", left_out, NULL, NULL);
+    sl_body_bound_clock(body, p->bounds.clock_hz, now);
+    sl_body_bound_power(body, p->bounds.power_w, now);
+    sl_plane_bound(f->plane, i, p->bounds.rate_up_bps, sl_body_power_share(body->cfg, p->bounds.power_w));
+}
+
 static void op_leave(void *app, struct sl_phone *p, const char *text)
 {
     sl_line_bye(app, p->cfg.index, text);
@@ -500,6 +515,7 @@ const struct sl_phone_ops sl_fleet_phone_ops = {.control = op_control,
     .drop = op_drop,
     .compute = op_compute,
     .modelled_s = op_modelled_s,
+    .bound = op_bound,
     .leave = op_leave};
 
 /* ---- all of them ---- */

@@ -28,7 +28,7 @@ enum {
 static const uint64_t publish_phone_ns = 40000; /* of more: the time that each takes in its round */
 static const uint64_t publish_every_ns = 20000000, rates_every_ns = 1000000000;
 
-enum command { COMMAND_REQUEST, COMMAND_SEND, COMMAND_DROP };
+enum command { COMMAND_REQUEST, COMMAND_SEND, COMMAND_DROP, COMMAND_BOUND };
 
 /* Handles on the rings: phone, step cycle (modulo 256), kind. */
 static uint32_t handle_of(uint32_t phone, uint8_t cycle, uint8_t kind)
@@ -61,6 +61,8 @@ struct plane_phone {
     struct box_down down[MAILBOXES];
     struct sl_store_event up[MAILBOXES];
     struct published published;
+    _Atomic double pace_bps, power_share; /* control's; read at COMMAND_BOUND and when a session opens */
+    _Atomic bool bound_told; /* that command is under way: one at a time, however many Plans come */
 };
 
 struct sl_plane {
@@ -150,6 +152,17 @@ static void serve_waiting(struct sl_plane *pl, uint64_t now_ns)
     }
 }
 
+/* A session begins without a pace, so it is given again to each. */
+static void bound(struct sl_plane *pl, uint32_t i)
+{
+    struct plane_phone *p = &pl->phone[i];
+
+    p->bound_told = false; /* before they are read: what comes from here on is told again */
+    sl_emulator_set_power(pl->emulator, i, p->power_share);
+    if (p->open)
+        sl_endpoint_set_pace(pl->endpoint, i, p->pace_bps);
+}
+
 static void execute(struct sl_plane *pl, uint32_t handle, uint64_t now_ns)
 {
     uint32_t i = handle >> 16;
@@ -167,6 +180,9 @@ static void execute(struct sl_plane *pl, uint32_t handle, uint64_t now_ns)
             sl_store_drop(pl->store, i);
             lost(pl, i, box->request.step, -ENOBUFS);
         }
+        break;
+    case COMMAND_BOUND:
+        bound(pl, i);
         break;
     case COMMAND_DROP:
         p->waits = false;
@@ -290,6 +306,7 @@ static void opened(void *app, uint32_t session, uint64_t user)
 
     pl->phone[session].open = true;
     pl->phone[session].retransmits_now = 0;
+    sl_endpoint_set_pace(pl->endpoint, session, pl->phone[session].pace_bps);
     sl_store_session_opened(pl->store, session);
 }
 
@@ -413,6 +430,8 @@ int sl_plane_open(const struct sl_plane_config *c, struct sl_plane **out, char *
         return -ENOMEM;
     }
     pl->n = n;
+    for (uint32_t i = 0; i < n; i++)
+        atomic_init(&pl->phone[i].power_share, 1);
     pl->emulated = emulated_packets(c->experiment);
     sl_watch_init(&pl->watch, n);
     pl->replay = c->replay;
@@ -555,6 +574,18 @@ void sl_plane_drop(struct sl_plane *pl, uint32_t phone)
 {
     command(pl, phone, COMMAND_DROP);
     pl->phone[phone].cycle++;
+}
+
+void sl_plane_bound(struct sl_plane *pl, uint32_t phone, double rate_up_bps, double power_share)
+{
+    struct plane_phone *p = &pl->phone[phone];
+
+    if (p->pace_bps == rate_up_bps && p->power_share == power_share)
+        return;
+    p->pace_bps = rate_up_bps;
+    p->power_share = power_share;
+    if (!atomic_exchange(&p->bound_told, true))
+        command(pl, phone, COMMAND_BOUND);
 }
 
 bool sl_plane_event(struct sl_plane *pl, uint32_t *phone, struct sl_store_event *e)

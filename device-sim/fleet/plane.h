@@ -46,6 +46,9 @@ bool sl_plane_confirmed(struct sl_plane *, struct sl_lcore_confirm *);
 void sl_plane_request(struct sl_plane *, uint32_t phone, const struct sl_request *, const struct sl_grid *);
 void sl_plane_send(struct sl_plane *, uint32_t phone);
 void sl_plane_drop(struct sl_plane *, uint32_t phone);
+/* From now on: the pace of the phone's DATA (IP packets' bits; 0: none), and the share of its full
+ * transmission power, in (0, 1]. */
+void sl_plane_bound(struct sl_plane *, uint32_t phone, double rate_up_bps, double power_share);
 bool sl_plane_pending(const struct sl_plane *); /* events or confirmations wait */
 struct sl_lcore *sl_plane_lcore(struct sl_plane *);
 bool sl_plane_event(struct sl_plane *, uint32_t *phone, struct sl_store_event *);

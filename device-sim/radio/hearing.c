@@ -118,19 +118,25 @@ static uint32_t best_cell(const struct sl_radio_environment *e, double x, double
     return best;
 }
 
-static void tune(const struct sl_radio_environment *e, struct sl_radio_phone *p, double loss)
+void sl_radio_describe(const struct sl_radio_config *g, struct sl_radio_phone *p)
 {
-    const struct sl_radio_config *g = e->cfg;
     double part;
 
     for (int w = 0; w < SL_RADIO_DIRECTIONS; w++) {
-        p->gain[w] = snr_of(g, (enum sl_radio_direction)w, loss);
         p->state.snr_db[w] = in_db(p->gain[w]);
         p->state.cqi[w] = sl_cqi(g->table, p->gain[w] / g->layers[w]);
         p->state.rate_bps[w] = sl_radio_best_part(g, (enum sl_radio_direction)w, p->gain[w], 1, &part);
     }
     p->state.covered = p->state.rate_bps[SL_RADIO_UP] > 0 && p->state.rate_bps[SL_RADIO_DOWN] > 0;
     p->state.cell = p->cell;
+}
+
+static void tune(const struct sl_radio_environment *e, struct sl_radio_phone *p, double loss)
+{
+    for (int w = 0; w < SL_RADIO_DIRECTIONS; w++)
+        p->gain[w] = snr_of(e->cfg, (enum sl_radio_direction)w, loss);
+    p->gain[SL_RADIO_UP] *= p->power;
+    sl_radio_describe(e->cfg, p);
 }
 
 static void hand_over(struct sl_radio *r, uint32_t i, uint32_t to, uint64_t now_ns)

@@ -101,6 +101,7 @@ static void place_phone(struct sl_radio *r, uint32_t i, const struct sl_radio_pl
 
     p->environment = where->environment;
     p->candidate = SL_RADIO_NOBODY;
+    p->power = 1;
     snprintf(name, sizeof name, "radio %u", i);
     p->key = sl_rng_key(seed, name);
     if (p->environment == SL_RADIO_NOBODY)
@@ -198,6 +199,17 @@ void sl_radio_free(struct sl_radio *r)
 void sl_radio_state(const struct sl_radio *r, uint32_t i, struct sl_radio_state *out)
 {
     *out = r->phone[i].state;
+}
+
+void sl_radio_set_power(struct sl_radio *r, uint32_t i, double share)
+{
+    struct sl_radio_phone *p = &r->phone[i];
+
+    if (p->environment == SL_RADIO_NOBODY)
+        return;
+    p->gain[SL_RADIO_UP] *= share / p->power;
+    p->power = share;
+    sl_radio_describe(r->environment[p->environment].cfg, p);
 }
 
 bool sl_radio_serves(const struct sl_radio *r, uint32_t i)

@@ -73,6 +73,10 @@ void sl_radio_free(struct sl_radio *);
 /* Takes over the granting of both sets; phone i has link i of each. */
 void sl_radio_bind(struct sl_radio *, struct sl_links *up, struct sl_links *down);
 
+/* The phone sends with that share of tx_dbm from now on, 1 at first. What it hears, and so its cell, does not
+ * depend on it. */
+void sl_radio_set_power(struct sl_radio *, uint32_t phone, double share);
+
 struct sl_radio_state {
     double x_m, y_m, speed_mps;
     uint32_t cell;

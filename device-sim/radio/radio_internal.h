@@ -27,6 +27,7 @@ struct sl_radio_phone {
     bool has_looked;
     uint64_t looked_ns, candidate_ns; /* last look; since when the candidate has been better */
     double gain[SL_RADIO_DIRECTIONS]; /* SNR over the whole band, linear, without fading */
+    double power;                     /* share of tx_dbm that it sends with */
     double doppler_hz;
     struct sl_radio_way way[SL_RADIO_DIRECTIONS];
 };
@@ -87,6 +88,8 @@ static inline uint64_t sl_radio_since(uint64_t then_ns, uint64_t now_ns)
  * upwards as little as the power fills. look: where the phone is and what it hears; may change its cell. */
 double sl_radio_best_part(
     const struct sl_radio_config *, enum sl_radio_direction, double snr, double most, double *part);
+void sl_radio_describe(
+    const struct sl_radio_config *, struct sl_radio_phone *); /* the state that follows from gain */
 void sl_radio_look(struct sl_radio *, uint32_t phone, uint64_t now_ns);
 
 /* cell.c: who waits in which cell, and a slot of one. */

@@ -294,6 +294,27 @@ static void take_hello(struct sl_model_edge *e, uint32_t i, const Sluice__Hello 
     d->state = DEVICE_OPENING;
 }
 
+static void send_plan(struct sl_model_edge *e, uint32_t i)
+{
+    const struct sl_experiment *x = e->x;
+    Sluice__Plan plan = SLUICE__PLAN__INIT;
+
+    plan.phase = e->phase;
+    plan.adapter_version = e->version;
+    plan.cut = e->device[i].cut;
+    plan.fragment_units = e->fragment_units;
+    plan.codec = (Sluice__Codec)e->cfg.codec;
+    plan.clock_hz = x->fleet[e->device[i].class].fixed.clock_hz;
+    plan.power_w = x->fleet[e->device[i].class].fixed.power_w;
+    plan.rate_up_bps = x->fleet[e->device[i].class].fixed.rate_up_bps;
+    send(e, i, SLUICE__ENVELOPE__BODY_PLAN, &plan);
+}
+
+static bool is_bounded(const struct sl_class_config *c)
+{
+    return c->fixed.clock_hz > 0 || c->fixed.power_w > 0 || c->fixed.rate_up_bps > 0;
+}
+
 static void send_welcome(struct sl_model_edge *e, uint32_t i)
 {
     const struct sl_experiment *x = e->x;
@@ -371,6 +392,8 @@ static bool take_confirmations(struct sl_model_edge *e, uint64_t now)
             e->first_join_ns = now;
         sl_model_trainer_join(e, i);
         send_welcome(e, i);
+        if (is_bounded(&e->x->fleet[d->class]))
+            send_plan(e, i);
     }
     return any;
 }
@@ -439,18 +462,6 @@ void sl_model_edge_gone(struct sl_model_edge *e, uint32_t i, const char *text, u
 }
 
 /* ---- phases ---- */
-
-static void send_plan(struct sl_model_edge *e, uint32_t i)
-{
-    Sluice__Plan plan = SLUICE__PLAN__INIT;
-
-    plan.phase = e->phase;
-    plan.adapter_version = e->version;
-    plan.cut = e->device[i].cut;
-    plan.fragment_units = e->fragment_units;
-    plan.codec = (Sluice__Codec)e->cfg.codec;
-    send(e, i, SLUICE__ENVELOPE__BODY_PLAN, &plan);
-}
 
 static void enter(struct sl_model_edge *e, Sluice__Phase phase, uint64_t now)
 {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "dataplane/ingest/ingest.h"
+#include "dataplane/ingest/share.h"
 #include "dataplane/io/lcore/lcore.h"
 #include "device-sim/virtual/edge.h"
 #include "trainer/pipeline/gang.h"
@@ -31,6 +32,7 @@ struct model_device {
     uint64_t push_version;
     uint32_t slot; /* handle of the message that waits */
     bool waits;
+    uint64_t served, tag; /* share.h */
 };
 
 /* A message in the gang that is being computed. */
@@ -72,6 +74,8 @@ struct sl_model_edge {
 
     /* trainer */
     struct sl_gang *gang;
+    struct sl_share share;
+    bool shares; /* some class has one by plan.fixed */
     enum trainer_work work;
     struct member *member; /* [slots] */
     uint32_t n_members, n_left;

@@ -38,6 +38,8 @@ int sl_model_trainer_create(struct sl_model_edge *e, uint32_t slots)
 
     for (uint32_t i = 0; i < x->training.lora.n_targets; i++)
         lora.targets |= sl_target_bits(e->cfg.shape->family, x->training.lora.targets[i]);
+    for (uint32_t c = 0; c < x->n_classes && async(e); c++)
+        e->shares |= x->fleet[c].fixed.share > 0;
     e->n_history = async(e) ? x->training.gang.staleness + 1 : HISTORY;
     e->member = calloc(slots, sizeof(*e->member));
     e->eval = calloc(slots, sizeof(*e->eval));
@@ -109,6 +111,7 @@ static void sort_in(struct sl_model_edge *e, uint32_t handle)
     } else if (!refuse_stale(e, d, handle)) {
         d->slot = handle;
         d->waits = true;
+        d->tag = sl_share_tag(&e->share, d->served);
         sl_gang_set_ready(e->gang, i, true);
     }
 }
@@ -172,17 +175,44 @@ static bool ends_round(const struct sl_model_edge *e)
     return !async(e) && e->gangs_since + 1 >= e->x->training.aggregate_every;
 }
 
+/* Takes a message into the gang, and books its work (trainer_share.c). */
+static void take(struct sl_model_edge *e, uint32_t i)
+{
+    struct model_device *d = &e->device[i];
+    const struct sl_slot *s = sl_slot_get(e->slots, d->slot);
+    double share = e->shares ? e->x->fleet[d->class].fixed.share : 0;
+    uint64_t price = sl_share_price(share > 0 ? share : 1.0 / e->x->n_devices);
+
+    d->served = sl_share_serve(
+        &e->share, d->tag, price * s->grid.rows * (e->shares ? e->cfg.shape->n_layers - d->cut : 1));
+    e->member[e->n_members++] = (struct member){.slot = d->slot, .device = i, .cut = d->cut};
+    d->waits = false;
+    sl_gang_set_ready(e->gang, i, false);
+}
+
+/* All that wait; or, where an asynchronous gang takes only so many, those with the lowest tags. */
+static void gather(struct sl_model_edge *e)
+{
+    uint32_t most = e->x->training.gang.max ? e->x->training.gang.max : UINT32_MAX;
+
+    for (uint32_t i = 0; i < e->n && most >= sl_gang_ready(e->gang); i++)
+        if (e->device[i].waits)
+            take(e, i);
+    while (e->n_members < most && sl_gang_ready(e->gang)) {
+        uint32_t best = UINT32_MAX;
+        for (uint32_t i = 0; i < e->n; i++)
+            if (e->device[i].waits && (best == UINT32_MAX || e->device[i].tag < e->device[best].tag))
+                best = i;
+        if (best == UINT32_MAX)
+            return;
+        take(e, best);
+    }
+}
+
 static void run_gang(struct sl_model_edge *e, uint64_t now)
 {
     e->n_members = e->n_left = 0;
-    for (uint32_t i = 0; i < e->n; i++) {
-        struct model_device *d = &e->device[i];
-        if (!d->waits)
-            continue;
-        e->member[e->n_members++] = (struct member){.slot = d->slot, .device = i, .cut = d->cut};
-        d->waits = false;
-        sl_gang_set_ready(e->gang, i, false);
-    }
+    gather(e);
     e->work = TRAINER_GANG;
     e->work_from_ns = now;
     time_gang(e, now);

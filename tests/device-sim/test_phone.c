@@ -124,7 +124,7 @@ static void op_leave(void *app, struct sl_phone *p, const char *text)
 }
 
 static const struct sl_phone_ops ops = {
-    op_control, op_push, op_install, op_request, op_send, op_drop, op_compute, op_modelled_s, op_leave};
+    op_control, op_push, op_install, op_request, op_send, op_drop, op_compute, op_modelled_s, NULL, op_leave};
 
 static uint8_t *message(struct world *w)
 {

@@ -320,6 +320,7 @@ void world_open(struct world *w, const struct world_config *c)
         .staleness = c->staleness,
         .min_cut = min_cut,
         .max_rows = c->gang_rows ? c->gang_rows : 8 * max_rows,
+        .max_members = c->gang_max,
         .changes = c->changes,
         .n_changes = c->n_changes,
         .eval_rows = 2 * max_rows,

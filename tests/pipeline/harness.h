@@ -100,6 +100,7 @@ struct world_config {
     uint32_t resident; /* personal adapters */
     bool (*disk)(struct world *);
     uint32_t gang_rows; /* 0: as many as there can be */
+    uint32_t gang_max;  /* asynchronous: messages; 0: likewise */
     const struct sl_checkpoint *resume;
     uint8_t *checkpoint;
 };

@@ -279,6 +279,8 @@ void edge_drop_device(struct edge *, struct device *, Sluice__ErrorCode, const c
 struct device *edge_find_device(struct edge *, const char *id); /* its place in the table; NULL: full */
 
 /* phases.c */
+void edge_plan_as_fixed(struct device *);                      /* `planned` := plan.fixed of its class */
+void edge_command_share(struct edge *, const struct device *); /* the trainer is told of planned.share */
 void edge_send_plan(struct edge *, struct device *, bool give_moments);
 void edge_poll_phases(struct edge *, uint64_t now_ns);
 void edge_phase_done(struct edge *, struct device *, Sluice__Phase);

@@ -235,6 +235,8 @@ static void take_hello(struct edge *e, struct sl_control *control, const Sluice_
         bool same_class = d->class == class;
         d->class = class;
         edge_choose_cut(e, d, same_class);
+        if (!same_class)
+            edge_plan_as_fixed(d);
         d->receive_id = h->receive_id;
         d->held_run = h->run;
         d->held_version = h->adapter_version;
@@ -341,6 +343,9 @@ static void complete_join(struct edge *e, struct device *d)
     if (!e->first_join_ns)
         e->first_join_ns = sl_loop_now_ns();
     send_welcome(e, d);
+    if (d->planned.clock_hz > 0 || d->planned.power_w > 0 || d->planned.rate_up_bps > 0)
+        edge_send_plan(e, d, false);
+    edge_command_share(e, d);
     cJSON *o = cJSON_CreateObject();
     cJSON_AddStringToObject(o, "device", d->id);
     cJSON_AddNumberToObject(o, "index", d->index);

@@ -17,6 +17,21 @@ static const char *phase_name(Sluice__Phase phase)
     return (unsigned)phase < sizeof names / sizeof names[0] ? names[phase] : "?";
 }
 
+void edge_plan_as_fixed(struct device *d)
+{
+    d->planned.clock_hz = d->class->fixed.clock_hz;
+    d->planned.power_w = d->class->fixed.power_w;
+    d->planned.rate_up_bps = d->class->fixed.rate_up_bps;
+    d->planned.share = d->class->fixed.share;
+}
+
+void edge_command_share(struct edge *e, const struct device *d)
+{
+    struct sl_command c = {.kind = SL_COMMAND_SHARE, .device = d->index, .share = d->planned.share};
+
+    edge_command(e, &c);
+}
+
 void edge_send_plan(struct edge *e, struct device *d, bool give_moments)
 {
     Sluice__Plan plan = SLUICE__PLAN__INIT;

@@ -94,6 +94,7 @@ int edge_start_trainer(struct edge *e, const struct sl_checkpoint *resume)
         .changes = e->changes,
         .n_changes = x->n_changes,
         .max_rows = members * e->message_rows,
+        .max_members = x->training.gang.max,
         .eval_rows = EVAL_MESSAGES * e->message_rows,
         .personal = {.resident = resident, .max_cut = e->max_cut, .index = device_index},
         .run = e->run,

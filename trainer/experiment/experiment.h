@@ -130,6 +130,8 @@ struct sl_shard_keys {
     size_t line; /* 0: not there */
 };
 
+#define SL_HANDSET_OUT_W 0.2 /* 23 dBm: power class 3, TS 38.101-1 table 6.2.1-1 */
+
 struct sl_class_config {
     char name[SL_NAME_MAX];
     char preset[12]; /* low, mid, flagship; empty: none */
@@ -141,8 +143,9 @@ struct sl_class_config {
     double battery_floor;                         /* of full: below it the phone leaves */
     double compute_w;                             /* at the full clock, the whole chip's */
     double kappa;                                 /* W/Hz^3 (rules P6); 0: dvfs.power_w is a table */
-    double radio_tx_w, radio_rx_w;                /* on top of the chip's */
-    double idle_w;                                /* while it does not compute */
+    double radio_tx_w, radio_rx_w; /* on top of the chip's; sending at full transmission power */
+    double radio_out_w;            /* that power, at the antenna */
+    double idle_w;                 /* while it does not compute */
     struct {
         uint32_t n; /* at least 1; steps rise */
         double ghz[SL_DVFS_STEPS_MAX], power_w[SL_DVFS_STEPS_MAX];
@@ -156,6 +159,10 @@ struct sl_class_config {
     uint32_t seq;  /* tokens of this class's windows; data.seq where the file says nothing */
     uint32_t rank; /* of its LoRA factors; training.lora.rank where the file says nothing */
     uint32_t cut;  /* from plan.cut: one for all, or one per class in order */
+    struct {       /* plan.fixed, likewise; 0: no bound */
+        double clock_hz, power_w, rate_up_bps;
+        double share; /* of the edge's compute, of each phone */
+    } fixed;
 };
 
 struct sl_experiment {
@@ -192,6 +199,7 @@ struct sl_experiment {
         struct {
             bool async;           /* policy: async; otherwise sync (rules L8) */
             uint32_t staleness;   /* async: versions of G between pull and push; 0: auto */
+            uint32_t max;         /* async: messages that a gang takes at most; 0: all that are ready */
             double quorum;        /* share of live devices */
             uint32_t deadline_ms; /* 0: auto, three times the median gang time (rules L8) */
         } gang;

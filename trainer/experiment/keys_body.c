@@ -160,6 +160,7 @@ static const struct sl_field body_fields[] = {
     {.path = "dvfs.ghz", .kind = SL_FIELD_CUSTOM, .read = read_ghz},
     {.path = "radio_tx_w", .kind = SL_FIELD_DOUBLE, CLASS_FIELD(radio_tx_w), .lo = 0, .hi = 1000},
     {.path = "radio_rx_w", .kind = SL_FIELD_DOUBLE, CLASS_FIELD(radio_rx_w), .lo = 0, .hi = 1000},
+    {.path = "radio_out_w", .kind = SL_FIELD_DOUBLE, CLASS_FIELD(radio_out_w), .lo = 0, .hi = 100},
     {.path = "idle_w", .kind = SL_FIELD_DOUBLE, CLASS_FIELD(idle_w), .lo = 0, .hi = 1000},
     {.path = "thermal", .kind = SL_FIELD_CUSTOM, .read = read_thermal},
     {.path = "rrc", .kind = SL_FIELD_CUSTOM, .read = read_rrc},
@@ -178,6 +179,7 @@ static const struct sl_class_config without_preset = {.memory_mib = 1024,
     .compute_w = -1, /* below 0: the file does not say */
     .radio_tx_w = -1,
     .radio_rx_w = -1,
+    .radio_out_w = SL_HANDSET_OUT_W,
     .idle_w = 0.3,
     .thermal = {THERMAL_DEFAULT},
     .rrc = {.kind = "none"}};

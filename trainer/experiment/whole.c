@@ -52,6 +52,9 @@ static int check_async(struct sl_reader *r, struct sl_read_target *t)
     struct sl_experiment *e = &t->e;
 
     e->training.gang.async = strcmp(t->policy, "async") == 0;
+    if (!e->training.gang.async && e->training.gang.max)
+        return refuse(r, 1,
+            "training.gang.max: for training.gang.policy: async alone; a synchronous gang takes all devices");
     if (!e->training.gang.async)
         return e->training.gang.staleness ? refuse(r, 1,
                                                 "training.gang.staleness: for training.gang.policy: async "
@@ -211,7 +214,9 @@ int sl_experiment_check_whole(struct sl_reader *r, struct sl_read_target *t)
             strcmp(e->edge.data.backend, SL_BACKEND_URING) == 0 ? "127.0.0.1:4433" : "10.77.0.1:4433");
     e->training.lora.freeze_a = strcmp(t->how, "freeze_a") == 0;
     e->training.lora.svd = strcmp(t->how, "svd") == 0;
-    status = check_compute(r, t);
+    status = sl_experiment_check_fixed(r, t);
+    if (!status)
+        status = check_compute(r, t);
     if (!status)
         status = check_ranks(r, e);
     if (!status)

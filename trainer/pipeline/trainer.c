@@ -36,7 +36,8 @@ static int create_batches(struct sl_trainer *t)
         .adapter = t->edge,
         .first = c->min_cut,
         .max_rows = c->max_rows,
-        .max_members = t->n_slots,
+        .max_members =
+            c->gang.async && c->max_members && c->max_members < t->n_slots ? c->max_members : t->n_slots,
         .codec = c->codec,
         .recompute = c->recompute,
         .modelled = c->modelled,
@@ -44,6 +45,7 @@ static int create_batches(struct sl_trainer *t)
         .app = t};
     int err = sl_batch_create(&b, &t->batch);
     b.max_rows = c->eval_rows;
+    b.max_members = t->n_slots;
     b.inference = true;
     b.leave = NULL;
     return err ? err : sl_batch_create(&b, &t->eval);
@@ -337,6 +339,9 @@ static void obey(struct sl_trainer *t, const struct sl_command *c, uint64_t now)
             sl_trainer_take_moments(t, c);
         else
             sl_trainer_take_push(t, c);
+        break;
+    case SL_COMMAND_SHARE:
+        sl_trainer_set_share(t, c->device, c->share);
         break;
     case SL_COMMAND_CUT:
         sl_trainer_command_cut(t, c);

@@ -71,6 +71,7 @@ struct sl_trainer_config {
     const struct sl_cut_change *changes; /* in the order of their steps; they outlive the trainer */
     uint32_t n_changes;
     uint32_t max_rows;        /* of a gang */
+    uint32_t max_members;     /* asynchronous: messages that a gang takes at most; 0: all that are READY */
     uint32_t eval_rows;       /* of an evaluation batch */
     uint64_t push_timeout_ns; /* 0: the default */
     struct {                  /* personal adapters; resident 0: one shared adapter */
@@ -102,7 +103,9 @@ enum sl_command_kind {
     SL_COMMAND_PULL,         /* device, what: personal: a FETCH of its last boundary, for `what` */
     SL_COMMAND_CHECKPOINTED, /* on_disk: personal: the last checkpoint is written, or cannot be */
     SL_COMMAND_PUSH,         /* device, push: `weights` is malloc'ed and passes to the trainer */
-    SL_COMMAND_CUT, /* device, cut: from the next aggregation boundary on; ignored outside [min_cut, L) */
+    SL_COMMAND_SHARE, /* device, share: of the trainer's work where gangs choose; 0: as without one. JOIN
+                         keeps it */
+    SL_COMMAND_CUT,   /* device, cut: from the next aggregation boundary on; ignored outside [min_cut, L) */
 };
 struct sl_command {
     enum sl_command_kind kind;
@@ -114,6 +117,7 @@ struct sl_command {
     uint64_t holds; /* else this version of its adapter (personal) */
     uint32_t what;
     bool on_disk;
+    double share;
     struct {
         enum sl_push_kind kind;
         uint64_t version, tokens, step;

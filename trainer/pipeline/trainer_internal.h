@@ -33,7 +33,9 @@ struct device {
     uint64_t tokens_since; /* predicted tokens of its gradients since that version: bounds what its push may
                               claim */
     struct sl_slot *slot;  /* of its waiting message; NULL: none */
-    uint64_t served, tag;  /* its service so far, and the tag of the waiting message (share.h) */
+    uint64_t served, tag; /* its service so far, and the tag of the waiting message (share.h), in the units of
+                             sl_trainer_cost */
+    double share;         /* of the edge's work, by a plan; 0: none */
     uint64_t message_ns, usable_ns; /* personal: when the waiting message came, and its adapter was there */
     bool adapter_awaited;           /* personal: the message waits for it */
     uint32_t steps_since;           /* asynchronous: gradients since that version */
@@ -87,6 +89,7 @@ struct sl_trainer {
     uint32_t n_pushes;      /* asynchronous: that wait to be merged */
     uint64_t checkpoint_ns; /* when the last checkpoint was made */
     struct sl_share share;
+    uint32_t n_shares; /* devices that a plan gives one */
     struct sl_load *load, own_load;
     uint64_t
         ready_since_ns; /* when the oldest message that came in this turn was READY; UINT64_MAX: none did */
@@ -121,6 +124,10 @@ void sl_trainer_return(struct sl_trainer *, struct sl_slot *, uint8_t status, ui
 void sl_trainer_leave(void *trainer, const struct sl_batch_member *, bool finite);
 void sl_trainer_run_gang(struct sl_trainer *, uint64_t now_ns);
 bool sl_trainer_run_eval(struct sl_trainer *); /* false: nothing that could be computed now */
+
+/* trainer_share.c: a plan's share, and what a message of so many rows costs its device. */
+void sl_trainer_set_share(struct sl_trainer *, uint32_t device, double share);
+uint64_t sl_trainer_cost(const struct sl_trainer *, const struct device *, uint32_t rows);
 
 /* trainer_checkpoint.c */
 uint8_t *sl_trainer_checkpoint(struct sl_trainer *, size_t *len); /* NULL: no memory */

@@ -46,8 +46,8 @@ static int by_tag(const void *a, const void *b, void *trainer)
     return x < y ? -1 : 1;
 }
 
-/* Gives the batch the waiting messages that it has room for, the least served devices' first (share.h). One
- * that does not fit is not passed by a smaller one: it would wait for ever. */
+/* Gives the batch the waiting messages that it has room for, first of those who have had least for their
+ * share (share.h). One that does not fit is not passed by a smaller one: it would wait for ever. */
 static void gather(struct sl_trainer *t)
 {
     uint32_t n = 0;
@@ -65,7 +65,7 @@ static void gather(struct sl_trainer *t)
         int err = sl_batch_add_personal(t->batch, slot, i, d->cut, own, &why);
         if (err == -ENOSPC)
             return;
-        d->served = sl_share_serve(&t->share, d->tag, slot->grid.rows);
+        d->served = sl_share_serve(&t->share, d->tag, sl_trainer_cost(t, d, slot->grid.rows));
         d->slot = NULL;
         sl_gang_set_ready(t->gang, i, false);
         if (err)

@@ -299,9 +299,110 @@ static void compute__a_new_job_ends_the_old_one(void **state)
     assert_near(b.compute_s, 6, 1e-9);
 }
 
+/* At two thirds of the clock: 3/2 of the time, (2/3)^2 of the joules. */
+static void bound_clock__slows_and_saves_as_the_cube_says(void **state)
+{
+    struct sl_body_config c = make_config();
+    struct sl_body free_one, bounded;
+    struct sl_energy a, b;
+    struct sl_body_state s;
+
+    c.thermal.capacity_j_c = 0;
+    assert_int_equal(sl_body_init(&free_one, &c, 0), 0);
+    assert_int_equal(sl_body_init(&bounded, &c, 0), 0);
+    sl_body_awake(&free_one, true, 0);
+    sl_body_awake(&bounded, true, 0);
+    sl_body_bound_clock(&bounded, 2.7e9, 0);
+    sl_body_state(&bounded, &s);
+    assert_near(s.clock_hz, 2e9, 0);
+    assert_near(s.clock_max_hz, 3e9, 0);
+    assert_int_equal(sl_body_compute(&free_one, 60e9, 0), 10 * second);
+    assert_int_equal(sl_body_compute(&bounded, 60e9, 0), 15 * second);
+    sl_body_advance(&free_one, 10 * second);
+    sl_body_advance(&bounded, 15 * second);
+    sl_body_energy(&free_one, &a);
+    sl_body_energy(&bounded, &b);
+    assert_near(b.by_cause_j[SL_CAUSE_COMPUTE] / a.by_cause_j[SL_CAUSE_COMPUTE], 4.0 / 9, 1e-9);
+    sl_body_bound_clock(&bounded, 0, 15 * second);
+    assert_int_equal(sl_body_compute(&bounded, 60e9, 15 * second), 10 * second);
+}
+
+/* How long a job takes was said at its beginning: what comes in the middle of it is the next one's. */
+static void bound_clock__leaves_the_job_under_way_alone(void **state)
+{
+    struct sl_body_config c = make_config();
+    struct sl_body b;
+    struct sl_energy e;
+
+    c.thermal.capacity_j_c = 0;
+    assert_int_equal(sl_body_init(&b, &c, 0), 0);
+    sl_body_awake(&b, true, 0);
+    assert_int_equal(sl_body_compute(&b, 60e9, 0), 10 * second);
+    sl_body_bound_clock(&b, 1e9, 4 * second);
+    sl_body_advance(&b, 10 * second);
+    sl_body_energy(&b, &e);
+    assert_near(e.by_cause_j[SL_CAUSE_COMPUTE], 40, 1e-9);
+    assert_int_equal(sl_body_compute(&b, 60e9, 10 * second), 30 * second);
+}
+
+/* Heat still slows a bounded phone, and never speeds it beyond the bound. */
+static void bound_clock__and_heat_the_lower_one_counts(void **state)
+{
+    struct sl_body_config c = make_config();
+    struct sl_body b;
+    struct sl_body_state s;
+
+    c.thermal.resistance_c_w = 40; /* 1.2 W at 2 GHz settle at 72 degrees: too hot; 0.15 W at 31 */
+    assert_int_equal(sl_body_init(&b, &c, 0), 0);
+    sl_body_awake(&b, true, 0);
+    sl_body_bound_clock(&b, 2e9, 0);
+    bool lowest = false;
+    for (uint64_t at = 0; at < 4000; at += 10) {
+        sl_body_compute(&b, 1e12, at * second);
+        sl_body_advance(&b, (at + 10) * second);
+        sl_body_state(&b, &s);
+        assert_true(s.clock_hz <= 2e9);
+        lowest |= s.clock_hz == 1e9;
+    }
+    assert_true(lowest);
+    sl_body_advance(&b, 4000 * second);
+    sl_body_bound_clock(&b, 1e9, 4000 * second);
+    sl_body_compute(&b, 1, 4000 * second);
+    sl_body_state(&b, &s);
+    assert_near(s.clock_hz, 1e9, 0);
+}
+
+/* 0.2 W at the antenna through an amplifier of 35 %: 0.571 of the 1.2 W; half of that output saves half of
+ * it. */
+static void bound_power__moves_the_amplifiers_part(void **state)
+{
+    struct sl_body_config c = make_config();
+    struct sl_body b;
+    struct sl_energy e;
+
+    c.radiated_w = 0.2;
+    assert_int_equal(sl_body_init(&b, &c, 0), 0);
+    sl_body_awake(&b, true, 0);
+    sl_body_radio(&b, &(struct sl_radio_times){.send_ns = second}, second);
+    sl_body_bound_power(&b, 0.1, second);
+    sl_body_radio(&b, &(struct sl_radio_times){.send_ns = 2 * second}, 2 * second);
+    sl_body_energy(&b, &e);
+    assert_near(e.by_cause_j[SL_CAUSE_SEND], 1.2 + 1.2 - 0.1 / 0.35, 1e-9);
+    assert_near(sl_body_power_share(&c, 0.1), 0.5, 0);
+    assert_near(sl_body_power_share(&c, 5), 1, 0);
+    assert_near(sl_body_power_share(&c, 0), 1, 0);
+    assert_near(sl_body_power_share(&c, 1e-12), 5e-7, 0); /* -40 dBm, whatever is asked for */
+    c.radiated_w = 0;
+    assert_near(sl_body_power_share(&c, 0.1), 1, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bound_clock__slows_and_saves_as_the_cube_says),
+        cmocka_unit_test(bound_clock__leaves_the_job_under_way_alone),
+        cmocka_unit_test(bound_clock__and_heat_the_lower_one_counts),
+        cmocka_unit_test(bound_power__moves_the_amplifiers_part),
         cmocka_unit_test(init__refuses_a_phone_without_battery_or_clock),
         cmocka_unit_test(energy__powers_times_times),
         cmocka_unit_test(energy__tail_never_shrinks),

@@ -49,12 +49,24 @@ static void cubic__energy_of_a_job_falls_with_the_square(void **state)
     assert_near(joules[1] / joules[0], 4);
 }
 
+static void step_below__is_the_highest_not_above(void **state)
+{
+    assert_int_equal(sl_clock_step_below(&phone, 0), 2);
+    assert_int_equal(sl_clock_step_below(&phone, 4e9), 2);
+    assert_int_equal(sl_clock_step_below(&phone, 3e9), 2);
+    assert_int_equal(sl_clock_step_below(&phone, 2.99e9), 1);
+    assert_int_equal(sl_clock_step_below(&phone, 1.5e9), 1);
+    assert_int_equal(sl_clock_step_below(&phone, 0.8e9), 0);
+    assert_int_equal(sl_clock_step_below(&phone, 1), 0); /* a governor has nothing lower */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kappa__is_fitted_at_the_full_clock),
         cmocka_unit_test(cubic__half_the_clock_draws_an_eighth),
         cmocka_unit_test(flops__follow_the_clock),
+        cmocka_unit_test(step_below__is_the_highest_not_above),
         cmocka_unit_test(cubic__energy_of_a_job_falls_with_the_square),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -128,6 +128,33 @@ static void budget__is_power_less_loss_less_noise(void **state)
     take_down(&r);
 }
 
+/* A tenth of the power is 10 dB less upwards, nothing downwards; twice the same is the same. */
+static void power__moves_the_uplink_alone(void **state)
+{
+    struct rig r = {.cfg = plain()};
+    struct sl_radio_state full, low;
+
+    (void)state;
+    r.cfg.mobility =
+        (struct sl_mobility_config){.kind = SL_MOBILITY_STATIC, .width_m = 1000, .height_m = 1000};
+    build(&r, 8);
+    for (uint32_t i = 0; i < 8; i++) {
+        sl_radio_state(r.radio, i, &full);
+        for (int again = 0; again < 2; again++) {
+            sl_radio_set_power(r.radio, i, 0.1);
+            sl_radio_state(r.radio, i, &low);
+            assert_true(fabs(low.snr_db[SL_RADIO_UP] - (full.snr_db[SL_RADIO_UP] - 10)) < 1e-9);
+            assert_true(low.snr_db[SL_RADIO_DOWN] == full.snr_db[SL_RADIO_DOWN]);
+            assert_true(low.rate_bps[SL_RADIO_UP] < full.rate_bps[SL_RADIO_UP]);
+            assert_true(low.rate_bps[SL_RADIO_DOWN] == full.rate_bps[SL_RADIO_DOWN]);
+        }
+        sl_radio_set_power(r.radio, i, 1);
+        sl_radio_state(r.radio, i, &low);
+        assert_true(fabs(low.snr_db[SL_RADIO_UP] - full.snr_db[SL_RADIO_UP]) < 1e-9);
+    }
+    take_down(&r);
+}
+
 /* The loss of phone i's way to cell 0 by what it hears: budget__ has the rest of the sum. */
 static double loss_of(const struct rig *r, uint32_t i, double *distance_m, struct sl_radio_state *s)
 {
@@ -604,6 +631,7 @@ static void draws__are_a_phones_own(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(power__moves_the_uplink_alone),
         cmocka_unit_test(budget__is_power_less_loss_less_noise),
         cmocka_unit_test(shadowing__is_normal_and_remembers_the_place),
         cmocka_unit_test(line_of_sight__is_as_frequent_as_the_table_says),
