@@ -53,8 +53,10 @@ static void on_plan(struct sl_phone *p, const Sluice__Plan *plan, uint64_t now_n
     bool new_phase = plan->phase != p->phase;
 
     p->phase = plan->phase;
+    /* New bounds for the phone may come between a change of cut and its adapter. */
+    bool same_change = p->planned_cut && plan->cut == p->planned_cut;
     p->planned_cut = plan->cut != p->cut ? plan->cut : 0;
-    p->give_moments = plan->give_moments;
+    p->give_moments = plan->give_moments || (same_change && p->give_moments);
     const char *left_out = sl_phone_bounds_of(plan, &p->bounds);
     if (p->ops->bound)
         p->ops->bound(p->app, p, left_out);

@@ -21,16 +21,34 @@ static struct sl_cost_shape cost_shape(const struct sl_model_config *c)
         .gated_mlp = c->family == SL_FAMILY_LLAMA};
 }
 
+/* Which blocks are needed may depend on how many there are. */
+static int settle_cuts(struct sl_material *m, char *err, size_t err_cap)
+{
+    struct sl_model *shape;
+
+    if (!m->experiment->plan.live)
+        return 0;
+    int rc = sl_model_load_blocks(m->experiment->model.path, 1, 1, &shape, err, err_cap);
+    if (rc)
+        return rc;
+    rc = sl_experiment_settle_cuts(m->experiment, sl_model_config(shape)->n_layers, err, err_cap);
+    sl_model_free(shape);
+    return rc;
+}
+
 static int load_model(struct sl_material *m, char *err, size_t err_cap)
 {
     const char *dir = m->experiment->model.path;
     enum sl_precision wanted =
         strcmp(m->experiment->model.precision, "bf16") == 0 ? SL_PRECISION_BF16 : SL_PRECISION_F32;
     uint32_t lowest, highest;
+    int rc = settle_cuts(m, err, err_cap);
+    if (rc)
+        return rc;
     sl_experiment_cuts(m->experiment, &lowest, &highest);
     bool hollow = m->experiment->sim.replay;
-    int rc = hollow ? sl_model_load_blocks(dir, 1, 1, &m->model, err, err_cap) /* no block's weights */
-                    : sl_model_load_packed(dir, 0, highest, wanted, &m->model, err, err_cap);
+    rc = hollow ? sl_model_load_blocks(dir, 1, 1, &m->model, err, err_cap) /* no block's weights */
+                : sl_model_load_packed(dir, 0, highest, wanted, &m->model, err, err_cap);
 
     m->precision = "none: replay";
     if (!rc && !hollow)
@@ -170,7 +188,7 @@ static int check_memory(const struct sl_material *m, char *err, size_t err_cap)
 {
     for (uint32_t i = 0; i < m->experiment->n_classes; i++) {
         const struct sl_class_config *c = &m->experiment->fleet[i];
-        uint32_t cut = c->cut;
+        uint32_t cut = m->experiment->plan.live ? m->experiment->plan.max_cut[i] : c->cut;
         for (uint32_t k = 0; k < m->experiment->n_changes; k++)
             cut = m->experiment->changes[k].cut[i] > cut ? m->experiment->changes[k].cut[i] : cut;
         struct sl_front_config front = sl_material_front(m, c, cut);

@@ -37,6 +37,8 @@ static int check(const struct sl_model_edge_config *c, char *err, size_t err_cap
 
     if (strcmp(x->training.adapters, "personal") == 0)
         what = "training.adapters: personal";
+    else if (x->plan.live)
+        what = "plan.cut: auto";
     else if (x->n_changes)
         what = "plan.changes";
     else if (c->codec == SL_CODEC_INT8_LZ4 && !c->compressible)

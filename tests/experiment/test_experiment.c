@@ -1,5 +1,6 @@
 #include "trainer/experiment/experiment.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -175,7 +176,22 @@ static void parse__refuses_and_names_the_line(void **state)
         {"run: {steps: 5}", "run: {steps: 5}\nedge: {data: {lcores: 2, cpus: [1, 1]}}",
             "x.yaml:8: edge.data.cpus: CPU 1 twice"},
         {"run: {steps: 5}", "run: {steps: 5}\nedge: {data: {cpus: 1}}", "give a list of CPUs"},
-        {"cut: 2", "cut: auto", "x.yaml:6: plan.cut: 'auto' is not supported by this version"},
+        {"cut: 2", "cut: [auto]", "x.yaml:6: plan.cut: 'auto' is not a number"},
+        {"cut: 2", "cut: auto, changes: [{step: 3, cut: 1}]", "x.yaml:6: plan.changes: with plan.cut: auto"},
+        {"cut: 2}\nrun: {steps: 5}", "cut: auto}\ntraining: {deterministic: true}\nrun: {steps: 5}",
+            "x.yaml:6: plan.cut: auto goes by measured times"},
+        {"cut: 2}\nrun: {steps: 5}", "cut: auto}\ntraining: {adapters: personal}\nrun: {steps: 5}",
+            "personal adapters have none"},
+        {"cut: 2}\nrun: {steps: 5}", "cut: auto}\nsim: {compute: replay, recording: r}\nrun: {steps: 5}",
+            "a recording has the messages"},
+        {"cut: 2", "cut: auto, weights: {delay: 0, energy: 0}", "delay and energy cannot both be 0"},
+        {"cut: 2", "cut: auto, min_cut: 3, max_cut: 2", "must not fall in this order"},
+        {"cut: 2", "cut: auto, min_cut: 3, start_cut: 2", "must not fall in this order"},
+        {"cut: 2", "cut: auto, max_cut: [3, 4]", "x.yaml:6: plan.max_cut: give one cut for all classes"},
+        {"cut: 2", "cut: auto, objective: best", "plan.objective: 'best' is not one of physical|printed"},
+        {"cut: 2", "cut: auto, replan_s: 0.5", "plan.replan_s: 0.5 is out of range"},
+        {"cut: 2", "cut: 2, replan_s: 30", "are for plan.cut: auto"},
+        {"cut: 2", "cut: 2, min_cut: 1", "are for plan.cut: auto"},
         {"cut: 2", "cut: [2, 3]", "x.yaml:6: plan.cut: give one cut for all classes"},
         {"cut: 2", "cut: 0", "out of range"},
         {"cut: 2", "cut: 2, changes: {step: 3, cut: 1}", "x.yaml:6: plan.changes: give a list"},
@@ -194,7 +210,7 @@ static void parse__refuses_and_names_the_line(void **state)
             "not a multiple of training.accumulate"},
         {"run: {steps: 5}", "run: {steps: 5}\ntraining: {aggregation: gradients, gang: {policy: async}}",
             "asynchronous gangs make a step of each message"},
-        {"cut: 2", "cut: 2, objective: physical", "plan.objective: is not supported by this version"},
+        {"cut: 2", "cut: 2, objective: physical", "are for plan.cut: auto"},
         {"rtt_ms: 40", "rtt_ms: 40, trace: {up: a, down: b}", "x.yaml:4: link: say once how fast it is"},
         {"up_mbps: 40, down_mbps: 80, rtt_ms: 40", "rtt_ms: 40", "link: say once how fast it is"},
         {"up_mbps: 40, down_mbps: 80", "up_mbps: 40", "up_mbps and down_mbps belong together"},
@@ -304,10 +320,36 @@ static void sl_experiment_cut__follows_the_changes(void **state)
     free(e);
 }
 
+static void settle_cuts__follow_the_models_depth(void **state)
+{
+    struct sl_experiment *e = calloc(1, sizeof *e);
+    char err[256], *yaml = edited("cut: 2", "cut: auto, min_cut: 2");
+    uint32_t lowest, highest;
+
+    assert_int_equal(parse(yaml, e, err), 0);
+    assert_true(
+        e->plan.live && !e->plan.printed && e->plan.weight_delay == 1 && e->plan.weight_stability == 0);
+    assert_true(e->plan.replan_s == 30 && e->plan.hysteresis == 0.05);
+    assert_int_equal(sl_experiment_settle_cuts(e, 12, err, sizeof err), 0);
+    assert_int_equal(e->fleet[0].cut, 6);
+    sl_experiment_cuts(e, &lowest, &highest);
+    assert_true(lowest == 2 && highest == 11);
+    free(yaml);
+    yaml = edited("cut: 2", "cut: auto, max_cut: 12, start_cut: 3");
+    assert_int_equal(parse(yaml, e, err), 0);
+    assert_int_equal(sl_experiment_settle_cuts(e, 12, err, sizeof err), -EINVAL);
+    assert_non_null(strstr(err, "plan.max_cut"));
+    assert_int_equal(sl_experiment_settle_cuts(e, 13, err, sizeof err), 0);
+    assert_int_equal(e->fleet[0].cut, 3);
+    free(yaml);
+    free(e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sl_experiment_cut__follows_the_changes),
+        cmocka_unit_test(settle_cuts__follow_the_models_depth),
         cmocka_unit_test(parse__small_file_gets_defaults),
         cmocka_unit_test(parse__values_reach_their_fields),
         cmocka_unit_test(parse__refuses_and_names_the_line),

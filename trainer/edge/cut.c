@@ -20,6 +20,8 @@ static int impossible(struct edge *e, uint64_t step, uint32_t class, uint32_t cu
 int edge_lay_out_changes(struct edge *e)
 {
     const struct sl_experiment *x = e->x;
+    if (x->plan.live)
+        sl_experiment_cuts(x, &e->min_cut, &e->max_cut);
     for (uint32_t i = 0; i < x->n_changes; i++) {
         e->changes[i] = (struct sl_cut_change){.step = x->changes[i].step, .cut = x->changes[i].cut};
         for (uint32_t c = 0; c < x->n_classes; c++) {
@@ -40,7 +42,9 @@ uint32_t edge_class_index(const struct edge *e, const struct device *d)
 
 void edge_choose_cut(struct edge *e, struct device *d, bool same_class)
 {
-    if (!d->cut || !same_class)
+    if (e->x->plan.live && (!d->cut || (d->session_id && !same_class))) /* else: of the checkpoint */
+        d->cut = edge_plan_first_cut(e, edge_class_index(e, d));
+    else if (!e->x->plan.live && (!d->cut || !same_class))
         d->cut = sl_experiment_cut(e->x, edge_class_index(e, d), e->version_step);
 }
 
@@ -69,6 +73,7 @@ void edge_cut_changed(struct edge *e, struct sl_event *event)
                        d->session == event->cut.session;
     if (d->state != DEVICE_JOINED || its_session)
         d->cut = event->cut.to;
+    edge_plan_cut_changed(e, d);
     if (its_session) {
         edge_send_plan(e, d, event->cut.give_moments);
         send_moments(e, d, event);

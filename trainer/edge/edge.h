@@ -13,6 +13,7 @@
 #include "dataplane/io/lcore/lcore.h"
 #include "dataplane/io/uring/loop.h"
 #include "trainer/edge/adapter_disk.h"
+#include "trainer/edge/planner.h"
 #include "trainer/experiment/experiment.h"
 #include "trainer/experiment/histogram.h"
 #include "trainer/experiment/metrics.h"
@@ -181,6 +182,7 @@ struct edge {
         double at_s, allowance;
     } forecasts;
     struct sl_profile_edge speed; /* the edge's own */
+    struct edge_planner *planner; /* NULL: cuts are the experiment's */
     uint32_t max_devices, n_joined;
     struct { /* commands that found the trainer's table full wait here, in order */
         struct sl_command *items;
@@ -282,6 +284,7 @@ struct device *edge_find_device(struct edge *, const char *id); /* its place in 
 void edge_plan_as_fixed(struct device *);                      /* `planned` := plan.fixed of its class */
 void edge_command_share(struct edge *, const struct device *); /* the trainer is told of planned.share */
 void edge_send_plan(struct edge *, struct device *, bool give_moments);
+void edge_send_bounds(struct edge *, struct device *); /* the same, and no word of the adapter */
 void edge_poll_phases(struct edge *, uint64_t now_ns);
 void edge_phase_done(struct edge *, struct device *, Sluice__Phase);
 void edge_trainer_event(struct edge *, struct sl_event *);

@@ -120,6 +120,7 @@ static void detach(struct edge *e, struct device *d, const char *why)
     e->lcores[d->lcore].n_devices--;
     d->state = DEVICE_ABSENT;
     d->left_ns = sl_loop_now_ns();
+    edge_plan_members(e, d);
     if (d->control)
         sl_control_set_user(d->control, NULL);
     d->control = NULL;
@@ -344,8 +345,9 @@ static void complete_join(struct edge *e, struct device *d)
         e->first_join_ns = sl_loop_now_ns();
     send_welcome(e, d);
     if (d->planned.clock_hz > 0 || d->planned.power_w > 0 || d->planned.rate_up_bps > 0)
-        edge_send_plan(e, d, false);
+        edge_send_bounds(e, d);
     edge_command_share(e, d);
+    edge_plan_members(e, d);
     cJSON *o = cJSON_CreateObject();
     cJSON_AddStringToObject(o, "device", d->id);
     cJSON_AddNumberToObject(o, "index", d->index);
@@ -421,6 +423,7 @@ static void take_heartbeat(
     d->battery = h->battery;
     d->energy_j = h->energy_j;
     edge_take_profile(e, d, h);
+    edge_plan_beat(e, d, h);
     Sluice__HeartbeatAck ack = SLUICE__HEARTBEAT_ACK__INIT;
     ack.seq_no = h->seq_no;
     ack.sent_ns = h->sent_ns;

@@ -105,6 +105,7 @@ static void poll(void *app, uint64_t now_ns)
     }
     uint64_t now = sl_loop_now_ns(); /* the events above have set clocks: it must not be before them */
     edge_poll_phases(e, now);
+    edge_poll_planner(e, now);
     edge_poll_report(e, now);
 }
 

@@ -32,11 +32,11 @@ void edge_command_share(struct edge *e, const struct device *d)
     edge_command(e, &c);
 }
 
-void edge_send_plan(struct edge *e, struct device *d, bool give_moments)
+static void send_plan(struct edge *e, struct device *d, uint64_t version, bool give_moments)
 {
     Sluice__Plan plan = SLUICE__PLAN__INIT;
     plan.phase = e->phase;
-    plan.adapter_version = e->personal ? 0 : e->version; /* 0: what it has is its own */
+    plan.adapter_version = version;
     plan.cut = d->cut;
     plan.give_moments = give_moments;
     plan.fragment_units = e->fragment_units;
@@ -49,6 +49,18 @@ void edge_send_plan(struct edge *e, struct device *d, bool give_moments)
     envelope.plan = &plan;
     if (sl_control_send(d->control, &envelope) == 0)
         sl_loop_flush(e->loop, d->control);
+}
+
+void edge_send_plan(struct edge *e, struct device *d, bool give_moments)
+{
+    send_plan(e, d, e->personal ? 0 : e->version, give_moments); /* 0: what it has is its own */
+}
+
+/* A device that is in the middle of a round has no use for the newest version: it would throw its own steps
+ * away. */
+void edge_send_bounds(struct edge *e, struct device *d)
+{
+    send_plan(e, d, 0, false);
 }
 
 static void tell_trainer(struct edge *e, enum sl_trainer_phase phase)

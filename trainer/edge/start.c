@@ -60,17 +60,34 @@ static int make_run_dir(struct edge *e)
     return 0;
 }
 
+/* Which blocks are needed may depend on how many there are. */
+static int settle_cuts(struct edge *e)
+{
+    struct sl_model *shape;
+    if (!e->x->plan.live)
+        return 0;
+    int status = sl_model_load_blocks(e->x->model.path, 1, 1, &shape, e->err, sizeof e->err);
+    if (status)
+        return status;
+    status = sl_experiment_settle_cuts(e->x, sl_model_config(shape)->n_layers, e->err, sizeof e->err);
+    sl_model_free(shape);
+    return status;
+}
+
 static int load_model(struct edge *e)
 {
     enum sl_precision wanted =
         strcmp(e->x->model.precision, "bf16") == 0 ? SL_PRECISION_BF16 : SL_PRECISION_F32;
     uint32_t lowest, highest;
+    int status = settle_cuts(e);
+    if (status)
+        return status;
     sl_experiment_cuts(e->x, &lowest, &highest);
     e->precision = "none: modelled";
-    int status = e->x->edge.modelled /* no block's weights */
-                     ? sl_model_load_blocks(e->x->model.path, 1, 1, &e->model, e->err, sizeof e->err)
-                     : sl_model_load_packed(
-                           e->x->model.path, lowest, UINT32_MAX, wanted, &e->model, e->err, sizeof e->err);
+    status = e->x->edge.modelled /* no block's weights */
+                 ? sl_model_load_blocks(e->x->model.path, 1, 1, &e->model, e->err, sizeof e->err)
+                 : sl_model_load_packed(
+                       e->x->model.path, lowest, UINT32_MAX, wanted, &e->model, e->err, sizeof e->err);
     if (!status && !e->x->edge.modelled)
         e->precision = sl_precision_told(wanted, sl_model_precision(e->model));
     if (!status)
@@ -177,8 +194,11 @@ static int begin_or_resume(struct edge *e)
         e->train_ns_before = c.train_ns;
         for (uint32_t i = 0; i < c.n_devices; i++) {
             struct device *d = edge_find_device(e, c.devices[i].id);
-            if (d)
-                d->last_step = c.devices[i].last_step;
+            if (!d)
+                continue;
+            d->last_step = c.devices[i].last_step;
+            if (e->x->plan.live && c.devices[i].cut >= e->min_cut && c.devices[i].cut <= e->max_cut)
+                d->cut = c.devices[i].cut;
         }
         edge_say(e, "resuming run %016llx at step %llu, adapter version %llu", (unsigned long long)c.run,
             (unsigned long long)c.global_step, (unsigned long long)c.version);
@@ -304,6 +324,8 @@ int edge_start(struct edge *e)
     if (!status)
         status = begin_or_resume(e);
     if (!status)
+        status = edge_open_planner(e);
+    if (!status)
         status = edge_open_report(e);
     if (!status)
         status = edge_open_key_log(e);
@@ -322,6 +344,7 @@ void edge_stop(struct edge *e)
     e->ending = true;
     if (e->loop)
         sl_loop_free(e->loop);
+    edge_close_planner(e);
     if (e->trainer)
         edge_stop_trainer(e);
     edge_close_records(e);

@@ -5,6 +5,7 @@
 #include "trainer/edge/edge.h"
 
 #include "dataplane/io/dpdk/telemetry.h"
+#include "trainer/plan/replan.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -208,6 +209,26 @@ static int drops(void *app, const char *params, struct sl_telemetry *t)
     return 0;
 }
 
+/* Fractions in millionths. */
+static int plan(void *app, const char *params, struct sl_telemetry *t)
+{
+    const struct edge_plan_view *v = edge_plan_view(app);
+    if (!v)
+        return -ENOENT;
+    uint64_t at_ns = __atomic_load_n(&v->at_ns, __ATOMIC_RELAXED);
+    sl_telemetry_number(t, "plans", __atomic_load_n(&v->plans, __ATOMIC_RELAXED));
+    sl_telemetry_number(t, "age_ms", at_ns ? (sl_loop_now_ns() - at_ns) / 1000000 : 0);
+    sl_telemetry_text(t, "reason",
+        sl_replan_reason_name((enum sl_replan_reason)__atomic_load_n(&v->reason, __ATOMIC_RELAXED)));
+    sl_telemetry_number(t, "devices", __atomic_load_n(&v->devices, __ATOMIC_RELAXED));
+    sl_telemetry_number(t, "changed", __atomic_load_n(&v->changed, __ATOMIC_RELAXED));
+    sl_telemetry_number(t, "changed_all", __atomic_load_n(&v->changed_all, __ATOMIC_RELAXED));
+    sl_telemetry_number(t, "objective_now_millionths", __atomic_load_n(&v->objective_now, __ATOMIC_RELAXED));
+    sl_telemetry_number(t, "objective_millionths", __atomic_load_n(&v->objective, __ATOMIC_RELAXED));
+    sl_telemetry_number(t, "solver_us", __atomic_load_n(&v->solver_us, __ATOMIC_RELAXED));
+    return 0;
+}
+
 int edge_open_telemetry(struct edge *e)
 {
     static const struct {
@@ -220,6 +241,7 @@ int edge_open_telemetry(struct edge *e)
         {"/sluice/lcores", "Polls, cycles and packets of each data lcore", lcores},
         {"/sluice/slots", "Slots and grants of each data lcore", slots},
         {"/sluice/trainer", "The trainer's time: busy, stalled (idle while work waited), idle", trainer_load},
+        {"/sluice/plan", "The live planner's last plan; null where cuts are the experiment's", plan},
         {"/sluice/drops", "What was received or due and dropped, by name", drops},
     };
     int status = 0;

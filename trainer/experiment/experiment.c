@@ -134,16 +134,3 @@ bool sl_experiment_comes_and_goes(const struct sl_experiment *e)
             return true;
     return false;
 }
-
-void sl_experiment_cuts(const struct sl_experiment *e, uint32_t *lowest, uint32_t *highest)
-{
-    *lowest = UINT32_MAX;
-    *highest = 0;
-    for (uint32_t i = 0; i < e->n_classes; i++) {
-        for (uint32_t k = 0; k <= e->n_changes; k++) {
-            uint32_t cut = k ? e->changes[k - 1].cut[i] : e->fleet[i].cut;
-            *lowest = cut < *lowest ? cut : *lowest;
-            *highest = cut > *highest ? cut : *highest;
-        }
-    }
-}

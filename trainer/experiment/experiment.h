@@ -165,6 +165,18 @@ struct sl_class_config {
     } fixed;
 };
 
+/* plan.cut: auto: the edge chooses cuts while the run goes on (docs/planner.md). A cut is 0 until the model's
+ * layers are known (sl_experiment_settle_cuts). */
+struct sl_plan_keys {
+    bool live;    /* plan.cut: auto; all else is for it alone */
+    bool printed; /* objective: the published one; else the physical one */
+    double weight_delay, weight_energy, weight_stability;
+    double replan_s, hysteresis;
+    double battery_price; /* how much dearer a joule is to a phone with little left (rules P2, gamma) */
+    double uplink_mbps;   /* of all phones together; 0: no bound */
+    uint32_t min_cut[SL_CLASSES_MAX], max_cut[SL_CLASSES_MAX]; /* of each class */
+};
+
 struct sl_experiment {
     char name[SL_NAME_MAX];
     uint64_t seed;
@@ -271,6 +283,7 @@ struct sl_experiment {
         uint32_t cut[SL_CLASSES_MAX]; /* of each class */
     } changes[SL_CHANGES_MAX];
     uint32_t n_changes;
+    struct sl_plan_keys plan;
     struct {
         uint32_t steps; /* 0: no limit */
         double seconds; /* of training; 0: no limit. At least one of both */
@@ -285,6 +298,10 @@ int sl_experiment_parse(
     const char *yaml, size_t len, const char *file_name, struct sl_experiment *, char *err, size_t err_cap);
 /* The cut of a class after a boundary of that global step: plan.cut, or what plan.changes has made of it. */
 uint32_t sl_experiment_cut(const struct sl_experiment *, uint32_t class, uint64_t step);
+/* plan.cut: auto: cuts that the file left to the model's depth: at most layers - 1, beginning in the middle.
+ * Before anything asks for cuts. -EINVAL: err says which key does not fit the model. Without auto: nothing.
+ */
+int sl_experiment_settle_cuts(struct sl_experiment *, uint32_t layers, char *err, size_t err_cap);
 /* The class of device number i (devices are numbered through the classes in order), and back. */
 uint32_t sl_experiment_class_of(const struct sl_experiment *, uint32_t device);
 /* Whether phones of any class come and go. */

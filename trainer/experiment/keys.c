@@ -5,8 +5,6 @@
 #define FIELD(member)                                                                                        \
     .offset = offsetof(struct sl_experiment, member), .size = sizeof(((struct sl_experiment *)0)->member)
 
-static int read_cut(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
-static int read_changes(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
 static int read_cpus(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
 static int read_deadline(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
 static int read_staleness(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
@@ -259,12 +257,6 @@ static const struct sl_field fields[] = {
     {.path = "sim.lag_bound_ms", .kind = SL_FIELD_DOUBLE, FIELD(sim.lag_bound_ms), .lo = 1e-3, .hi = 1e6},
     {.path = "fleet", .kind = SL_FIELD_CUSTOM, .read = sl_experiment_read_fleet, .required = true},
     {.path = "radio", .kind = SL_FIELD_CUSTOM, .read = sl_experiment_read_radio},
-    {.path = "plan.cut", .kind = SL_FIELD_CUSTOM, .read = read_cut, .required = true},
-    {.path = "plan.changes", .kind = SL_FIELD_CUSTOM, .read = read_changes},
-    {.path = "plan.fixed", .kind = SL_FIELD_CUSTOM, .read = sl_experiment_read_fixed},
-    {.path = "plan.objective", .kind = SL_FIELD_LATER},
-    {.path = "plan.weights", .kind = SL_FIELD_LATER},
-    {.path = "plan.replan_s", .kind = SL_FIELD_LATER},
     {.path = "run.steps", .kind = SL_FIELD_U32, FIELD(run.steps), .lo = 1, .hi = 100000000},
     {.path = "run.seconds", .kind = SL_FIELD_DOUBLE, FIELD(run.seconds), .lo = 0.1, .hi = 1e7},
     {.path = "run.dir", .kind = SL_FIELD_TEXT, FIELD(run.dir)},
@@ -328,88 +320,6 @@ static void set_defaults(struct sl_experiment *e)
     strcpy(e->run.dir, "runs");
 }
 
-static int read_one_cut(struct sl_reader *r, yaml_node_t *node, struct sl_read_cuts *cuts)
-{
-    double v;
-
-    if (node->type == YAML_SCALAR_NODE && strcmp((const char *)node->data.scalar.value, "auto") == 0)
-        return sl_schema_error(
-            r, node, "plan.cut: 'auto' is not supported by this version; give a number of layers per class");
-    if (cuts->n == SL_CLASSES_MAX)
-        return sl_schema_error(r, node, "plan.cut: more than %d cuts", SL_CLASSES_MAX);
-    int status = sl_schema_number(r, node, "plan.cut", 1, 1024, true, &v);
-    if (status == 0)
-        cuts->cut[cuts->n++] = (uint32_t)v;
-    return status;
-}
-
-static int read_cuts(struct sl_reader *r, yaml_node_t *node, struct sl_read_cuts *cuts)
-{
-    int status = 0;
-
-    cuts->line = node->start_mark.line + 1;
-    if (node->type != YAML_SEQUENCE_NODE)
-        return read_one_cut(r, node, cuts);
-    for (yaml_node_item_t *i = node->data.sequence.items.start;
-         status == 0 && i < node->data.sequence.items.top; i++)
-        status = read_one_cut(r, yaml_document_get_node(r->document, *i), cuts);
-    return status;
-}
-
-static int read_cut(struct sl_reader *r, yaml_node_t *node, const struct sl_field *f, void *base)
-{
-    return read_cuts(r, node, &((struct sl_read_target *)base)->cuts);
-}
-
-/* One of plan.changes: {step: N, cut: C or [C, ..]}. */
-static int read_change(struct sl_reader *r, yaml_node_t *node, struct sl_read_target *t)
-{
-    uint32_t i = t->e.n_changes;
-    bool step = false, cut = false;
-
-    if (node->type != YAML_MAPPING_NODE)
-        return sl_schema_error(r, node, "plan.changes: give a list like [{step: 100, cut: [2, 4]}]");
-    if (i == SL_CHANGES_MAX)
-        return sl_schema_error(r, node, "plan.changes: more than %d", SL_CHANGES_MAX);
-    for (yaml_node_pair_t *p = node->data.mapping.pairs.start; p < node->data.mapping.pairs.top; p++) {
-        yaml_node_t *key = yaml_document_get_node(r->document, p->key);
-        yaml_node_t *value = yaml_document_get_node(r->document, p->value);
-        const char *name = key->type == YAML_SCALAR_NODE ? (const char *)key->data.scalar.value : "";
-        int status;
-        double v = 0;
-        if (strcmp(name, "step") == 0 && !step) {
-            status = sl_schema_number(r, value, "plan.changes: step", 1, 100000000, true, &v);
-            t->e.changes[i].step = (uint32_t)v;
-            step = true;
-        } else if (strcmp(name, "cut") == 0 && !cut) {
-            status = read_cuts(r, value, &t->changes[i]);
-            cut = true;
-        } else {
-            status = sl_schema_error(r, key, "plan.changes: has one step and one cut each, nothing else");
-        }
-        if (status)
-            return status;
-    }
-    if (!step || !cut)
-        return sl_schema_error(r, node, "plan.changes: needs step and cut");
-    if (i && t->e.changes[i].step <= t->e.changes[i - 1].step)
-        return sl_schema_error(r, node, "plan.changes: steps must rise");
-    t->e.n_changes++;
-    return 0;
-}
-
-static int read_changes(struct sl_reader *r, yaml_node_t *node, const struct sl_field *f, void *base)
-{
-    int status = 0;
-
-    if (node->type != YAML_SEQUENCE_NODE)
-        return sl_schema_error(r, node, "%s: give a list like [{step: 100, cut: [2, 4]}]", f->path);
-    for (yaml_node_item_t *i = node->data.sequence.items.start;
-         status == 0 && i < node->data.sequence.items.top; i++)
-        status = read_change(r, yaml_document_get_node(r->document, *i), base);
-    return status;
-}
-
 static int read_cpus(struct sl_reader *r, yaml_node_t *node, const struct sl_field *f, void *base)
 {
     struct sl_experiment *e = base;
@@ -460,6 +370,14 @@ static int read_staleness(struct sl_reader *r, yaml_node_t *node, const struct s
 
 int sl_experiment_read_keys(struct sl_reader *r, yaml_node_t *root, struct sl_read_target *t)
 {
+    const struct sl_field *plan;
+    size_t n = sl_experiment_plan_fields(&plan);
+    struct sl_field all[SL_FIELDS_MAX];
+
     set_defaults(&t->e);
-    return sl_schema_read(r, root, fields, COUNT(fields), t);
+    sl_experiment_begin_plan(&t->e.plan);
+    memcpy(all, fields, sizeof fields);
+    for (size_t i = 0; i < n && COUNT(fields) + i < SL_FIELDS_MAX; i++)
+        all[COUNT(fields) + i] = plan[i];
+    return sl_schema_read(r, root, all, COUNT(fields) + n, t);
 }

@@ -15,12 +15,13 @@ enum { SL_FIXED_BOUNDS = 4 };
 /* The struct being filled, and what does not belong into the result. */
 struct sl_read_target {
     struct sl_experiment e; /* first: the table's offsets are into it */
-    struct sl_read_cuts cuts, changes[SL_CHANGES_MAX];
+    struct sl_read_cuts cuts, changes[SL_CHANGES_MAX], start_cuts, min_cuts, max_cuts;
     struct sl_read_fixed {
         double of[SL_FIXED_BOUNDS][SL_CLASSES_MAX];
         uint32_t n[SL_FIXED_BOUNDS];
         size_t line;
     } fixed;
+    char objective[12];                     /* becomes plan.printed */
     char policy[16];                        /* of gangs: becomes gang.async */
     char how[16];                           /* of averaging LoRA's factors: becomes lora.freeze_a */
     char edge_compute[16], sim_compute[16]; /* become edge.modelled and sim.replay */
@@ -51,5 +52,9 @@ int sl_experiment_read_dirichlet(struct sl_reader *, yaml_node_t *, const struct
 /* keys_fixed.c: plan.fixed, and then which class has what. */
 int sl_experiment_read_fixed(struct sl_reader *, yaml_node_t *, const struct sl_field *, void *base);
 int sl_experiment_check_fixed(struct sl_reader *, struct sl_read_target *);
+/* keys_plan.c: the section `plan`, and what its keys say together. */
+size_t sl_experiment_plan_fields(const struct sl_field **);
+void sl_experiment_begin_plan(struct sl_plan_keys *);
+int sl_experiment_check_plan(struct sl_reader *, struct sl_read_target *);
 /* whole.c: what keys say together, and what follows from them. */
 int sl_experiment_check_whole(struct sl_reader *, struct sl_read_target *);

@@ -224,6 +224,8 @@ int sl_experiment_check_whole(struct sl_reader *r, struct sl_read_target *t)
     if (!status)
         status = check_personal(r, e);
     if (!status)
+        status = sl_experiment_check_plan(r, t);
+    if (!status)
         status = check_shards(r, e);
     if (!status)
         status = check_life(r, e);

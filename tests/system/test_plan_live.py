@@ -1,0 +1,129 @@
+#!/usr/bin/python3
+"""plan.cut: auto, over the real path: cuts follow the phones' speeds, no step is lost, the losses are those of the same changes by plan."""
+from harness import Run, central, experiment, one_line_error, phone_class, run_tests
+
+# Measured times decide: the slow phone's layers take it long, the fast one's next to nothing.
+FLEET = [phone_class("slow", compute_gflops=0.6), phone_class("fast", compute_gflops=50)]
+STEPS = 60
+
+
+def training(aggregation="gradients", every=4, kind="adamw", lr=2.0e-3, **more):
+    what = experiment()["training"]
+    what.update(aggregation=aggregation, aggregate_every=every, optimizer={"kind": kind, "lr": lr}, deterministic=False,
+                gang={"quorum": 1, "deadline": 60}, **more)
+    return what
+
+
+def live(plan=None, fleet=None, steps=STEPS, **changes):
+    what = experiment(fleet=fleet or FLEET, run={"steps": steps}, plan={"cut": "auto", "start_cut": 4, "weights": {"delay": 1, "energy": 0.01}, "replan_s": 2, "objective": "printed", **(plan or {})},
+                      **{"training": training(), **changes})
+    what["edge"]["heartbeat_ms"] = 200
+    return what
+
+
+def cuts(run):
+    return [(e["step"], e["device"], e["from"], e["to"]) for e in run.events("edge", "cut")]
+
+
+def last_cuts(run):
+    return {p["class"]: p["cut"] for p in run.events("sim", "phone")}
+
+
+def as_changes(run):
+    """The cuts that the planner made, as plan.changes of classes of one phone each."""
+    now, changes = [4] * len(run.experiment["fleet"]), {}
+    for step, device, _, to in cuts(run):
+        now[int(device[-5:])] = to
+        changes[step] = list(now)
+    return [{"step": step, "cut": cut} for step, cut in sorted(changes.items())]
+
+
+def worst_difference(ours, theirs):
+    assert len(ours) == len(theirs) and ours, (len(ours), len(theirs))
+    assert abs(ours[-1] - ours[0]) > 1e-2, "nothing was learnt: the comparison proves nothing"
+    return max(abs(a - b) / abs(b) for a, b in zip(ours, theirs))
+
+
+def check_plans(run):
+    plans = run.events("edge", "plan")
+    assert plans and plans[0]["reason"] == "first", plans
+    for p in plans:
+        assert p["objective"] <= p["objective_now"] * (1 + 1e-6), p
+        assert p["planned"] == len(run.experiment["fleet"]) == len(p["users"]), p
+    changed = sum(p["changed"] for p in plans)
+    assert changed >= len(run.events("edge", "cut")) > 0, (changed, cuts(run))
+    return plans
+
+
+def test_cuts_follow_speeds_and_losses_do_not_notice():
+    with Run(live()) as run:
+        run.run_both()
+        check_plans(run)
+        found = last_cuts(run)
+        assert found["slow"] < 4 and found["slow"] < found["fast"], (found, cuts(run))
+        assert [e["step"] for e in run.events("edge", "step")] == list(range(1, STEPS + 1))
+        end = run.events("edge", "end")[0]
+        assert end["old_cut_messages"] == 0, end
+        worst = worst_difference(run.losses(), central(run))
+        assert worst <= 1e-6, worst
+        print(f"   cuts {cuts(run)}; worst relative difference to central training {worst:.2g}")
+
+
+def test_weights_are_those_of_the_same_changes_by_plan():
+    with Run(live(training=training("weights", 5))) as run:
+        run.run_both()
+        check_plans(run)
+        changes, losses = as_changes(run), run.losses()
+        assert last_cuts(run)["slow"] < 4, cuts(run)
+    again = experiment(fleet=FLEET, run={"steps": STEPS}, plan={"cut": 4, "changes": changes}, training={**training("weights", 5), "deterministic": True})
+    again["training"].pop("gang")
+    for phone in again["fleet"]:
+        phone["compute_gflops"] = 1000
+    with Run(again) as run:
+        run.run_both()
+        worst = worst_difference(losses, run.losses())
+        assert worst <= 1e-6, worst
+        print(f"   {changes}: worst relative difference {worst:.2g}")
+
+
+
+def test_restart_goes_on_with_the_cuts_of_its_checkpoint():
+    """The edge is killed once cuts have changed; every step is there once, at the loss of central training."""
+    with Run(live()) as run:
+        sim, edge = run.start_sim(), run.start_edge()
+        run.wait_for(lambda: cuts(run) and len(run.events("edge", "step")) >= cuts(run)[-1][0] + 6, "steps after a change", processes=(sim, edge))
+        changed = {device: to for _, device, _, to in cuts(run)}
+        before = len(run.events("edge", "join"))
+        edge = run.kill_and_restart(edge)
+        codes = run.finish(edge, sim)
+        assert codes == [0, 0], f"{codes}\n{run.output(edge)[-3000:]}\n{run.output(sim)[-3000:]}"
+        joined = {e["device"]: e["cut"] for e in run.events("edge", "join")[before:]}
+        assert joined == {device: changed.get(device, 4) for device in joined} and len(joined) == len(FLEET), (joined, changed)
+        last = {e["step"]: e["loss"] for e in run.events("edge", "step")}
+        assert sorted(last) == list(range(1, STEPS + 1))
+        run.losses = lambda: [last[i] for i in sorted(last)]
+        worst = worst_difference(run.losses(), central(run))
+        assert worst <= 1e-6, worst
+
+
+def test_bounds_hold():
+    fleet = [phone_class("slow", compute_gflops=0.6), phone_class("fast", compute_gflops=50)]
+    with Run(live(fleet=fleet, plan={"min_cut": [3, 1], "max_cut": [7, 5]})) as run:
+        run.run_both()
+        check_plans(run)
+        assert last_cuts(run) == {"slow": 3, "fast": 5}, cuts(run)
+
+
+def test_refused_with_one_line():
+    for changes, text in (({"training": {**training(), "deterministic": True}}, "no deterministic run does"),
+                          ({"plan": {"max_cut": 9}}, "the model's 8 layers allow 1 to 7")):
+        with Run(live(**changes)) as run:
+            for edge in (run.start_edge(), run.start_sim()):
+                assert run.finish(edge) == [1]
+                assert text in one_line_error(run.output(edge)), run.output(edge)
+    with Run(live()) as run:
+        sim = run.start_sim("--virtual")
+        assert run.finish(sim) == [1]
+        assert "--virtual has no plan.cut: auto" in one_line_error(run.output(sim)), run.output(sim)
+
+run_tests(globals())
