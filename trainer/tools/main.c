@@ -14,6 +14,7 @@ static const struct sl_command *const commands[] = {
     &sl_generate_command,
     &sl_encode_command,
     &sl_overlap_command,
+    &sl_stability_command,
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
