@@ -188,7 +188,9 @@ static int check_memory(const struct sl_material *m, char *err, size_t err_cap)
 {
     for (uint32_t i = 0; i < m->experiment->n_classes; i++) {
         const struct sl_class_config *c = &m->experiment->fleet[i];
-        uint32_t cut = m->experiment->plan.live ? m->experiment->plan.max_cut[i] : c->cut;
+        uint32_t cut = c->cut;
+        if (m->experiment->plan.live) /* the edge plans no more than they hold */
+            cut = m->experiment->plan.min_cut[i];
         for (uint32_t k = 0; k < m->experiment->n_changes; k++)
             cut = m->experiment->changes[k].cut[i] > cut ? m->experiment->changes[k].cut[i] : cut;
         struct sl_front_config front = sl_material_front(m, c, cut);

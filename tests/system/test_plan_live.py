@@ -1,5 +1,7 @@
 #!/usr/bin/python3
 """plan.cut: auto, over the real path: cuts follow the phones' speeds, no step is lost, the losses are those of the same changes by plan."""
+import re
+
 from harness import Run, central, experiment, one_line_error, phone_class, run_tests
 
 # Measured times decide: the slow phone's layers take it long, the fast one's next to nothing.
@@ -107,11 +109,14 @@ def test_restart_goes_on_with_the_cuts_of_its_checkpoint():
 
 
 def test_bounds_hold():
-    fleet = [phone_class("slow", compute_gflops=0.6), phone_class("fast", compute_gflops=50)]
-    with Run(live(fleet=fleet, plan={"min_cut": [3, 1], "max_cut": [7, 5]})) as run:
-        run.run_both()
+    """The file's, and what memory_mib holds of layers."""
+    fleet = [*FLEET, phone_class("small", compute_gflops=50, memory_mib=12)]
+    with Run(live(fleet=fleet, plan={"min_cut": [3, 1, 1], "max_cut": [7, 5, 7]})) as run:
+        edge, _ = run.run_both()
         check_plans(run)
-        assert last_cuts(run) == {"slow": 3, "fast": 5}, cuts(run)
+        held = int(re.search(r"class small: its memory holds (\d) layers at most", run.output(edge)).group(1))
+        assert 1 < held < 7
+        assert last_cuts(run) == {"slow": 3, "fast": 5, "small": held}, (held, cuts(run))
 
 
 def test_refused_with_one_line():

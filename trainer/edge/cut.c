@@ -1,10 +1,13 @@
 /* Cuts on the control thread (rules L9): what a device is told when it joins, and when its cut changes. */
 #include "trainer/edge/edge.h"
+#include "trainer/model/footprint.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { PHONE_SNAPSHOTS = 2 }; /* rules T12: the last two boundaries */
 
 _Static_assert(
     SL_CHANGES_MAX == sizeof(((struct edge *)0)->changes) / sizeof(struct sl_cut_change), "all fit");
@@ -17,9 +20,53 @@ static int impossible(struct edge *e, uint64_t step, uint32_t class, uint32_t cu
     return -EINVAL;
 }
 
+/* As a phone keeps it: the simulator asks the same of itself (sl_front_memory). */
+static uint32_t memory_mib(const struct edge *e, uint32_t class, uint32_t cut)
+{
+    const struct sl_class_config *c = &e->x->fleet[class];
+    struct sl_footprint f = {.lora = e->lora,
+        .cut = cut,
+        .seq = c->seq,
+        .train_windows = e->x->training.batch,
+        .eval_windows = 1,
+        .moments = strcmp(e->x->training.aggregation, "gradients") && e->optim.kind == SL_ADAMW,
+        .snapshots = PHONE_SNAPSHOTS,
+        .precision = sl_model_precision(e->model)};
+    f.lora.rank = c->rank;
+    return (uint32_t)((sl_model_footprint(e->shape, &f) + (1 << 20) - 1) >> 20);
+}
+
+/* plan.cut: auto: no class is given more layers than its phones hold. */
+static int bound_by_memory(struct edge *e)
+{
+    struct sl_plan_keys *keys = &e->x->plan;
+    for (uint32_t i = 0; i < e->x->n_classes; i++) {
+        struct sl_class_config *c = &e->x->fleet[i];
+        uint32_t most = keys->max_cut[i];
+        while (most > keys->min_cut[i] && memory_mib(e, i, most) > c->memory_mib)
+            most--;
+        if (memory_mib(e, i, most) > c->memory_mib) {
+            snprintf(e->err, sizeof e->err,
+                "plan.min_cut: %u layers take %u MiB of a phone of class %s, which has %u (memory_mib); "
+                "lower "
+                "it, data.seq or training.batch",
+                most, memory_mib(e, i, most), c->name, c->memory_mib);
+            return -EINVAL;
+        }
+        if (most < keys->max_cut[i])
+            edge_say(e, "class %s: its memory holds %u layers at most", c->name, most);
+        keys->max_cut[i] = most;
+        c->cut = c->cut > most ? most : c->cut;
+    }
+    return 0;
+}
+
 int edge_lay_out_changes(struct edge *e)
 {
     const struct sl_experiment *x = e->x;
+    int status = x->plan.live ? bound_by_memory(e) : 0;
+    if (status)
+        return status;
     if (x->plan.live)
         sl_experiment_cuts(x, &e->min_cut, &e->max_cut);
     for (uint32_t i = 0; i < x->n_changes; i++) {
