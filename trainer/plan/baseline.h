@@ -2,6 +2,7 @@
 #pragma once
 
 #include "trainer/plan/associate.h"
+#include "trainer/plan/physical.h"
 #include "trainer/plan/printed.h"
 #include "trainer/plan/solve.h"
 
@@ -10,6 +11,7 @@ struct sl_solver {
     enum sl_plan_objective objective;
     uint64_t seed;
     struct sl_printed *printed;
+    struct sl_physical *physical; /* NULL: the printed objective */
     struct sl_plan_value v;
     uint32_t *who;            /* [n]: 0 takes part, SL_PLAN_NOBODY does not */
     uint32_t *server, *alpha; /* the start being worked on */
@@ -24,7 +26,11 @@ struct sl_solver {
     struct sl_plan_report now, report;
 };
 
-/* solve.c; each -ENOMEM or -ENOSPC. */
+/* solve.c */
+void sl_solver_begin(struct sl_solver *);              /* everybody without a server, middle cuts */
+void sl_solver_keep(struct sl_solver *);               /* counts a start, and keeps it if it is the best */
+void sl_solver_note(struct sl_solver *, double value); /* after an iteration */
+/* Each -ENOMEM or -ENOSPC. */
 void sl_solver_middle(struct sl_solver *); /* all cuts to the middle */
 int sl_solver_cuts(struct sl_solver *);
 int sl_solver_servers(struct sl_solver *);

@@ -3,10 +3,10 @@
  *   w_e sum phi E / E0 + w_s sum beta / beta0,   T <= tau, deadlines, energy bounds, shares that add up
  *
  * For given cuts and association this is convex in the logarithms of clock, times and shares (a geometric
- * program: transmission costs t p = (N S ln2 / g) (e^x - 1)/x with x = S ln2 / (t b), a posynomial series).
- * With prices on the two sums of a server each user is alone, with one multiplier on its time; the prices are
- * the root of two sums. sl_physical_tau then finds tau, the derivative being w_t / tau0 less the users'
- * multipliers. */
+ * program: allot.h). With prices on the two sums of a server each user is alone; the prices are the root of
+ * two sums, found by Newton's steps on their logarithms. sl_physical_tau then finds tau, the derivative being
+ * w_t / tau0 less the users' multipliers. Asynchronous: no tau, and w_t sum T / tau0 in the servers' values.
+ */
 #pragma once
 
 #include "trainer/plan/value.h"
@@ -16,8 +16,21 @@ struct sl_physical *sl_physical_create(const struct sl_plan_scenario *); /* NULL
 void sl_physical_free(struct sl_physical *);
 struct sl_plan_value sl_physical_value(struct sl_physical *);
 
+/* INFINITY: no bound. */
 void sl_physical_set_tau(struct sl_physical *, double tau_s);
+double sl_physical_get_tau(const struct sl_physical *);
 double sl_physical_tau_cost(const struct sl_physical *); /* w_t tau / tau0 */
-/* The best tau for an association and cuts, which it sets, and the whole objective there. INFINITY:
- * infeasible. */
-double sl_physical_tau(struct sl_physical *, const uint32_t *server, const uint32_t *alpha);
+/* The best tau for an association and cuts, which it sets, and the whole objective there (what of deadlines
+ * and energy bounds cannot be met is paid for at a price above any gain). *residual: what is left of the
+ * slope in tau, relative; NULL allowed. */
+double sl_physical_tau(struct sl_physical *, const uint32_t *server, const uint32_t *alpha, double *residual);
+/* Each user's choice, to rounding, and what sl_physical_tau returns. prices: [n_servers], mu: [n_users]. */
+double sl_physical_choose(struct sl_physical *, const uint32_t *server, const uint32_t *alpha,
+    struct sl_plan_choice *choice, struct sl_plan_prices *prices, double *mu);
+/* Weak duality: for any prices and any multipliers of time that add up to at most w_t / tau0 the users' least
+ * costs less what the prices charge for all there is. take: [n_users], SL_PLAN_NOBODY: not planned. */
+double sl_physical_lower_bound(
+    struct sl_physical *, const uint32_t *take, const struct sl_plan_prices *, const double *mu);
+/* A deadline or an energy bound that a user could not meet if it had the best server to itself; NULL: none.
+ */
+const char *sl_physical_user_fault(struct sl_physical *, uint32_t user);

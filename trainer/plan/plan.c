@@ -125,6 +125,12 @@ static void server_violation(const struct sl_plan_scenario *s, const struct sl_p
     }
 }
 
+void sl_plan_user_cost(const struct sl_plan_scenario *s, enum sl_plan_objective o, uint32_t n,
+    const struct sl_plan_choice *c, struct sl_plan_cost *out)
+{
+    (o == SL_PLAN_PRINTED ? printed_cost : physical_cost)(s, n, c, out);
+}
+
 void sl_plan_score(const struct sl_plan_scenario *s, enum sl_plan_objective o, const struct sl_plan *p,
     struct sl_plan_cost *costs, struct sl_plan_score *out)
 {
@@ -138,11 +144,11 @@ void sl_plan_score(const struct sl_plan_scenario *s, enum sl_plan_objective o, c
         struct sl_plan_cost cost = {0};
         const struct sl_plan_choice *c = &p->user[n];
         if (c->server != SL_PLAN_NOBODY) {
-            (o == SL_PLAN_PRINTED ? printed_cost : physical_cost)(s, n, c, &cost);
+            sl_plan_user_cost(s, o, n, c, &cost);
             user_violation(s, o, n, c, &cost, &out->violation);
             out->planned++;
-            out->delay_s =
-                o == SL_PLAN_PRINTED ? out->delay_s + cost.delay_s : fmax(out->delay_s, cost.delay_s);
+            out->delay_s = o == SL_PLAN_PRINTED || s->asynchronous ? out->delay_s + cost.delay_s
+                                                                   : fmax(out->delay_s, cost.delay_s);
             out->energy_j += cost.energy_j;
             out->stability += cost.stability;
             energy += (o == SL_PLAN_PRINTED ? 1 : sl_plan_battery_weight(s, n)) * cost.energy_j;
@@ -188,7 +194,7 @@ void sl_plan_scales(const struct sl_plan_scenario *s, struct sl_plan_scales *out
         if (u->bandwidth_max_hz > 0)
             c.bandwidth_hz = fmin(c.bandwidth_hz, u->bandwidth_max_hz);
         physical_cost(s, n, &c, &cost);
-        out->tau0_s = fmax(out->tau0_s, cost.delay_s);
+        out->tau0_s = s->asynchronous ? out->tau0_s + cost.delay_s : fmax(out->tau0_s, cost.delay_s);
         out->energy0_j += sl_plan_battery_weight(s, n) * cost.energy_j;
         out->stability0 += cost.stability;
     }

@@ -26,6 +26,9 @@ struct sl_plan_score {
     uint32_t planned;
 };
 
+/* What a planned user's choice costs. */
+void sl_plan_user_cost(const struct sl_plan_scenario *, enum sl_plan_objective, uint32_t user,
+    const struct sl_plan_choice *, struct sl_plan_cost *);
 /* Adds up a plan. cost: [n], or NULL. The violation counts cut, power, clocks, shares, slots, and of the
  * physical objective deadline and energy. */
 void sl_plan_score(const struct sl_plan_scenario *, enum sl_plan_objective, const struct sl_plan *,

@@ -42,6 +42,7 @@ struct sl_plan_scenario {
     double noise_w_per_hz;               /* with the receiver's noise figure [sigma^2] */
     double min_share;     /* the smallest part of a server's bandwidth or clock that a user may have */
     double battery_price; /* physical: gamma of phi = 1 + gamma (1 - soc) / (soc - soc_min) */
+    bool asynchronous;    /* physical: the sum of all steps' times counts, not the longest (rules P2) */
     struct sl_plan_weights weights;
     struct sl_plan_user *user;     /* [n_users] */
     struct sl_plan_server *server; /* [n_servers] */

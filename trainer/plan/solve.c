@@ -1,6 +1,7 @@
 #include "trainer/plan/solve.h"
 
 #include "trainer/plan/baseline.h"
+#include "trainer/plan/physical_solve.h"
 #include "trainer/plan/search.h"
 
 #include <errno.h>
@@ -18,7 +19,7 @@ const char *sl_plan_method_name(enum sl_plan_method method)
     return method < SL_PLAN_METHOD_COUNT ? names[method] : "unknown";
 }
 
-static void note(struct sl_solver *s, double value)
+void sl_solver_note(struct sl_solver *s, double value)
 {
     if (s->now.iterations < SL_PLAN_TRACE_MAX)
         s->now.trace[s->now.iterations] = value;
@@ -50,7 +51,7 @@ static void relax(struct sl_solver *s)
         s->now.kkt_residual = fmax(s->now.kkt_residual, residual);
     }
     for (uint32_t i = 0; i < longest; i++)
-        note(s, sum[i]);
+        sl_solver_note(s, sum[i]);
 }
 
 static void round_cuts(struct sl_solver *s)
@@ -115,7 +116,7 @@ static int both(struct sl_solver *s, enum first first)
         &s->v, SL_SEARCH_SERVERS | SL_SEARCH_CUTS, s->server, s->alpha, &s->value, &s->now.moves);
 }
 
-static void begin(struct sl_solver *s)
+void sl_solver_begin(struct sl_solver *s)
 {
     memset(&s->now, 0, sizeof s->now);
     s->now.kkt_residual = s->now.lower_bound = NAN;
@@ -123,7 +124,7 @@ static void begin(struct sl_solver *s)
     sl_solver_middle(s);
 }
 
-static void keep_best(struct sl_solver *s)
+void sl_solver_keep(struct sl_solver *s)
 {
     s->starts++;
     if (!(s->value < s->best))
@@ -160,7 +161,7 @@ static int from_baselines(struct sl_solver *s)
     int rc = kept ? 0 : -ENOMEM;
 
     for (size_t i = 0; i < WARM && !rc; i++) {
-        begin(s);
+        sl_solver_begin(s);
         rc = sl_baseline(s, warm[i], NULL);
         if (!rc)
             rc = sl_plan_whole_value(&s->v, s->server, s->alpha, &s->value, NULL, NULL);
@@ -169,19 +170,19 @@ static int from_baselines(struct sl_solver *s)
         value[i] = s->value;
         memcpy(kept + 2 * i * n, s->server, n * sizeof *kept);
         memcpy(kept + (2 * i + 1) * n, s->alpha, n * sizeof *kept);
-        keep_best(s);
+        sl_solver_keep(s);
     }
     for (size_t k = 0; k < WARM_SEARCHES && !rc; k++) {
         size_t least = 0;
         for (size_t i = 1; i < WARM; i++)
             least = value[i] < value[least] ? i : least;
         value[least] = INFINITY;
-        begin(s);
+        sl_solver_begin(s);
         memcpy(s->server, kept + 2 * least * n, n * sizeof *kept);
         memcpy(s->alpha, kept + (2 * least + 1) * n, n * sizeof *kept);
         rc = moves_and_swaps(s);
         if (!rc)
-            keep_best(s);
+            sl_solver_keep(s);
     }
     free(kept);
     return rc;
@@ -192,7 +193,7 @@ static int proposed(struct sl_solver *s)
     int rc = 0;
 
     for (int start = 0; start < 2 + RANDOM_STARTS && !rc; start++) {
-        begin(s);
+        sl_solver_begin(s);
         if (start == 1)
             rc = sl_baseline_by_rate(s);
         else if (start > 1)
@@ -200,7 +201,7 @@ static int proposed(struct sl_solver *s)
         if (!rc)
             rc = both(s, start == 0 ? FROM_NOBODY : start == 1 ? FROM_HERE : CUTS_HERE);
         if (!rc)
-            keep_best(s);
+            sl_solver_keep(s);
     }
     return rc ? rc : from_baselines(s);
 }
@@ -211,7 +212,9 @@ static int admit(struct sl_solver *s)
     uint32_t n = s->s->n_users, m = s->s->n_servers;
 
     for (uint32_t i = 0; i < n; i++) {
-        s->who[i] = sl_plan_user_fault(s->s, s->objective, i) ? SL_PLAN_NOBODY : 0;
+        bool cannot = sl_plan_user_fault(s->s, s->objective, i) ||
+                      (s->physical && sl_physical_user_fault(s->physical, i));
+        s->who[i] = cannot ? SL_PLAN_NOBODY : 0;
         for (uint32_t k = 0; k < m; k++)
             s->cost[(size_t)i * m + k] =
                 s->who[i] == 0 && sl_plan_can_serve(s->s, k, i) ? -log(sl_plan_gain(s->s, i, k)) : INFINITY;
@@ -264,6 +267,7 @@ static double lower_bound(struct sl_solver *s)
 static void destroy(struct sl_solver *s)
 {
     sl_printed_free(s->printed);
+    sl_physical_free(s->physical);
     free(s->who);
     free(s->server);
     free(s->alpha);
@@ -284,7 +288,8 @@ static int create(struct sl_solver *s, const struct sl_plan_scenario *scenario,
     *s = (struct sl_solver){.s = scenario,
         .objective = objective,
         .seed = seed,
-        .printed = sl_printed_create(scenario),
+        .printed = objective == SL_PLAN_PRINTED ? sl_printed_create(scenario) : NULL,
+        .physical = objective == SL_PLAN_PHYSICAL ? sl_physical_create(scenario) : NULL,
         .who = calloc(n, sizeof(uint32_t)),
         .server = calloc(n, sizeof(uint32_t)),
         .alpha = calloc(n, sizeof(uint32_t)),
@@ -296,10 +301,10 @@ static int create(struct sl_solver *s, const struct sl_plan_scenario *scenario,
         .best_server = calloc(n, sizeof(uint32_t)),
         .best_alpha = calloc(n, sizeof(uint32_t)),
         .best = INFINITY};
-    if (!s->printed || !s->who || !s->server || !s->alpha || !s->relaxed || !s->member || !s->cost ||
-        !s->prices || !s->spare || !s->best_server || !s->best_alpha)
+    if (!(s->printed || s->physical) || !s->who || !s->server || !s->alpha || !s->relaxed || !s->member ||
+        !s->cost || !s->prices || !s->spare || !s->best_server || !s->best_alpha)
         return -ENOMEM;
-    s->v = sl_printed_value(s->printed);
+    s->v = s->physical ? sl_physical_value(s->physical) : sl_printed_value(s->printed);
     return 0;
 }
 
@@ -311,17 +316,17 @@ int sl_plan_solve(const struct sl_plan_scenario *scenario, enum sl_plan_objectiv
 
     if (sl_plan_scenario_fault(scenario, objective) || plan->n != scenario->n_users)
         return -EINVAL;
-    if (objective != SL_PLAN_PRINTED)
-        return -ENOTSUP;
     int rc = create(&s, scenario, objective, seed);
     if (!rc)
         rc = admit(&s);
-    if (!rc && method == SL_PLAN_PROPOSED) {
+    if (!rc && s.physical) {
+        rc = sl_physical_solve(&s, method, plan->user);
+    } else if (!rc && method == SL_PLAN_PROPOSED) {
         rc = proposed(&s);
         if (!rc)
             rc = sl_plan_whole_value(&s.v, s.best_server, s.best_alpha, &value, plan->user, NULL);
     } else if (!rc) {
-        begin(&s);
+        sl_solver_begin(&s);
         rc = sl_baseline(&s, method, plan->user);
         s.value = INFINITY;
         s.report = s.now;
@@ -330,10 +335,28 @@ int sl_plan_solve(const struct sl_plan_scenario *scenario, enum sl_plan_objectiv
     if (!rc) {
         *report = s.report;
         report->starts = s.starts;
-        report->lower_bound = method == SL_PLAN_PROPOSED ? lower_bound(&s) : NAN;
+        if (!s.physical)
+            report->lower_bound = method == SL_PLAN_PROPOSED ? lower_bound(&s) : NAN;
         sl_plan_score(scenario, objective, plan, NULL, &report->score);
         report->unplanned = scenario->n_users - report->score.planned;
     }
     destroy(&s);
     return rc;
+}
+
+const char *sl_plan_why_not(const struct sl_plan_scenario *s, enum sl_plan_objective o, uint32_t n)
+{
+    const char *why = sl_plan_user_fault(s, o, n);
+
+    if (!why && o == SL_PLAN_PHYSICAL) {
+        struct sl_physical *p = sl_physical_create(s);
+        if (p)
+            why = sl_physical_user_fault(p, n);
+        sl_physical_free(p);
+    }
+    if (why)
+        return why;
+    return s->user[n].deadline_s > 0 || s->user[n].energy_j > 0
+               ? "beside the others no server has room for it, or its deadline or energy bound cannot be met"
+               : "no server that it reaches has room for it";
 }

@@ -32,6 +32,8 @@ struct sl_plan_report {
 
 /* plan->user: [n_users], filled in; users that cannot be planned have server SL_PLAN_NOBODY (why:
  * sl_plan_user_fault, or no server has room for them). seed: of the random starts. -EINVAL: the scenario has
- * a fault (sl_plan_scenario_fault), -ENOMEM, -ENOTSUP: an objective that is not solved yet. */
+ * a fault (sl_plan_scenario_fault), -ENOMEM. */
 int sl_plan_solve(const struct sl_plan_scenario *, enum sl_plan_objective, enum sl_plan_method, uint64_t seed,
     struct sl_plan *, struct sl_plan_report *);
+/* Why a user is not planned, as one sentence. */
+const char *sl_plan_why_not(const struct sl_plan_scenario *, enum sl_plan_objective, uint32_t user);

@@ -173,7 +173,8 @@ static int read_users(const cJSON *list, struct sl_plan_scenario *s, const char 
 
 static int read_whole(const cJSON *o, struct sl_plan_scenario *s, const char *path, char *err, size_t cap)
 {
-    static const char *const lists[] = {"weights", "users", "servers", NULL}, *const none[] = {NULL};
+    static const char *const lists[] = {"weights", "users", "servers", "asynchronous", NULL}, *const none[] =
+                                                                                                  {NULL};
     char what[300];
     int rc = read_fields(o, scenario_fields, lists, path, s, err, cap);
 
@@ -181,6 +182,10 @@ static int read_whole(const cJSON *o, struct sl_plan_scenario *s, const char *pa
         return rc;
     if (s->layers > LAYERS_MAX)
         return sl_fail(-EINVAL, err, cap, "%s: layers must be at most %u", path, LAYERS_MAX);
+    const cJSON *asynchronous = sl_json_get(o, "asynchronous");
+    if (asynchronous && !cJSON_IsBool(asynchronous))
+        return sl_fail(-EINVAL, err, cap, "%s: asynchronous must be true or false", path);
+    s->asynchronous = cJSON_IsTrue(asynchronous);
     s->weights = (struct sl_plan_weights){1, 1, 0};
     snprintf(what, sizeof what, "%.250s: weights", path);
     if (sl_json_get(o, "weights") &&
@@ -304,9 +309,8 @@ static bool put_user(cJSON *list, const struct sl_plan_scenario *s, enum sl_plan
     if (!o || !cJSON_AddItemToArray(list, o))
         return false;
     if (c->server == SL_PLAN_NOBODY) {
-        const char *why = sl_plan_user_fault(s, objective, n);
         return cJSON_AddNullToObject(o, "server") &&
-               cJSON_AddStringToObject(o, "why", why ? why : "no server that it reaches has room for it");
+               cJSON_AddStringToObject(o, "why", sl_plan_why_not(s, objective, n));
     }
     return put(o, "alpha", c->alpha) && put(o, "server", c->server) && put(o, "power_w", c->power_w) &&
            put(o, "bandwidth_hz", c->bandwidth_hz) && put(o, "f_hz", c->f_hz) &&

@@ -56,12 +56,9 @@ static int print_json(const struct sl_command *cmd, cJSON *o)
 static void print_unplanned(
     const struct sl_plan_scenario *s, enum sl_plan_objective o, const struct sl_plan *p)
 {
-    for (uint32_t n = 0; n < p->n; n++) {
-        const char *why = sl_plan_user_fault(s, o, n);
+    for (uint32_t n = 0; n < p->n; n++)
         if (p->user[n].server == SL_PLAN_NOBODY)
-            fprintf(stderr, "user %u is not planned: %s\n", n,
-                why ? why : "no server that it reaches has room for it");
-    }
+            fprintf(stderr, "user %u is not planned: %s\n", n, sl_plan_why_not(s, o, n));
 }
 
 static void print_totals(const struct sl_plan_score *s)
@@ -83,9 +80,6 @@ static int solve(const struct sl_plan_scenario *s, enum sl_plan_objective object
 
     if (fault)
         code = sl_cli_fail(&solve_command, SL_EXIT_FAILED, "%s", fault);
-    else if (rc == -ENOTSUP)
-        code = sl_cli_fail(&solve_command, SL_EXIT_FAILED,
-            "the physical objective is evaluated but not yet solved for: use --objective printed");
     else if (rc || !plan.user)
         code = sl_cli_fail(&solve_command, SL_EXIT_FAILED, "%s", strerror(rc ? -rc : ENOMEM));
     if (code != SL_EXIT_OK) {

@@ -1,0 +1,376 @@
+#include "trainer/plan/physical_solve.h"
+
+#include "trainer/plan/search.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROUNDS_MAX = 12, ALTERNATIONS_MAX = 30 };
+static const double settled = 1e-9, infeasible = 1e-9;
+static const double bounds[] = {0.6, 0.85, 1.2};
+
+static const int anything = SL_SEARCH_CUTS | SL_SEARCH_SERVERS;
+
+/* Moves at the present bound, the best bound for them, and again, while the whole falls. */
+static int settle(struct sl_solver *s, int what)
+{
+    uint32_t n = s->s->n_users, *kept = malloc((size_t)n * 2 * sizeof *kept);
+    double before = INFINITY;
+    int rc = kept ? 0 : -ENOMEM;
+
+    for (int round = 0; round < ROUNDS_MAX && !rc; round++) {
+        uint32_t moves = 0;
+        double value, now;
+        rc = sl_plan_search(&s->v, what, s->server, s->alpha, &value, &moves);
+        if (rc)
+            break;
+        now = sl_physical_tau(s->physical, s->server, s->alpha, &s->now.kkt_residual);
+        if (!(now < before * (1 - settled))) {
+            if (now > before) { /* what the last round found was good at the old bound alone */
+                memcpy(s->server, kept, n * sizeof *kept);
+                memcpy(s->alpha, kept + n, n * sizeof *kept);
+                before = sl_physical_tau(s->physical, s->server, s->alpha, &s->now.kkt_residual);
+            }
+            break;
+        }
+        s->now.moves += moves;
+        sl_solver_note(s, now);
+        before = now;
+        memcpy(kept, s->server, n * sizeof *kept);
+        memcpy(kept + n, s->alpha, n * sizeof *kept);
+        if (!moves && round)
+            break;
+    }
+    s->value = before;
+    free(kept);
+    return rc;
+}
+
+/* From shorter and longer bounds than the best plan's. */
+static int other_bounds(struct sl_solver *s, int what)
+{
+    uint32_t n = s->s->n_users;
+    int rc = 0;
+
+    sl_physical_tau(s->physical, s->best_server, s->best_alpha, NULL);
+    double tau = sl_physical_get_tau(s->physical);
+    for (size_t i = 0; i < sizeof bounds / sizeof *bounds && isfinite(tau) && !rc; i++) {
+        sl_solver_begin(s);
+        memcpy(s->server, s->best_server, n * sizeof *s->server);
+        memcpy(s->alpha, s->best_alpha, n * sizeof *s->alpha);
+        sl_physical_set_tau(s->physical, bounds[i] * tau);
+        rc = settle(s, what);
+        if (!rc)
+            sl_solver_keep(s);
+    }
+    return rc;
+}
+
+static int start_at_middle(struct sl_solver *s)
+{
+    sl_physical_set_tau(s->physical, INFINITY);
+    sl_physical_tau(s->physical, s->server, s->alpha, NULL);
+    return 0;
+}
+
+static int with_cuts(struct sl_solver *s)
+{
+    int rc = start_at_middle(s);
+
+    if (!rc)
+        rc = settle(s, SL_SEARCH_CUTS);
+    if (!rc)
+        sl_solver_keep(s);
+    return rc ? rc : other_bounds(s, SL_SEARCH_CUTS);
+}
+
+/* ---- shares held ---- */
+
+static void equal_shares(const struct sl_solver *s, struct sl_plan_choice *choice)
+{
+    const struct sl_plan_scenario *p = s->s;
+
+    for (uint32_t n = 0; n < p->n_users; n++) {
+        uint32_t m = s->server[n], users = 0;
+        choice[n] = (struct sl_plan_choice){.server = SL_PLAN_NOBODY};
+        if (m == SL_PLAN_NOBODY)
+            continue;
+        for (uint32_t i = 0; i < p->n_users; i++)
+            users += s->server[i] == m;
+        const struct sl_plan_user *u = &p->user[n];
+        double b = p->server[m].bandwidth_hz / users;
+        choice[n] = (struct sl_plan_choice){s->alpha[n], m, u->p_max_w,
+            u->bandwidth_max_hz > 0 ? fmin(b, u->bandwidth_max_hz) : b, u->f_max_hz,
+            p->server[m].f_max_hz / users};
+    }
+}
+
+/* The greatest and the second greatest time. */
+static void slowest(const struct sl_plan_cost *cost, uint32_t n, double most[2], uint32_t *who)
+{
+    most[0] = most[1] = 0;
+    *who = 0;
+    for (uint32_t i = 0; i < n; i++)
+        if (cost[i].delay_s > most[0]) {
+            most[1] = most[0];
+            most[0] = cost[i].delay_s;
+            *who = i;
+        } else if (cost[i].delay_s > most[1]) {
+            most[1] = cost[i].delay_s;
+        }
+}
+
+/* One user after the other takes the cut at which the whole costs least. */
+static int cuts_at_shares(struct sl_solver *s, struct sl_plan_choice *choice)
+{
+    const struct sl_plan_scenario *p = s->s;
+    struct sl_plan_cost *cost = calloc(p->n_users, sizeof *cost);
+    struct sl_plan_scales scales;
+
+    if (!cost)
+        return -ENOMEM;
+    sl_plan_scales(p, &scales);
+    for (uint32_t n = 0; n < p->n_users; n++)
+        if (choice[n].server != SL_PLAN_NOBODY)
+            sl_plan_user_cost(p, SL_PLAN_PHYSICAL, n, &choice[n], &cost[n]);
+    for (uint32_t n = 0; n < p->n_users; n++) {
+        const struct sl_plan_user *u = &p->user[n];
+        double most[2], best_value = INFINITY;
+        uint32_t least, greatest, who, best = choice[n].alpha;
+        if (choice[n].server == SL_PLAN_NOBODY)
+            continue;
+        slowest(cost, p->n_users, most, &who);
+        s->v.layers(s->v.ctx, n, &least, &greatest);
+        for (uint32_t a = least; a <= greatest; a++) {
+            struct sl_plan_choice c = choice[n];
+            struct sl_plan_cost own;
+            c.alpha = a;
+            sl_plan_user_cost(p, SL_PLAN_PHYSICAL, n, &c, &own);
+            double time = p->asynchronous ? own.delay_s : fmax(own.delay_s, who == n ? most[1] : most[0]);
+            double value = p->weights.delay * time / scales.tau0_s +
+                           p->weights.energy * sl_plan_battery_weight(p, n) * own.energy_j / scales.energy0_j;
+            if (p->weights.stability > 0)
+                value += p->weights.stability * own.stability / scales.stability0;
+            if ((u->deadline_s > 0 && own.delay_s > u->deadline_s) ||
+                (u->energy_j > 0 && own.energy_j > u->energy_j))
+                value = INFINITY;
+            if (value < best_value) {
+                best_value = value;
+                best = a;
+            }
+        }
+        choice[n].alpha = s->alpha[n] = best;
+        sl_plan_user_cost(p, SL_PLAN_PHYSICAL, n, &choice[n], &cost[n]);
+    }
+    free(cost);
+    return 0;
+}
+
+/* Association at the present prices and bound, cuts held. */
+static int servers_at_prices(struct sl_solver *s)
+{
+    uint32_t n = s->s->n_users, m = s->s->n_servers;
+
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t k = 0; k < m; k++)
+            s->cost[(size_t)i * m + k] = s->server[i] != SL_PLAN_NOBODY && sl_plan_can_serve(s->s, k, i)
+                                             ? s->v.user(s->v.ctx, k, i, s->alpha[i], &s->prices[k])
+                                             : INFINITY;
+    int rc = sl_assign(s->s, s->cost, s->server);
+
+    return rc > 0 ? -ENOSPC : rc;
+}
+
+/* Cuts at held shares, shares at held cuts, association at held prices, until nothing falls. */
+static int alternate(struct sl_solver *s, struct sl_plan_choice *choice, double *mu)
+{
+    uint32_t n = s->s->n_users;
+    double before = INFINITY;
+    int rc = 0;
+
+    equal_shares(s, choice);
+    for (int k = 0; k < ALTERNATIONS_MAX && !rc; k++) {
+        memcpy(s->spare, s->alpha, n * sizeof *s->spare);
+        rc = cuts_at_shares(s, choice);
+        if (rc)
+            break;
+        s->value = sl_physical_choose(s->physical, s->server, s->alpha, choice, s->prices, mu);
+        if (!(s->value < before * (1 - settled))) {
+            if (s->value > before)
+                memcpy(s->alpha, s->spare, n * sizeof *s->spare);
+            break;
+        }
+        before = s->value;
+        memcpy(s->spare, s->server, n * sizeof *s->spare);
+        rc = servers_at_prices(s);
+        if (rc)
+            break;
+        double moved = sl_physical_tau(s->physical, s->server, s->alpha, NULL);
+        if (!(moved < before))
+            memcpy(s->server, s->spare, n * sizeof *s->spare);
+        sl_physical_choose(s->physical, s->server, s->alpha, choice, s->prices, mu);
+    }
+    s->value = sl_physical_tau(s->physical, s->server, s->alpha, NULL);
+    return rc;
+}
+
+/* ---- methods ---- */
+
+static void extreme_cuts(struct sl_solver *s, bool greatest)
+{
+    for (uint32_t n = 0; n < s->s->n_users; n++) {
+        uint32_t least, most;
+        s->v.layers(s->v.ctx, n, &least, &most);
+        s->alpha[n] = greatest ? most : least;
+    }
+}
+
+/* Leaves a comparison's association and cuts in s->server, s->alpha. *held: its choice is in `choice`, shares
+ * and all. */
+static int compare(
+    struct sl_solver *s, enum sl_plan_method method, struct sl_plan_choice *choice, double *mu, bool *held)
+{
+    uint32_t n = s->s->n_users;
+    int rc = method == SL_PLAN_GREEDY || method == SL_PLAN_EDGE_ONLY ? sl_baseline_by_rate(s)
+                                                                     : sl_baseline_at_random(s, 0);
+
+    *held = method == SL_PLAN_ALPHA_ONLY;
+    if (rc)
+        return rc;
+    switch (method) {
+    case SL_PLAN_ALPHA_ONLY:
+        equal_shares(s, choice);
+        return cuts_at_shares(s, choice);
+    case SL_PLAN_ALTERNATING:
+        return alternate(s, choice, mu);
+    case SL_PLAN_EDGE_ONLY:
+    case SL_PLAN_LOCAL_ONLY:
+        extreme_cuts(s, method == SL_PLAN_LOCAL_ONLY);
+        start_at_middle(s);
+        return method == SL_PLAN_EDGE_ONLY ? settle(s, SL_SEARCH_SERVERS) : 0;
+    case SL_PLAN_GREEDY:
+    case SL_PLAN_RANDOM:
+        s->best = INFINITY;
+        rc = with_cuts(s);
+        memcpy(s->server, s->best_server, n * sizeof *s->server);
+        memcpy(s->alpha, s->best_alpha, n * sizeof *s->alpha);
+        return rc;
+    default: /* resources only: middle cuts */
+        return 0;
+    }
+}
+
+static int proposed(struct sl_solver *s, struct sl_plan_choice *choice, double *mu)
+{
+    uint32_t n = s->s->n_users, *best = malloc((size_t)n * 2 * sizeof *best);
+    double value = INFINITY;
+    bool held;
+    int rc = best ? 0 : -ENOMEM;
+
+    /* Every comparison's association and cuts, so that none of them is better. */
+    for (int method = SL_PLAN_PROPOSED + 1; method < SL_PLAN_METHOD_COUNT && !rc; method++) {
+        sl_solver_begin(s);
+        rc = compare(s, (enum sl_plan_method)method, choice, mu, &held);
+        if (rc)
+            break;
+        double now = sl_physical_tau(s->physical, s->server, s->alpha, NULL);
+        if (now < value) {
+            value = now;
+            memcpy(best, s->server, n * sizeof *best);
+            memcpy(best + n, s->alpha, n * sizeof *best);
+        }
+    }
+    s->best = INFINITY;
+    for (int start = 0; start < 3 && !rc; start++) {
+        sl_solver_begin(s);
+        if (start == 0) {
+            memcpy(s->server, best, n * sizeof *best);
+            memcpy(s->alpha, best + n, n * sizeof *best);
+        } else {
+            sl_physical_set_tau(
+                s->physical, s->best < INFINITY ? sl_physical_get_tau(s->physical) : INFINITY);
+            rc =
+                start == 1 ? sl_associate(&s->v, s->relaxed, false, s->server, NULL) : sl_baseline_by_rate(s);
+        }
+        if (!rc)
+            rc = start_at_middle(s);
+        if (!rc)
+            rc = settle(s, anything);
+        if (!rc)
+            sl_solver_keep(s);
+    }
+    if (!rc)
+        rc = other_bounds(s, anything);
+    free(best);
+    memcpy(s->server, s->best_server, n * sizeof *s->server);
+    memcpy(s->alpha, s->best_alpha, n * sizeof *s->alpha);
+    return rc;
+}
+
+/* By how much a user misses its own bounds, relative. */
+static double misses(const struct sl_plan_scenario *s, uint32_t n, const struct sl_plan_choice *c)
+{
+    const struct sl_plan_user *u = &s->user[n];
+    struct sl_plan_cost cost;
+    double by = 0;
+
+    if (c->server == SL_PLAN_NOBODY)
+        return 0;
+    sl_plan_user_cost(s, SL_PLAN_PHYSICAL, n, c, &cost);
+    if (u->deadline_s > 0)
+        by = fmax(by, cost.delay_s / u->deadline_s - 1);
+    if (u->energy_j > 0)
+        by = fmax(by, cost.energy_j / u->energy_j - 1);
+    return by;
+}
+
+static bool leave_worst_out(struct sl_solver *s, const struct sl_plan_choice *choice)
+{
+    double most = infeasible;
+    uint32_t worst = SL_PLAN_NOBODY;
+
+    for (uint32_t n = 0; n < s->s->n_users; n++)
+        if (misses(s->s, n, &choice[n]) > most) {
+            most = misses(s->s, n, &choice[n]);
+            worst = n;
+        }
+    if (worst == SL_PLAN_NOBODY)
+        return false;
+    s->who[worst] = SL_PLAN_NOBODY;
+    return true;
+}
+
+static int solve_once(
+    struct sl_solver *s, enum sl_plan_method method, struct sl_plan_choice *choice, double *mu)
+{
+    bool held = false;
+    int rc;
+
+    s->best = INFINITY;
+    sl_solver_begin(s);
+    rc = method == SL_PLAN_PROPOSED ? proposed(s, choice, mu) : compare(s, method, choice, mu, &held);
+    if (!rc && !held)
+        sl_physical_choose(s->physical, s->server, s->alpha, choice, s->prices, mu);
+    return rc;
+}
+
+int sl_physical_solve(struct sl_solver *s, enum sl_plan_method method, struct sl_plan_choice *choice)
+{
+    double *mu = calloc(s->s->n_users, sizeof *mu);
+    int rc = mu ? 0 : -ENOMEM;
+
+    do {
+        rc = rc ? rc : solve_once(s, method, choice, mu);
+    } while (!rc && leave_worst_out(s, choice));
+    if (!rc && method == SL_PLAN_PROPOSED) {
+        s->report.lower_bound = sl_physical_lower_bound(s->physical, s->who, s->prices, mu);
+    } else if (!rc) {
+        s->report = s->now;
+        s->report.kkt_residual = s->report.lower_bound = NAN;
+        s->starts = 1;
+    }
+    free(mu);
+    return rc;
+}
