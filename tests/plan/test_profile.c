@@ -193,6 +193,27 @@ static void beat__clock_that_the_plan_holds_down(void **state)
     check_prediction(&profile, &p, 1e-2);
 }
 
+static void beat__link_that_the_plan_paces(void **state)
+{
+    struct sl_plan_profile profile = {0};
+    struct sl_profile_fit f;
+    struct sl_plan_user u = {0};
+    struct phone p = known();
+    (void)state;
+
+    run(&profile, &p, 20);
+    p.beat.rate_cap_bps = 2.5e6;
+    p.up_s = 3.2;
+    p.send_w = 0.5; /* the radio sends a quarter of that time */
+    run(&profile, &p, 80);
+    check_prediction(&profile, &p, 1e-2);
+    sl_profile_fit(&profile, &work, &f);
+    near(f.up_s, p.up_s, 1e-2);
+    sl_profile_user(&profile, &work, &u);
+    near(u.bandwidth_max_hz, 1e7, 1e-2); /* it could have more */
+    near(u.p_max_w * u.up_bit / u.bandwidth_max_hz, 1.6, 1e-2);
+}
+
 static void beat__changed_cut(void **state)
 {
     struct sl_plan_profile profile = {0};
@@ -456,6 +477,7 @@ int main(void)
         cmocka_unit_test(beat__clocks_seen),
         cmocka_unit_test(beat__throttled_midway),
         cmocka_unit_test(beat__clock_that_the_plan_holds_down),
+        cmocka_unit_test(beat__link_that_the_plan_paces),
         cmocka_unit_test(beat__changed_cut),
         cmocka_unit_test(beat__garbage),
         cmocka_unit_test(beat__garbage_beside_the_sums),

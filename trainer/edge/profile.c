@@ -134,6 +134,7 @@ void edge_take_profile(struct edge *e, struct device *d, const Sluice__Heartbeat
         .battery_floor = h->battery_floor,
         .rate_up_bps = h->rate_up_bps,
         .rate_down_bps = h->rate_down_bps,
+        .rate_cap_bps = d->planned.rate_up_bps,
         .rtt_s = h->rtt_ms * 1e-3,
         .bytes_up = h->bytes_up,
         .bytes_down = h->bytes_down,

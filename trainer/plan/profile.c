@@ -31,7 +31,7 @@ static bool beat_is_sane(const struct sl_plan_beat *b)
 {
     const double x[] = {b->at_s, b->step_computed_s, b->computed_s, b->turn_s, b->held_s, b->clock_hz,
         b->clock_max_hz, b->clock_cap_hz, b->battery, b->battery_floor, b->rate_up_bps, b->rate_down_bps,
-        b->rtt_s, b->wake_time_s, b->energy_compute_j, b->energy_send_j, b->energy_receive_j,
+        b->rate_cap_bps, b->rtt_s, b->wake_time_s, b->energy_compute_j, b->energy_send_j, b->energy_receive_j,
         b->energy_tail_j, b->energy_idle_j, b->energy_promotion_j};
 
     for (size_t i = 0; i < sizeof(x) / sizeof(x[0]); i++)
@@ -130,6 +130,7 @@ static void learn_beat(struct sl_plan_profile *p, const struct sl_plan_beat *b)
     w->rtt_s += b->rtt_s;
     w->clock_hz += b->clock_hz;
     p->clock_max_hz = b->clock_max_hz;
+    p->rate_cap_bps = b->rate_cap_bps;
     p->battery = b->battery;
     p->battery_floor = b->battery_floor;
     if (b->clock_hz > 0)
@@ -281,8 +282,11 @@ static double ratio(double a, double b)
 /* The time on the way is measured as a whole. How much of it is which direction follows from the rates told
  * and the sizes. */
 static void fit_link(
-    const struct sl_profile_window *w, const struct sl_profile_work *work, struct sl_profile_fit *f)
+    const struct sl_plan_profile *p, const struct sl_profile_work *work, struct sl_profile_fit *f)
 {
+    const struct sl_profile_window *w = &p->window;
+    double told_bps = ratio(w->beats_up, w->inverse_up);
+    bool paced = p->rate_cap_bps > 0 && p->rate_cap_bps < told_bps;
     double up = work->up_bit * ratio(w->inverse_up, w->beats_up);
     double down = work->down_bit * ratio(w->inverse_down, w->beats_down);
     double carried;
@@ -296,8 +300,11 @@ static void fit_link(
         up = work->up_bit;
         down = work->down_bit;
     }
+    if (paced)
+        up = work->up_bit / p->rate_cap_bps;
     f->up_s = carried * ratio(up, up + down);
     f->down_s = carried - f->up_s;
+    f->up_bps = paced ? told_bps : work->up_bit / at_least(f->up_s, least_s);
 }
 
 void sl_profile_fit(
@@ -308,7 +315,7 @@ void sl_profile_fit(
     memset(f, 0, sizeof(*f));
     if (!sl_profile_ready(p))
         return;
-    fit_link(w, work, f);
+    fit_link(p, work, f);
     f->layer_s = ratio(p->recent.computed_s, p->recent.layers);
     f->clock_hz = ratio(w->clock_hz, w->beats);
     f->ceiling_hz = p->ceiling_hz;
@@ -357,11 +364,11 @@ void sl_profile_user(
     u->down_bit = work->down_bit;
     u->rtt_s = f.rtt_s;
     u->wake_s = 0; /* in the times on the way */
-    u->p_max_w = at_least(ratio(f.send_j, at_least(f.up_s, least_s)), least_w);
+    u->p_max_w = at_least(ratio(f.send_j, work->up_bit / f.up_bps), least_w);
     u->rx_w = ratio(f.receive_j, at_least(f.down_s, least_s));
     u->p_min_w = u->p_max_w;
     u->up_bps_per_hz = 1;
-    u->bandwidth_max_hz = work->up_bit / at_least(f.up_s, least_s);
+    u->bandwidth_max_hz = f.up_bps;
     u->down_bps = work->down_bit / at_least(f.down_s, least_s);
     u->soc = p->battery;
     u->soc_min = p->battery_floor;

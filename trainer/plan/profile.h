@@ -28,6 +28,7 @@ struct sl_plan_beat {
         clock_cap_hz; /* now; at most; what the edge's plan allows, 0: nothing said */
     double temperature_c, battery, battery_floor;
     double rate_up_bps, rate_down_bps; /* what its links could carry of late; 0: not known */
+    double rate_cap_bps;               /* at which the edge's plan paces it; 0: not at all */
     double rtt_s;
     uint64_t bytes_up, bytes_down, wakes;
     double wake_time_s;
@@ -69,7 +70,7 @@ struct sl_plan_profile {
      * kappa * clock^3 * seconds. In GHz. */
     double cycles_xy, cycles_xx, kappa_xy, kappa_xx;
     double ceiling_hz; /* of the clock, as far as heat allows it */
-    double clock_max_hz, battery, battery_floor;
+    double clock_max_hz, rate_cap_bps, battery, battery_floor;
 };
 
 /* A device's step as the model has it. */
@@ -94,6 +95,7 @@ struct sl_profile_fit {
     double kappa;        /* computing takes kappa clock^3 watts */
     double compute_w;    /* at the present clock */
     double link_s;       /* a step's time on its way, both directions, round trips and all */
+    double up_bps;       /* that the uplink can carry, paced or not */
     double up_s, down_s; /* link_s without the round trip, split as the rates told suggest */
     double rtt_s;
     double send_j, receive_j, promotion_j; /* a step */
@@ -103,7 +105,8 @@ struct sl_profile_fit {
 void sl_profile_fit(const struct sl_plan_profile *, const struct sl_profile_work *, struct sl_profile_fit *);
 
 /* Fills in what a scenario's user has of the device; samples, lipschitz, deadlines and whatever else it does
- * not know stay as they are. Efficiency 1 bit/s/Hz: bandwidth_max_hz is the uplink's measured rate. */
+ * not know stay as they are. Efficiency 1 bit/s/Hz: bandwidth_max_hz is the uplink's measured
+ * rate; of a phone that the plan paces, the rate that it says its link could carry. */
 void sl_profile_user(const struct sl_plan_profile *, const struct sl_profile_work *, struct sl_plan_user *);
 
 /* A step at that cut with the clock that it has: time without the edge's part (compute, and the link both
