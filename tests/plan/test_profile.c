@@ -265,7 +265,7 @@ static void beat__garbage(void **state)
 /* What is told besides sums: no number, infinite, negative or beyond anything. */
 static void beat__garbage_beside_the_sums(void **state)
 {
-    static const double absurd[] = {NAN, INFINITY, -INFINITY, -1, 1e300};
+    static const double absurd[] = {NAN, INFINITY, -INFINITY, -1, 1e300, 1e14, 5e-324};
     static const size_t field[] = {offsetof(struct sl_plan_beat, rate_up_bps),
         offsetof(struct sl_plan_beat, rate_down_bps), offsetof(struct sl_plan_beat, rtt_s),
         offsetof(struct sl_plan_beat, clock_hz), offsetof(struct sl_plan_beat, clock_max_hz),
@@ -285,6 +285,7 @@ static void beat__garbage_beside_the_sums(void **state)
             run(&profile, &p, 1);
         }
     }
+    run(&profile, &p, 80);
     sl_profile_fit(&profile, &work, &f);
     near(f.kappa, p.kappa, 1e-2);
     near(f.layer_cycles, p.cycles, 1e-2);

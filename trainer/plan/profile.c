@@ -6,10 +6,10 @@
 static const uint64_t ready_steps = 6;
 /* Half-lives: of links and waiting, of what heat decides, and of what only the chip decides. */
 static const double window_steps = 8, heat_steps = 3, chip_steps = 200;
-static const double most = 1e15;                       /* of any number that a device tells */
-static const double slack_s = 10;                      /* beats that an outage held up come all at once */
-static const double most_w = 1000, most_steps_s = 1e4; /* of a device */
-static const double mixed = 0.05;                      /* weight of an interval in which the clock changed */
+static const double most = 1e15;  /* of any number that a device tells */
+static const double slack_s = 10; /* beats that an outage held up come all at once */
+static const double most_w = 1000, most_steps_s = 1e4, most_rtt_s = 60; /* of a device */
+static const double mixed = 0.05; /* weight of an interval in which the clock changed */
 static const double same_clock = 1e-6, hz_per_ghz = 1e9;
 static const double sample_off = 5,
                     sample_from_steps = 4; /* a step's own time so many times off the sums' is not believed */
@@ -20,7 +20,9 @@ static const double ceiling_rise =
 /* Least figures of a user, where a device says that something costs nothing: a scenario wants them above 0.
  */
 static const double least_s = 1e-6, least_w = 1e-6;
-static const double beats_most = 64; /* of the window's own, while no step is finished */
+static const double least_bps = 1;    /* of a rate told */
+static const double clock_range = 16; /* between two clocks of a chip */
+static const double beats_most = 64;  /* of the window's own, while no step is finished */
 
 static bool sane(double x)
 {
@@ -37,7 +39,7 @@ static bool beat_is_sane(const struct sl_plan_beat *b)
     for (size_t i = 0; i < sizeof(x) / sizeof(x[0]); i++)
         if (!sane(x[i]))
             return false;
-    return b->cut > 0 && b->steps < (uint64_t)most;
+    return b->cut > 0 && b->steps < (uint64_t)most && b->rtt_s <= most_rtt_s;
 }
 
 static struct sl_profile_sums sums_of(const struct sl_plan_beat *b)
@@ -64,6 +66,8 @@ static bool follows(const struct sl_profile_sums *a, const struct sl_profile_sum
     const double joules[] = {b->compute_j - a->compute_j, b->send_j - a->send_j, b->receive_j - a->receive_j,
         b->tail_j - a->tail_j, b->idle_j - a->idle_j, b->promotion_j - a->promotion_j};
 
+    if (b->clock_hz > clock_range * a->clock_hz || a->clock_hz > clock_range * b->clock_hz)
+        return false;
     if (b->at_s < a->at_s || b->steps < a->steps || (double)(b->steps - a->steps) > most_steps_s * s)
         return false;
     if (b->computed_s < a->computed_s || b->computed_s - a->computed_s > s || b->turn_s < a->turn_s ||
@@ -112,11 +116,11 @@ static void learn_beat(struct sl_plan_profile *p, const struct sl_plan_beat *b)
 {
     struct sl_profile_window *w = &p->window;
 
-    if (b->rate_up_bps > 0) {
+    if (b->rate_up_bps >= least_bps) {
         w->beats_up++;
         w->inverse_up += 1 / b->rate_up_bps;
     }
-    if (b->rate_down_bps > 0) {
+    if (b->rate_down_bps >= least_bps) {
         w->beats_down++;
         w->inverse_down += 1 / b->rate_down_bps;
     }
@@ -230,6 +234,7 @@ static void refuse(struct sl_plan_profile *p, const struct sl_profile_sums *now)
     if (p->has_suspect && follows(&p->suspect, now)) { /* two that agree: the device began anew */
         p->last = *now;
         p->has_anchor = p->has_suspect = false;
+        p->cycles_xy = p->cycles_xx = p->kappa_xy = p->kappa_xx = p->ceiling_hz = 0;
         return;
     }
     p->suspect = *now;
