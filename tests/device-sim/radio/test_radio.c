@@ -155,6 +155,34 @@ static void power__moves_the_uplink_alone(void **state)
     take_down(&r);
 }
 
+/* And stays so while the phone walks about and looks again and again: a walk's every place costs the same 10
+ * dB. */
+static void power__is_kept_from_look_to_look(void **state)
+{
+    struct rig rigs[2] = {{.cfg = plain()}, {.cfg = plain()}};
+    struct sl_radio_state s[2];
+    double x_m = 0;
+
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        rigs[k].cfg.mobility = (struct sl_mobility_config){.kind = SL_MOBILITY_WAYPOINT,
+            .width_m = 1000,
+            .height_m = 1000,
+            .speed_min_mps = 10,
+            .speed_max_mps = 10};
+        build(&rigs[k], 1);
+        sl_radio_state(rigs[k].radio, 0, &s[k]);
+        x_m = s[k].x_m;
+        if (k == 1)
+            sl_radio_set_power(rigs[k].radio, 0, 0.1);
+        saturate(&rigs[k], SL_RADIO_DOWN, 0, 2 * second);
+        sl_radio_state(rigs[k].radio, 0, &s[k]);
+        take_down(&rigs[k]);
+    }
+    assert_true(s[0].x_m != x_m && s[0].x_m == s[1].x_m);
+    assert_true(fabs(s[1].snr_db[SL_RADIO_UP] - (s[0].snr_db[SL_RADIO_UP] - 10)) < 1e-9);
+}
+
 /* The loss of phone i's way to cell 0 by what it hears: budget__ has the rest of the sum. */
 static double loss_of(const struct rig *r, uint32_t i, double *distance_m, struct sl_radio_state *s)
 {
@@ -631,6 +659,7 @@ static void draws__are_a_phones_own(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(power__is_kept_from_look_to_look),
         cmocka_unit_test(power__moves_the_uplink_alone),
         cmocka_unit_test(budget__is_power_less_loss_less_noise),
         cmocka_unit_test(shadowing__is_normal_and_remembers_the_place),
