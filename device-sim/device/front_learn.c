@@ -1,5 +1,6 @@
 /* What a phone does with its gradients: adds them up, and steps or lets the edge step (rules L2, L4). */
 #include "device-sim/device/front_internal.h"
+#include "trainer/model/proximal.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -61,6 +62,7 @@ void sl_front_learn(struct sl_front *f, uint32_t rows, const struct sl_front_ste
         if (f->anchor)
             sl_optim_prox(
                 &f->cfg.optim, sum, b.data, f->anchor + l * f->block_floats, b.n, (double)f->sum_tokens);
+        sl_proximal_add(f->adapter, l, NULL, f->cfg.optim.proximal, (double)f->sum_tokens, sum);
         sl_optim_apply(
             &f->cfg.optim, &f->moments[l], b.data, sum, b.n, (double)f->sum_tokens, step->global_step);
     }

@@ -1,6 +1,7 @@
 #include "harness.h"
 
 #include "tests/pipeline/test.h"
+#include "trainer/model/proximal.h"
 #include "trainer/pipeline/factors.h"
 #include "trainer/tensor/rng.h"
 
@@ -220,6 +221,7 @@ void phone_receive(struct phone *p)
                 sum[i] += b.grad[i];
             if (!steps)
                 continue;
+            sl_proximal_add(p->adapter, l, NULL, p->optim.proximal, (double)p->sum_tokens, sum);
             sl_optim_apply(
                 &p->optim, &p->moments[l], b.data, sum, b.n, (double)p->sum_tokens, s->outcome.global_step);
             memset(sum, 0, b.n * sizeof *sum);
@@ -667,6 +669,7 @@ double central_step(struct central *c, const uint32_t *const *windows, const uin
             sum[i] += b.grad[i];
         if (!steps)
             continue;
+        sl_proximal_add(c->adapter, l, NULL, c->optim.proximal, (double)c->sum_tokens, sum);
         sl_optim_apply(&c->optim, &c->moments[l], b.data, sum, b.n, (double)c->sum_tokens, c->steps);
         memset(sum, 0, b.n * sizeof *sum);
     }

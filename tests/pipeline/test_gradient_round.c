@@ -119,6 +119,27 @@ static void weights__accumulated_scheduled_and_clipped(void **state)
     equals_central(&several, 1e-6);
 }
 
+/* The stability term (rules P8) enters every copy's step once, whoever takes it, whatever the cut. */
+static void proximal__split_equals_central_training(void **state)
+{
+    struct how one = {.optim = scheduled(adamw(1e-2f)), .n = 1, .cut = {2}, .accumulate = 4, .weights = true};
+    one.optim.proximal = 0.3;
+    equals_central(&one, 0);
+    one.weights = false;
+    equals_central(&one, 0);
+    one.freeze_a = true; /* G's frozen A below the edge's first block is needed too */
+    equals_central(&one, 0);
+    struct how several = {.optim = sgd(0.5f), .n = 3, .cut = {1, 3, 2}, .accumulate = 2, .weights = true};
+    several.optim.proximal = 0.3;
+    equals_central(&several, 1e-6);
+    several.weights = false;
+    equals_central(&several, 1e-6);
+    several.optim = adamw(1e-3f);
+    several.optim.proximal = 0.3;
+    several.freeze_a = true;
+    equals_central(&several, 1e-6);
+}
+
 static void train_open(struct world *w, uint32_t accumulate, double quorum)
 {
     world_open(w, &(struct world_config){.optim = adamw(1e-3f),
@@ -278,6 +299,7 @@ int main(void)
         cmocka_unit_test(gradients__one_device_is_bit_identical),
         cmocka_unit_test(gradients__accumulated_scheduled_and_clipped),
         cmocka_unit_test(weights__accumulated_scheduled_and_clipped),
+        cmocka_unit_test(proximal__split_equals_central_training),
         cmocka_unit_test(push__that_does_not_come_is_left_out),
         cmocka_unit_test(push__of_who_has_left_is_not_waited_for),
         cmocka_unit_test(push__of_the_wrong_kind_or_not_finite_is_refused),

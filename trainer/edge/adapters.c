@@ -199,6 +199,8 @@ void edge_new_version(struct edge *e, struct sl_event *event)
     sl_metrics_number(o, "factor_error", event->version.factor_error);
     if (e->x->training.lora.svd && e->min_rank == e->lora.rank)
         sl_metrics_number(o, "mean_error", event->version.mean_error);
+    if (e->optim.proximal > 0 && !e->personal)
+        sl_metrics_number(o, "proximal", event->version.proximal);
     cJSON_AddNumberToObject(o, "ms", (double)event->version.ns * 1e-6);
     cJSON_AddNumberToObject(o, "checkpoint_ms", (double)event->version.checkpoint_ns * 1e-6);
     edge_event(e, "aggregate", o);

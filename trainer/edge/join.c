@@ -284,6 +284,7 @@ static void send_welcome(struct edge *e, struct device *d)
     optimizer.eps = e->optim.eps;
     optimizer.weight_decay = e->optim.weight_decay;
     optimizer.fedprox_mu = e->optim.fedprox_mu;
+    optimizer.proximal = e->optim.proximal;
     optimizer.schedule = (char *)(uintptr_t)sl_schedule_name(e->optim.schedule.kind);
     optimizer.schedule_steps = e->optim.schedule.steps;
     optimizer.warmup = e->optim.schedule.warmup;

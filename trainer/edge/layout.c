@@ -2,6 +2,7 @@
 #include "trainer/edge/edge.h"
 
 #include "dataplane/io/lcore/address.h"
+#include "trainer/model/proximal.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -35,6 +36,7 @@ static int lay_out_lora(struct edge *e)
         .beta2 = (float)x->training.optimizer.beta2,
         .eps = (float)x->training.optimizer.eps,
         .fedprox_mu = x->training.fedprox_mu,
+        .proximal = sl_proximal_strength(e->shape, &e->lora, x->training.proximal_mu),
         .weight_decay = (float)x->training.optimizer.weight_decay,
         .schedule = {.steps = x->run.steps,
             .warmup = x->training.optimizer.warmup,

@@ -216,6 +216,7 @@ struct sl_experiment {
             uint32_t deadline_ms; /* 0: auto, three times the median gang time (rules L8) */
         } gang;
         double fedprox_mu; /* 0: none */
+        double proximal_mu; /* of rules P8's term; 0: none */
         struct {
             char kind[12]; /* none, fedadam: what the mean of the copies does to G */
             double lr, beta1, beta2, tau;

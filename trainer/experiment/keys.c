@@ -103,6 +103,7 @@ static const struct sl_field fields[] = {
         .hi = 1},
     {.path = "training.gang.deadline", .kind = SL_FIELD_CUSTOM, .read = read_deadline},
     {.path = "training.fedprox_mu", .kind = SL_FIELD_DOUBLE, FIELD(training.fedprox_mu), .lo = 0, .hi = 1e6},
+    {.path = "training.proximal_mu", .kind = SL_FIELD_DOUBLE, FIELD(training.proximal_mu), .lo = 0, .hi = 1e6},
     {.path = "training.server.kind",
         .kind = SL_FIELD_CHOICE,
         FIELD(training.server.kind),

@@ -17,6 +17,7 @@ struct sl_adapter {
     size_t n_trained;                                    /* n_all, or its B tail under freeze_a */
     float *data;                                         /* [last - first][n_all] */
     float *grad;                                         /* [last - first][n_trained] */
+    double *grams;                                       /* [2, rank, rank]: work space of proximal.c */
 };
 
 static bool adapts(const struct sl_lora_config *lora, unsigned target)
@@ -94,7 +95,8 @@ int sl_adapter_create(const struct sl_model_config *config, const struct sl_lora
     a->n_trained = lora->freeze_a ? n_b : a->n_all;
     a->data = calloc((size_t)(last - first) * a->n_all, sizeof(float));
     a->grad = calloc((size_t)(last - first) * a->n_trained, sizeof(float));
-    if (!a->data || !a->grad) {
+    a->grams = calloc(2 * (size_t)lora->rank * lora->rank, sizeof *a->grams);
+    if (!a->data || !a->grad || !a->grams) {
         sl_adapter_free(a);
         return -ENOMEM;
     }
@@ -112,12 +114,23 @@ void sl_adapter_free(struct sl_adapter *a)
         return;
     free(a->data);
     free(a->grad);
+    free(a->grams);
     free(a);
 }
 
 const struct sl_lora_config *sl_adapter_lora(const struct sl_adapter *a)
 {
     return &a->lora;
+}
+
+const struct sl_model_config *sl_adapter_shape(const struct sl_adapter *a)
+{
+    return &a->config;
+}
+
+double *sl_adapter_grams(struct sl_adapter *a)
+{
+    return a->grams;
 }
 
 uint32_t sl_adapter_first(const struct sl_adapter *a)

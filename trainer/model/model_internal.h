@@ -50,6 +50,10 @@ void sl_model_release(struct sl_model *, struct sl_param *p, uint32_t n);
 /* Linear layers of a family as a contiguous run of enum sl_target. */
 enum sl_target sl_family_first_target(enum sl_family);
 enum sl_target sl_family_end_target(enum sl_family);
+
+/* For proximal.c: the adapter's model, and work space for two [rank, rank] matrices. */
+const struct sl_model_config *sl_adapter_shape(const struct sl_adapter *);
+double *sl_adapter_grams(struct sl_adapter *);
 /* Module path inside a block ("self_attn.q_proj", "attn.c_attn"). */
 const char *sl_target_path(enum sl_target);
 /* Name of a block's module tree: "model.layers." or "transformer.h." (followed by the layer's number). */

@@ -16,6 +16,7 @@ struct sl_optim_config {
     struct sl_lr_schedule schedule;            /* of lr; all zero: constant */
     double clip;                               /* bound on the norm of a block's mean gradient; 0: none */
     double fedprox_mu;                         /* of sl_optim_prox; 0: none */
+    double proximal;                           /* mu (1 - alpha) of sl_proximal_add; 0: none */
 };
 
 /* Moments of one vector of n parameters; `m`, `v` are NULL for SGD. */

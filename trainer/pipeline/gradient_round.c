@@ -12,6 +12,7 @@
  * predicted tokens of the gangs: central training. A device whose sums did not come in time is missing from
  * its own blocks with its tokens; the blocks here have its gradient already, and count its tokens. Late sums
  * count in the next round, as late weights do. */
+#include "trainer/model/proximal.h"
 #include "trainer/pipeline/trainer_internal.h"
 
 #include <errno.h>
@@ -84,6 +85,7 @@ void sl_trainer_learn(struct sl_trainer *t, bool finite)
             continue;
         sl_optim_prox(&t->config.optim, sum, block.data, sl_trainer_g(t, t->version) + l * t->block, block.n,
             (double)t->grad_tokens[l]);
+        sl_proximal_add(t->edge, l, NULL, t->config.optim.proximal, (double)t->grad_tokens[l], sum);
         sl_optim_apply(&t->config.optim, &t->moments[l], block.data, sum, block.n, (double)t->grad_tokens[l],
             t->global_step);
         forget_sum(t, l);
@@ -122,9 +124,13 @@ uint32_t sl_trainer_step_master(struct sl_trainer *t)
         copies += t->devices[d].push.weights && t->devices[d].push.tokens;
     for (uint32_t l = 0; l < t->n_layers; l++) {
         uint64_t tokens = gather_block(t, l);
-        if (tokens)
-            sl_optim_apply(&t->config.optim, &t->moments[l], t->next + l * t->block, t->grad, t->block,
-                (double)tokens, t->global_step);
+        if (tokens) {
+            float *next = t->next + l * t->block;
+            if (t->whole)
+                sl_proximal_add(t->whole, l, next, t->config.optim.proximal, (double)tokens, t->grad);
+            sl_optim_apply(
+                &t->config.optim, &t->moments[l], next, t->grad, t->block, (double)tokens, t->global_step);
+        }
         if (l >= t->config.min_cut)
             forget_sum(t, l);
     }

@@ -85,6 +85,8 @@ static int allocate(struct sl_trainer *t)
         err = sl_moments_create(&t->config.optim, t->block, &t->moments[l]);
     if (!err)
         err = sl_adapter_create(t->model, &t->config.lora, t->config.min_cut, t->n_layers, &t->edge);
+    if (!err && t->config.optim.proximal > 0)
+        err = sl_adapter_create(t->model, &t->config.lora, 0, t->n_layers, &t->whole);
     if (!err)
         err = create_batches(t);
     if (!err && t->config.server.kind != SL_SERVER_NONE)
@@ -177,6 +179,7 @@ void sl_trainer_free(struct sl_trainer *t)
     sl_batch_free(t->eval);
     sl_personal_free(t);
     sl_adapter_free(t->edge);
+    sl_adapter_free(t->whole);
     sl_gang_free(t->gang);
     for (uint32_t l = 0; t->moments && l < t->n_layers; l++)
         sl_moments_free(&t->moments[l]);

@@ -183,6 +183,7 @@ struct sl_event {
             uint32_t left_out;   /* devices whose push was waited for in vain */
             double factor_error; /* rules L5 */
             double mean_error;   /* svd: what averaging the factors would have lost; 0: not known */
+            double proximal;     /* the stability term of this version; 0: none, or personal adapters */
             uint64_t ns;
             float *g;          /* [n_layers, block]; malloc'ed, passes to the receiver */
             uint32_t *devices; /* to whom it is to be sent; malloc'ed, passes to the receiver */

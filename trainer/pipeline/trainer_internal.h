@@ -50,6 +50,7 @@ struct sl_trainer {
     size_t block; /* trainable floats of one */
 
     struct sl_adapter *edge;    /* the edge's copy, blocks [min_cut, L) */
+    struct sl_adapter *whole;   /* shapes and the frozen A of all blocks, for the stability term of G; NULL without one */
     struct sl_moments *moments; /* [L], those below `owned` unused */
     uint32_t owned;             /* blocks [owned, L) have their moments here: rules L4 */
     float *grad_sum;        /* [L - min_cut, block]: the edge's gradients since the last optimiser step, */

@@ -1,3 +1,4 @@
+#include "trainer/model/proximal.h"
 #include "trainer/pipeline/trainer_internal.h"
 #include "trainer/tensor/rows.h"
 
@@ -227,6 +228,7 @@ void sl_personal_step(struct sl_trainer *t, uint32_t left)
         }
         for (uint32_t l = m->cut; l < t->n_layers; l++) {
             struct sl_block b = sl_adapter_block(f->adapter, l);
+            sl_proximal_add(f->adapter, l, NULL, t->config.optim.proximal, (double)m->rows, b.grad);
             sl_optim_apply(&t->config.optim, &f->moments[l - t->config.min_cut], b.data, b.grad, b.n,
                 (double)m->rows, t->global_step);
         }

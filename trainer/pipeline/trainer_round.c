@@ -1,4 +1,5 @@
 /* Pushes, aggregation at a boundary, and what becomes of G. */
+#include "trainer/model/proximal.h"
 #include "trainer/pipeline/trainer_internal.h"
 #include "trainer/tensor/rows.h"
 
@@ -177,6 +178,10 @@ void sl_trainer_announce(struct sl_trainer *t, uint32_t n, uint32_t copies, doub
     e->version.left_out = t->left_out;
     e->version.factor_error = factor_error;
     e->version.mean_error = t->mean_error;
+    e->version.proximal = 0;
+    for (uint32_t l = 0; t->whole && l < t->n_layers; l++)
+        e->version.proximal += sl_proximal_add(
+            t->whole, l, sl_trainer_g(t, t->version) + l * t->block, t->config.optim.proximal, 0, NULL);
     e->version.ns = ns;
     e->version.g = malloc(bytes);
     e->version.devices = malloc((n + 1u) * sizeof *e->version.devices);

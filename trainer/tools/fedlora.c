@@ -1,5 +1,6 @@
 /* sluice-train fedlora: what the split run is compared with besides central training. */
 #include "trainer/model/peft.h"
+#include "trainer/model/proximal.h"
 #include "trainer/pipeline/aggregate.h"
 #include "trainer/plan/cost.h"
 #include "trainer/tensor/gemm.h"
@@ -102,7 +103,7 @@ static int prepare(const struct fed_options *o, struct fed_run *run, char *err, 
     run->layers = config->n_layers;
     run->block = sl_adapter_block(run->subject.adapter, 0).n;
     size_t all = run->layers * run->block;
-    run->optim = sl_tuning_optimiser(&o->tuning);
+    run->optim = sl_tuning_optimiser(&o->tuning, run->subject.adapter, config);
     run->optim.schedule.steps = run->steps;
     rc = check_memory(run, all, err, err_cap);
     if (rc)
@@ -191,6 +192,7 @@ static int phone_step(const struct fed_options *o, struct fed_run *run, struct f
         nll += run->seqs[i].nll;
     for (uint32_t l = 0; l < run->layers; l++) {
         struct sl_block b = sl_adapter_block(run->subject.adapter, l);
+        sl_proximal_add(run->subject.adapter, l, NULL, run->optim.proximal, tokens, b.grad);
         sl_optim_apply(&run->optim, &p->moments[l], b.data, b.grad, b.n, tokens, s + 1);
     }
     p->tokens += (uint64_t)tokens;

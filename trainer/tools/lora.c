@@ -1,4 +1,5 @@
 #include "trainer/model/peft.h"
+#include "trainer/model/proximal.h"
 #include "trainer/tensor/gemm.h"
 #include "trainer/tools/commands.h"
 #include "trainer/tools/run.h"
@@ -27,6 +28,7 @@ struct lora_run {
     struct sl_moments *moments; /* [layers] */
     struct sl_optim_config optim;
     double *losses; /* [steps] */
+    double *terms;  /* [steps]: the stability term where an update follows, else 0 */
     double tokens;  /* predicted, all steps done */
     float *sum;     /* [layers, block]: gradients since the last update; NULL without --accumulate */
     double pending_tokens;
@@ -42,13 +44,14 @@ static int prepare(const struct lora_options *o, struct lora_run *run, char *err
         if (rc)
             return rc;
     }
-    run->optim = sl_tuning_optimiser(&o->tuning);
+    run->optim = sl_tuning_optimiser(&o->tuning, run->subject.adapter, config);
     run->seqs = calloc(o->batch, sizeof *run->seqs);
     run->losses = calloc(o->steps, sizeof *run->losses);
+    run->terms = calloc(o->steps, sizeof *run->terms);
     run->moments = calloc(config->n_layers, sizeof *run->moments);
     if (o->accumulate > 1)
         run->sum = calloc(config->n_layers * sl_adapter_block(run->subject.adapter, 0).n, sizeof *run->sum);
-    if (!run->seqs || !run->losses || !run->moments || (o->accumulate > 1 && !run->sum))
+    if (!run->seqs || !run->losses || !run->terms || !run->moments || (o->accumulate > 1 && !run->sum))
         return -ENOMEM;
     for (uint32_t l = 0; l < config->n_layers && !rc; l++)
         rc = sl_moments_create(&run->optim, sl_adapter_block(run->subject.adapter, l).n, &run->moments[l]);
@@ -75,6 +78,8 @@ static void learn(const struct lora_options *o, struct lora_run *run, double tok
         }
         if (!step)
             continue;
+        run->terms[done - 1] +=
+            sl_proximal_add(run->subject.adapter, l, NULL, run->optim.proximal, run->pending_tokens, sum);
         sl_optim_apply(&run->optim, &run->moments[l], block.data, sum, block.n, run->pending_tokens, done);
         if (run->sum)
             memset(sum, 0, block.n * sizeof *sum);
@@ -121,6 +126,8 @@ static void print_losses(const struct lora_run *run, double seconds, bool json)
     }
     cJSON *out = cJSON_CreateObject();
     cJSON_AddItemToObject(out, "losses", sl_tuning_losses(run->losses, run->done));
+    if (run->optim.proximal > 0)
+        cJSON_AddItemToObject(out, "proximal", sl_tuning_losses(run->terms, run->done));
     cJSON_AddNumberToObject(out, "steps", run->done);
     cJSON_AddNumberToObject(out, "tokens_per_s", rate);
     char *text = cJSON_Print(out);
@@ -171,6 +178,7 @@ static void free_run(struct lora_run *run)
     free(run->moments);
     free(run->sum);
     free(run->losses);
+    free(run->terms);
     free(run->seqs);
     sl_half_free(run->half);
     sl_subject_free(&run->subject);

@@ -1,5 +1,6 @@
 #include "trainer/tools/tuning.h"
 
+#include "trainer/model/proximal.h"
 #include "trainer/tools/run.h"
 
 #include <errno.h>
@@ -48,7 +49,8 @@ int sl_tuning_adapter(const struct sl_tuning_options *o, const struct sl_model_c
     return rc ? rc : sl_adapter_create(config, &lora, 0, config->n_layers, out);
 }
 
-struct sl_optim_config sl_tuning_optimiser(const struct sl_tuning_options *o)
+struct sl_optim_config sl_tuning_optimiser(
+    const struct sl_tuning_options *o, const struct sl_adapter *adapter, const struct sl_model_config *config)
 {
     return (struct sl_optim_config){.kind = strcmp(o->optimizer, "sgd") == 0 ? SL_SGD : SL_ADAMW,
         .lr = (float)o->lr,
@@ -57,7 +59,8 @@ struct sl_optim_config sl_tuning_optimiser(const struct sl_tuning_options *o)
         .eps = 1e-8f,
         .weight_decay = (float)o->weight_decay,
         .schedule = o->schedule,
-        .clip = o->clip};
+        .clip = o->clip,
+        .proximal = sl_proximal_strength(config, sl_adapter_lora(adapter), o->proximal_mu)};
 }
 
 cJSON *sl_tuning_losses(const double *v, uint32_t n)
