@@ -48,6 +48,22 @@ def test_central_training_in_bf16_follows_f32():
     assert_like(narrow, wide, "bf16 against f32")
 
 
+def test_term_clipping_and_warm_up_in_bf16_follow_f32():
+    """Issue 6: the stability term, FedProx, clipping and warm-up, in bf16 as in f32, over the real path."""
+    if not has_bf16():
+        raise Skip("a CPU with bf16 instructions")
+    losses = {}
+    for precision in ("f32", "bf16"):
+        what = experiment(fleet=[phone_class("a"), phone_class("b")], plan={"cut": [2, 5]}, run={"steps": 40})
+        what["training"].update(proximal_mu=0.02, fedprox_mu=0.1)
+        what["training"]["optimizer"].update(clip=0.2, schedule="cosine", warmup=5)
+        what["model"]["precision"], what["edge"]["data"]["codec"] = precision, precision
+        with Run(what) as r:
+            r.run_both()
+            losses[precision] = r.losses()
+    assert_like(losses["bf16"], losses["f32"], "with all of them")
+
+
 def run(precision, codec, recompute=False):
     what = experiment(fleet=[phone_class("a"), phone_class("b")], plan={"cut": [2, 5]}, run={"steps": 60})
     what["model"]["precision"] = precision

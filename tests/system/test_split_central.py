@@ -34,6 +34,29 @@ def test_one_device_with_sgd_is_bit_identical():
         assert run.losses() == central(run)
 
 
+def test_stability_term_is_that_of_central_training():
+    """Rules P8, P1: the same to the bit at every cut; together with FedProx it still trains; and it holds the adapter back."""
+    training = {**experiment()["training"], "proximal_mu": 0.05}
+    central_losses = None
+    for cut in (2, 6):
+        with Run(experiment(plan={"cut": cut}, training=training)) as run:
+            run.run_both()
+            assert run.losses() == central(run, "--proximal-mu", "0.05")
+            assert run.losses() != central(run), "the term changed nothing: it is not in use"
+            assert central_losses in (None, run.losses()), "the cut shows"
+            central_losses = run.losses()
+            values = [e["proximal"] for e in run.events("edge", "aggregate")]
+            assert len(values) == 4 and all(v > 0 for v in values), values
+    training["fedprox_mu"] = 0.1
+    for adapters in ("shared", "personal"):
+        if adapters == "personal":
+            training = {**training, "adapters": "personal", "fedprox_mu": 0}
+        with Run(experiment(fleet=[phone_class("a", 2)], training=training)) as run:
+            run.run_both()
+            losses = run.losses()
+            assert sum(losses[-5:]) < sum(losses[:5]), losses
+
+
 def test_three_devices_unequal_lengths_and_cuts_equal_central_training():
     training = experiment()["training"]
     training["optimizer"] = {"kind": "sgd", "lr": 0.5}
