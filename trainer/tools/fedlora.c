@@ -103,7 +103,9 @@ static int prepare(const struct fed_options *o, struct fed_run *run, char *err, 
     run->layers = config->n_layers;
     run->block = sl_adapter_block(run->subject.adapter, 0).n;
     size_t all = run->layers * run->block;
-    run->optim = sl_tuning_optimiser(&o->tuning, run->subject.adapter, config);
+    run->optim = sl_tuning_optimiser(&o->tuning);
+    run->optim.proximal =
+        sl_proximal_strength(config, sl_adapter_lora(run->subject.adapter), o->tuning.proximal_mu);
     run->optim.schedule.steps = run->steps;
     rc = check_memory(run, all, err, err_cap);
     if (rc)
@@ -340,6 +342,7 @@ static int run(int argc, char **argv)
         {"seq", SL_OPT_COUNT, &o.seq, "T", "tokens per window", true, 2, 1 << 20, 0},
         {"tails", SL_OPT_FLAG, &o.tails, NULL, "also the last, shorter window of a stream", 0, 0, 0, 0},
         SL_TUNING_OPTS(o.tuning),
+        SL_PROXIMAL_OPT(o.tuning),
         SL_PRECISION_OPT(o.precision),
         {"threads", SL_OPT_COUNT, &o.threads, "N", "threads of the GEMM library (default 1)", 0, 1, 1024, 0},
         {"json", SL_OPT_FLAG, &o.json, NULL, "print JSON: losses, and what each phone computed", 0, 0, 0, 0},

@@ -44,7 +44,9 @@ static int prepare(const struct lora_options *o, struct lora_run *run, char *err
         if (rc)
             return rc;
     }
-    run->optim = sl_tuning_optimiser(&o->tuning, run->subject.adapter, config);
+    run->optim = sl_tuning_optimiser(&o->tuning);
+    run->optim.proximal =
+        sl_proximal_strength(config, sl_adapter_lora(run->subject.adapter), o->tuning.proximal_mu);
     run->seqs = calloc(o->batch, sizeof *run->seqs);
     run->losses = calloc(o->steps, sizeof *run->losses);
     run->terms = calloc(o->steps, sizeof *run->terms);
@@ -218,6 +220,7 @@ static int run(int argc, char **argv)
         {"seq", SL_OPT_COUNT, &o.seq, "T", "tokens per window", true, 2, 1 << 20, 0},
         {"tails", SL_OPT_FLAG, &o.tails, NULL, "also the last, shorter window of a stream", 0, 0, 0, 0},
         SL_TUNING_OPTS(o.tuning),
+        SL_PROXIMAL_OPT(o.tuning),
         SL_PRECISION_OPT(o.precision),
         {"accumulate", SL_OPT_COUNT, &o.accumulate, "N", "steps whose gradients make one update (default 1)",
             0, 1, 1 << 16, 0},

@@ -1,6 +1,5 @@
 #include "trainer/tools/tuning.h"
 
-#include "trainer/model/proximal.h"
 #include "trainer/tools/run.h"
 
 #include <errno.h>
@@ -49,8 +48,7 @@ int sl_tuning_adapter(const struct sl_tuning_options *o, const struct sl_model_c
     return rc ? rc : sl_adapter_create(config, &lora, 0, config->n_layers, out);
 }
 
-struct sl_optim_config sl_tuning_optimiser(
-    const struct sl_tuning_options *o, const struct sl_adapter *adapter, const struct sl_model_config *config)
+struct sl_optim_config sl_tuning_optimiser(const struct sl_tuning_options *o)
 {
     return (struct sl_optim_config){.kind = strcmp(o->optimizer, "sgd") == 0 ? SL_SGD : SL_ADAMW,
         .lr = (float)o->lr,
@@ -59,8 +57,7 @@ struct sl_optim_config sl_tuning_optimiser(
         .eps = 1e-8f,
         .weight_decay = (float)o->weight_decay,
         .schedule = o->schedule,
-        .clip = o->clip,
-        .proximal = sl_proximal_strength(config, sl_adapter_lora(adapter), o->proximal_mu)};
+        .clip = o->clip};
 }
 
 cJSON *sl_tuning_losses(const double *v, uint32_t n)

@@ -38,10 +38,15 @@ struct sl_tuning_options {
         {"min-lr", SL_OPT_NUMBER, &(o).schedule.floor, "X", "last rate as a share of --lr (default 0)", 0,   \
             0, 1, 0},                                                                                        \
         {"clip", SL_OPT_NUMBER, &(o).clip, "X", "gradient norm per block (default 0: none)", 0, 0, 1e6, 0},  \
-        {"proximal-mu", SL_OPT_NUMBER, &(o).proximal_mu, "MU", "of the stability term (default 0: none)", 0, \
-            0, 1e6, 0},                                                                                      \
     {                                                                                                        \
         "seed", SL_OPT_SEED, &(o).seed, "S", "of the adapter's first values (default 0)", 0, 0, 0, 0         \
+    }
+
+/* Of subcommands that have the stability term; sl_proximal_strength makes of it what the optimiser takes. */
+#define SL_PROXIMAL_OPT(o)                                                                                   \
+    {                                                                                                        \
+        "proximal-mu", SL_OPT_NUMBER, &(o).proximal_mu, "MU", "of the stability term (default 0: none)", 0,  \
+            0, 1e6, 0                                                                                        \
     }
 
 /* What is wrong with the options, or NULL; reads `rate` into the schedule. */
@@ -49,9 +54,7 @@ const char *sl_tuning_check(struct sl_tuning_options *);
 /* A new adapter over all blocks. 0, or -errno with a line in err. */
 int sl_tuning_adapter(const struct sl_tuning_options *, const struct sl_model_config *, struct sl_adapter **,
     char *err, size_t err_cap);
-/* For that adapter. */
-struct sl_optim_config sl_tuning_optimiser(
-    const struct sl_tuning_options *, const struct sl_adapter *, const struct sl_model_config *);
+struct sl_optim_config sl_tuning_optimiser(const struct sl_tuning_options *);
 
 /* All 17 digits: split and central losses are compared to the bit, and cJSON may round the last one off. */
 cJSON *sl_tuning_losses(const double *, uint32_t n);
