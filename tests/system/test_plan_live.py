@@ -17,7 +17,7 @@ def training(aggregation="gradients", every=4, kind="adamw", lr=2.0e-3, **more):
 
 
 def live(plan=None, fleet=None, steps=STEPS, **changes):
-    what = experiment(fleet=fleet or FLEET, run={"steps": steps}, plan={"cut": "auto", "start_cut": 4, "weights": {"delay": 1, "energy": 0.01}, "replan_s": 2, "objective": "printed", **(plan or {})},
+    what = experiment(fleet=fleet or FLEET, run={"steps": steps}, plan={"cut": "auto", "start_cut": 4, "weights": {"delay": 1, "energy": 0.01}, "replan_s": 2, **(plan or {})},
                       **{"training": training(), **changes})
     what["edge"]["heartbeat_ms"] = 200
     return what
@@ -117,6 +117,19 @@ def test_bounds_hold():
         held = int(re.search(r"class small: its memory holds (\d) layers at most", run.output(edge)).group(1))
         assert 1 < held < 7
         assert last_cuts(run) == {"slow": 3, "fast": 5, "small": held}, (held, cuts(run))
+
+
+def test_asynchronous_gangs_and_the_published_objective():
+    """Each phone's cut changes at a push of its own; nothing is refused as stale, nobody's steps are thrown away."""
+    what = live({"objective": "printed"}, training=training("weights", 4), fleet=[FLEET[0], phone_class("fast", compute_gflops=10)])
+    what["training"]["gang"], what["run"] = {"policy": "async"}, {"seconds": 12}
+    with Run(what) as run:
+        run.run_both()
+        check_plans(run)
+        found = last_cuts(run)
+        assert found["slow"] < 4 and found["slow"] < found["fast"], (found, cuts(run))
+        assert not run.events("edge", "refused"), run.events("edge", "refused")
+        assert run.events("edge", "end")[0]["old_cut_messages"] == 0
 
 
 def test_refused_with_one_line():

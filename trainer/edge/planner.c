@@ -267,6 +267,7 @@ static void ask(struct edge *e, enum sl_replan_reason reason, uint64_t now)
     s->noise_w_per_hz = 1;
     s->min_share = 0;
     s->battery_price = keys->battery_price;
+    s->asynchronous = e->x->training.gang.async;
     s->weights = (struct sl_plan_weights){keys->weight_delay, keys->weight_energy, keys->weight_stability};
     s->server = &j->server;
     j->objective = keys->printed ? SL_PLAN_PRINTED : SL_PLAN_PHYSICAL;

@@ -153,16 +153,17 @@ static int solve_fixed(struct sl_plan_scenario *s, const struct work *w, enum sl
     return status;
 }
 
-/* A user's part of the objective; of the physical one without the slowest step, which is everybody's. */
+/* A user's part of the objective; of the synchronous physical one without the slowest step, which is
+ * everybody's. */
 static double part(const struct sl_plan_scenario *s, enum sl_plan_objective o, const struct sl_plan_scales *c,
     uint32_t n, const struct sl_plan_cost *cost)
 {
-    bool physical = o == SL_PLAN_PHYSICAL;
+    bool physical = o == SL_PLAN_PHYSICAL, own_delay = !physical || s->asynchronous;
     double energy =
         s->weights.energy * cost->energy_j / c->energy0_j * (physical ? sl_plan_battery_weight(s, n) : 1);
     double stability = s->weights.stability > 0 ? s->weights.stability * cost->stability / c->stability0 : 0;
 
-    return energy + stability + (physical ? 0 : s->weights.delay * cost->delay_s / c->tau0_s);
+    return energy + stability + (own_delay ? s->weights.delay * cost->delay_s / c->tau0_s : 0);
 }
 
 /* Takes back changes that bring next to nothing: who waits for a slower one anyhow need not move. With the
@@ -191,7 +192,7 @@ static uint32_t drop_trifles(const struct sl_plan_scenario *s, enum sl_plan_obje
         bool allowed = (u->deadline_s <= 0 || w->back[n].delay_s <= u->deadline_s) &&
                        (u->energy_j <= 0 || w->back[n].energy_j <= u->energy_j);
         double loss = part(s, o, &scales, n, &w->back[n]) - part(s, o, &scales, n, &cost[n]);
-        if (o == SL_PLAN_PHYSICAL && w->back[n].delay_s > slowest)
+        if (o == SL_PLAN_PHYSICAL && !s->asynchronous && w->back[n].delay_s > slowest)
             loss += s->weights.delay * (w->back[n].delay_s - slowest) / scales.tau0_s;
         if (!allowed || !(loss < TRIFLE * gain / changed))
             continue;
