@@ -13,7 +13,7 @@ def main():
     root, program = sys.argv[1:]
     run = subprocess.run([program, 'stability', '--model', os.path.join(root, 'trainer/models/base'), '--text',
                           *(os.path.join(root, 'docs', page) for page in PAGES), '--k', '8,64', '--fraction', '0.5',
-                          '--repeats', '10', '--steps', '30', '--json'], stdout=subprocess.PIPE, text=True)
+                          '--repeats', '10', '--steps', '16', '--seq', '32', '--json'], stdout=subprocess.PIPE, text=True)
     if run.returncode:
         print('exit code', run.returncode)
         return 1
