@@ -252,6 +252,26 @@ static void run__share_matters_where_the_cut_does_not(void **state)
     }
 }
 
+/* The term draws both trainings to the base model: what is left of a swap's difference is small. */
+static void run__stability_term_steadies(void **state)
+{
+    struct sl_swap without[SWAPS], with[SWAPS];
+    double apart[2] = {0};
+    fill_swaps(without);
+    fill_swaps(with);
+    struct sl_replace_config config = config_of(SWAPS, 0);
+    struct sl_replace_job job = job_of(without, SWAPS, LAYERS);
+    run(&config, &job);
+    job.swaps = with;
+    job.proximal = 10;
+    run(&config, &job);
+    for (uint32_t i = 0; i < SWAPS; i++) {
+        apart[0] += sl_swap_difference(&without[i]);
+        apart[1] += sl_swap_difference(&with[i]);
+    }
+    assert_true(apart[1] > 0 && apart[1] < apart[0] / 2);
+}
+
 static void run__place_that_is_never_drawn_changes_nothing(void **state)
 {
     struct sl_swap swap = {.place = K - 1, .other = samples[K]};
@@ -316,6 +336,7 @@ int main(void)
         cmocka_unit_test(run__losses_are_those_of_plain_trainings),
         cmocka_unit_test(run__cut_alone_changes_nothing),
         cmocka_unit_test(run__share_matters_where_the_cut_does_not),
+        cmocka_unit_test(run__stability_term_steadies),
         cmocka_unit_test(run__place_that_is_never_drawn_changes_nothing),
         cmocka_unit_test(run__loss_that_is_no_number_is_an_error),
         cmocka_unit_test(run__stops_between_steps),

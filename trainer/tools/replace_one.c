@@ -1,5 +1,7 @@
 #include "trainer/tools/replace_one.h"
 
+#include "trainer/model/proximal.h"
+
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -193,6 +195,7 @@ static int step(struct sl_replace *r, const struct sl_replace_job *job, const st
         struct lane *lane = &r->lanes[i];
         for (uint32_t l = 0; s >= lane->start && l < job->blocks; l++) {
             struct sl_block block = sl_adapter_block(lane->adapter, l);
+            sl_proximal_add(lane->adapter, l, NULL, job->proximal, tokens, block.grad);
             sl_optim_apply(&c->optim, &lane->moments[l], block.data, block.grad, block.n, tokens, s + 1);
         }
     }

@@ -37,6 +37,7 @@ struct sl_replace_job {
     uint32_t k, blocks;             /* blocks [0, blocks) carry LoRA */
     const uint32_t *order;          /* [steps * batch] places of S */
     uint64_t seed;                  /* of the adapter's first values */
+    double proximal;                /* strength of the stability term (rules P8, sl_proximal_add); 0: none */
     struct sl_swap *swaps;
     uint32_t n_swaps; /* any number: more than fit in one batch are done in turn, with A(S) each time */
     double *losses;   /* [steps] out: of A(S), nats per token; may be NULL */

@@ -213,6 +213,7 @@ static struct sl_replace_job job_of(
         .blocks = blocks,
         .order = run->order,
         .seed = seed_of(o, set),
+        .proximal = o->tuning.proximal_mu * (1 - (double)blocks / run->result.layers),
         .losses = run->losses};
 }
 
@@ -374,6 +375,7 @@ static int work(const struct stability_options *o, struct stability_run *run, ch
         .optimizer = o->tuning.optimizer,
         .precision = sl_precision_name(sl_model_precision(run->subject.model)),
         .lr = o->tuning.lr,
+        .proximal_mu = o->tuning.proximal_mu,
         .seed = o->tuning.seed};
     int rc =
         sl_input_read(&o->in, run->subject.tok, config->eos_id, config->vocab, &run->input, err, err_cap);
@@ -459,6 +461,9 @@ static int run(int argc, char **argv)
             0, 0, 0, 0},
         {"seed", SL_OPT_SEED, &o.tuning.seed, "S", "of data sets, order and first values (default 0)", 0, 0,
             0, 0},
+        {"proximal-mu", SL_OPT_NUMBER, &o.tuning.proximal_mu, "MU",
+            "stability term MU (1 - alpha) |(alpha/rank) B A|^2, the first alpha a cell's (default 0)", 0, 0,
+            1e6, 0},
         SL_PRECISION_OPT(o.precision),
         {"together", SL_OPT_COUNT, &o.together, "N", "swaps trained in one batch (default 8)", 0, 1, 1 << 12,
             0},

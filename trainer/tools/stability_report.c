@@ -71,6 +71,7 @@ static int print_json(const struct sl_stability *s, const struct sl_slopes *slop
     cJSON_AddStringToObject(o, "precision", s->precision);
     cJSON_AddStringToObject(o, "optimizer", s->optimizer);
     cJSON_AddNumberToObject(o, "lr", s->lr);
+    cJSON_AddNumberToObject(o, "proximal_mu", s->proximal_mu);
     cJSON_AddNumberToObject(o, "steps", s->steps);
     cJSON_AddNumberToObject(o, "batch", s->batch);
     cJSON_AddNumberToObject(o, "seq", s->seq);

@@ -26,7 +26,7 @@ struct sl_stability {
     uint32_t n_cells, layers, sets, sets_done, swaps_done, self_checks;
     uint32_t steps, batch, seq;
     const char *model, *optimizer, *precision;
-    double lr, seconds;
+    double lr, proximal_mu, seconds;
     uint64_t seed;
     size_t windows;
     double *sum;     /* [sets, cells] */
