@@ -280,7 +280,7 @@ static void take_hello(struct sl_model_edge *e, uint32_t i, const Sluice__Hello 
     d->session = SESSIONS_PER_DEVICE * i + (d->epoch & 1);
     d->epoch++;
     d->class = sl_experiment_class_of(e->x, i);
-    d->cut = e->x->fleet[d->class].cut;
+    d->cut = sl_experiment_device_cut(e->x, d->class, i, 0);
     d->receive_id = h->receive_id;
     d->held_run = h->run;
     d->phase_done = false;

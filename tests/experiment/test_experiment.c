@@ -211,6 +211,9 @@ static void parse__refuses_and_names_the_line(void **state)
         {"run: {steps: 5}", "run: {steps: 5}\ntraining: {aggregation: gradients, gang: {policy: async}}",
             "asynchronous gangs make a step of each message"},
         {"cut: 2", "cut: 2, objective: physical", "are for plan.cut: auto"},
+        {"cut: 2", "cut: random, start_cut: 2", "are for plan.cut: auto"},
+        {"cut: 2", "cut: random, min_cut: 3, max_cut: 2", "must not fall in this order"},
+        {"cut: 2", "cut: random, changes: [{step: 3, cut: 1}]", "keeps the cut that was drawn"},
         {"rtt_ms: 40", "rtt_ms: 40, trace: {up: a, down: b}", "x.yaml:4: link: say once how fast it is"},
         {"up_mbps: 40, down_mbps: 80, rtt_ms: 40", "rtt_ms: 40", "link: say once how fast it is"},
         {"up_mbps: 40, down_mbps: 80", "up_mbps: 40", "up_mbps and down_mbps belong together"},
@@ -345,11 +348,46 @@ static void settle_cuts__follow_the_models_depth(void **state)
     free(e);
 }
 
+static void device_cut__random__every_cut_of_the_bounds_and_always_the_same(void **state)
+{
+    enum { DEVICES = 1000 };
+    struct sl_experiment *e = calloc(1, sizeof *e);
+    char err[256], *yaml = edited("cut: 2", "cut: random, min_cut: 2, max_cut: 5");
+    uint32_t lowest, highest, times[8] = {0}, differ = 0;
+
+    assert_int_equal(parse(yaml, e, err), 0);
+    assert_true(e->plan.random && !e->plan.live);
+    assert_int_equal(sl_experiment_settle_cuts(e, 8, err, sizeof err), 0);
+    sl_experiment_cuts(e, &lowest, &highest);
+    assert_true(lowest == 2 && highest == 5);
+    for (uint32_t i = 0; i < DEVICES; i++) {
+        uint32_t cut = sl_experiment_device_cut(e, 0, i, 0);
+        assert_in_range(cut, 2, 5);
+        assert_int_equal(sl_experiment_device_cut(e, 0, i, 77), cut);
+        times[cut]++;
+        e->seed++;
+        differ += sl_experiment_device_cut(e, 0, i, 0) != cut;
+        e->seed--;
+    }
+    for (uint32_t cut = 2; cut <= 5; cut++) /* 250, deviation 13.7: four of them */
+        assert_in_range(times[cut], 195, 305);
+    assert_in_range(differ, 695, 805); /* 750 likewise: another seed draws anew */
+    free(yaml);
+    yaml = edited("cut: 2", "cut: random");
+    assert_int_equal(parse(yaml, e, err), 0);
+    assert_int_equal(sl_experiment_settle_cuts(e, 8, err, sizeof err), 0);
+    sl_experiment_cuts(e, &lowest, &highest);
+    assert_true(lowest == 1 && highest == 7);
+    free(yaml);
+    free(e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sl_experiment_cut__follows_the_changes),
         cmocka_unit_test(settle_cuts__follow_the_models_depth),
+        cmocka_unit_test(device_cut__random__every_cut_of_the_bounds_and_always_the_same),
         cmocka_unit_test(parse__small_file_gets_defaults),
         cmocka_unit_test(parse__values_reach_their_fields),
         cmocka_unit_test(parse__refuses_and_names_the_line),

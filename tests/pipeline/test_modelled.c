@@ -35,17 +35,18 @@ static void gradient__every_codec__finite_and_small(void **state)
 }
 
 struct seen {
-    uint32_t n;
+    uint32_t n, down_to;
     bool backward;
     uint64_t waited_ns;
     double s;
 };
 
-static double pass_s(void *app, const struct sl_seq *seqs, uint32_t n, bool backward)
+static double pass_s(void *app, const struct sl_seq *seqs, uint32_t n, bool backward, uint32_t down_to)
 {
     struct seen *s = app;
 
     s->n = n;
+    s->down_to = down_to;
     s->backward = backward;
     return s->s;
 }
@@ -71,9 +72,25 @@ static void pass__waits_as_long_as_it_takes(void **state)
     assert_int_equal(seen.waited_ns, 250000000);
 }
 
+static void catch_up__waits_for_what_is_left(void **state)
+{
+    struct seen seen = {.s = 100};
+    struct sl_modelled m = {.pass_s = pass_s, .wait = wait, .app = &seen};
+    struct sl_seq seqs[3] = {{.len = 4}};
+    uint64_t now = sl_modelled_now();
+
+    sl_modelled_catch_up(&m, seqs, 2, true, 5, now - 60000000000u);
+    assert_true(seen.n == 2 && seen.down_to == 5 && seen.backward);
+    assert_true(seen.waited_ns <= 40000000000u && seen.waited_ns > 30000000000u);
+    seen = (struct seen){.s = 100};
+    sl_modelled_catch_up(&m, seqs, 2, false, 0, now - 100000000001u); /* it took longer by itself */
+    assert_int_equal(seen.waited_ns, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(gradient__every_codec__finite_and_small),
-        cmocka_unit_test(pass__waits_as_long_as_it_takes)};
+        cmocka_unit_test(pass__waits_as_long_as_it_takes),
+        cmocka_unit_test(catch_up__waits_for_what_is_left)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

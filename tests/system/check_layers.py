@@ -22,7 +22,7 @@ MAY_INCLUDE = {
     "trainer/data": ["trainer/model"],
     "trainer/pipeline": ["trainer/model", "dataplane/ring", "dataplane/ingest"],
     "trainer/plan": ["trainer/tensor"],
-    "trainer/experiment": [],
+    "trainer/experiment": ["trainer/tensor"],
     "trainer/edge": ["dataplane/io/dpdk", "dataplane/io/uring", "trainer/pipeline", "trainer/data", "trainer/plan", "trainer/experiment"],
     "trainer/tools": ["trainer/pipeline", "trainer/model", "trainer/data", "trainer/plan", "trainer/experiment"],
     "device-sim/life": ["trainer/tensor"],

@@ -36,7 +36,7 @@ static uint32_t memory_mib(const struct edge *e, uint32_t class, uint32_t cut)
     return (uint32_t)((sl_model_footprint(e->shape, &f) + (1 << 20) - 1) >> 20);
 }
 
-/* plan.cut: auto: no class is given more layers than its phones hold. */
+/* plan.cut: auto, random: no class is given more layers than its phones hold. */
 static int bound_by_memory(struct edge *e)
 {
     struct sl_plan_keys *keys = &e->x->plan;
@@ -64,10 +64,11 @@ static int bound_by_memory(struct edge *e)
 int edge_lay_out_changes(struct edge *e)
 {
     const struct sl_experiment *x = e->x;
-    int status = x->plan.live ? bound_by_memory(e) : 0;
+    bool bounds = x->plan.live || x->plan.random;
+    int status = bounds ? bound_by_memory(e) : 0;
     if (status)
         return status;
-    if (x->plan.live)
+    if (bounds)
         sl_experiment_cuts(x, &e->min_cut, &e->max_cut);
     for (uint32_t i = 0; i < x->n_changes; i++) {
         e->changes[i] = (struct sl_cut_change){.step = x->changes[i].step, .cut = x->changes[i].cut};
@@ -92,7 +93,7 @@ void edge_choose_cut(struct edge *e, struct device *d, bool same_class)
     if (e->x->plan.live && (!d->cut || (d->session_id && !same_class))) /* else: of the checkpoint */
         d->cut = edge_plan_first_cut(e, edge_class_index(e, d));
     else if (!e->x->plan.live && (!d->cut || !same_class))
-        d->cut = sl_experiment_cut(e->x, edge_class_index(e, d), e->version_step);
+        d->cut = sl_experiment_device_cut(e->x, edge_class_index(e, d), d->index, e->version_step);
 }
 
 static void send_moments(struct edge *e, struct device *d, const struct sl_event *event)

@@ -1,4 +1,4 @@
-/* edge.compute: modelled. How long a gang takes the edge node that the experiment describes. */
+/* edge.compute_gflops: how long a gang takes the edge node that the experiment describes. */
 #include "trainer/edge/edge.h"
 
 #include "trainer/plan/cost.h"
@@ -20,7 +20,7 @@ struct sl_cost_shape edge_cost_shape(const struct edge *e)
 }
 
 /* Sequences of one entry layer lie together in a batch: the rows present at a block are all those before. */
-static double pass_s(void *app, const struct sl_seq *seqs, uint32_t n, bool backward)
+static double pass_s(void *app, const struct sl_seq *seqs, uint32_t n, bool backward, uint32_t down_to)
 {
     const struct edge *e = app;
     const struct sl_model_config *m = e->shape;
@@ -31,7 +31,7 @@ static double pass_s(void *app, const struct sl_seq *seqs, uint32_t n, bool back
     for (uint32_t i = 0; i < n; i++) {
         double block = backward ? sl_cost_block_backward(&shape, &seqs[i].len, 1)
                                 : sl_cost_block_forward(&shape, &seqs[i].len, 1);
-        flop += block * (m->n_layers - seqs[i].enter);
+        flop += block * (m->n_layers - (seqs[i].enter > down_to ? seqs[i].enter : down_to));
         rows += seqs[i].len;
     }
     flop += sl_cost_head_forward(&shape, rows); /* backward: its input gradients, the same again (rules P2) */

@@ -64,7 +64,7 @@ static int make_run_dir(struct edge *e)
 static int settle_cuts(struct edge *e)
 {
     struct sl_model *shape;
-    if (!e->x->plan.live)
+    if (!e->x->plan.live && !e->x->plan.random)
         return 0;
     int status = sl_model_load_blocks(e->x->model.path, 1, 1, &shape, e->err, sizeof e->err);
     if (status)

@@ -74,6 +74,7 @@ int edge_start_trainer(struct edge *e, const struct sl_checkpoint *resume)
         .optim = e->optim,
         .codec = e->codec,
         .modelled = x->edge.modelled ? &e->modelled : NULL,
+        .pace = !x->edge.modelled && x->edge.compute_gflops > 0 ? &e->modelled : NULL,
         .n_lcores = e->n_lcores,
         .latency = e->latency_ring,
         .gang = {.quorum = x->training.gang.quorum,

@@ -1,6 +1,7 @@
 #include "trainer/experiment/experiment.h"
 
 #include "trainer/experiment/read.h"
+#include "trainer/tensor/rng.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -125,6 +126,17 @@ uint32_t sl_experiment_class_of(const struct sl_experiment *e, uint32_t device)
     while (c + 1 < e->n_classes && device >= e->fleet[c].count)
         device -= e->fleet[c++].count;
     return c;
+}
+
+uint32_t sl_experiment_device_cut(
+    const struct sl_experiment *e, uint32_t class, uint32_t device, uint64_t step)
+{
+    uint32_t least = e->plan.min_cut[class], most = e->plan.max_cut[class];
+
+    if (!e->plan.random)
+        return sl_experiment_cut(e, class, step);
+    return least +
+           (uint32_t)(sl_rng_u64(sl_rng_key(e->seed, "plan.cut: random"), device) % (most - least + 1));
 }
 
 bool sl_experiment_comes_and_goes(const struct sl_experiment *e)

@@ -168,7 +168,8 @@ struct sl_class_config {
 /* plan.cut: auto: the edge chooses cuts while the run goes on (docs/planner.md). A cut is 0 until the model's
  * layers are known (sl_experiment_settle_cuts). */
 struct sl_plan_keys {
-    bool live;    /* plan.cut: auto; all else is for it alone */
+    bool live;    /* plan.cut: auto; all else is for it alone, but min_cut and max_cut */
+    bool random;  /* plan.cut: random: every device's own cut, drawn once */
     bool printed; /* objective: the published one; else the physical one */
     double weight_delay, weight_energy, weight_stability;
     double replan_s, hysteresis;
@@ -249,7 +250,7 @@ struct sl_experiment {
         } data;
         uint32_t slots;
         bool modelled; /* compute: modelled: no arithmetic, gangs take the time that the cost model says */
-        double compute_gflops; /* of the modelled edge; 0: not given */
+        double compute_gflops; /* of the modelled edge, or what a real one is held to; 0: not given */
         uint32_t threads;      /* of the trainer's arithmetic */
         bool recompute;        /* activations in the backward pass, instead of keeping them */
         struct {
@@ -299,9 +300,13 @@ int sl_experiment_parse(
     const char *yaml, size_t len, const char *file_name, struct sl_experiment *, char *err, size_t err_cap);
 /* The cut of a class after a boundary of that global step: plan.cut, or what plan.changes has made of it. */
 uint32_t sl_experiment_cut(const struct sl_experiment *, uint32_t class, uint64_t step);
-/* plan.cut: auto: cuts that the file left to the model's depth: at most layers - 1, beginning in the middle.
- * Before anything asks for cuts. -EINVAL: err says which key does not fit the model. Without auto: nothing.
- */
+/* The cut of a device that the run has not seen before, after a boundary of that step: its class's, or where
+ * cuts are drawn its own: a function of the seed and the device's number alone, all cuts of its class's
+ * bounds being equally likely. */
+uint32_t sl_experiment_device_cut(
+    const struct sl_experiment *, uint32_t class, uint32_t device, uint64_t step);
+/* plan.cut: auto, random: cuts that the file left to the model's depth: at most layers - 1, beginning in the
+ * middle. Before anything asks for cuts. -EINVAL: err says which key does not fit the model. Else nothing. */
 int sl_experiment_settle_cuts(struct sl_experiment *, uint32_t layers, char *err, size_t err_cap);
 /* The class of device number i (devices are numbered through the classes in order), and back. */
 uint32_t sl_experiment_class_of(const struct sl_experiment *, uint32_t device);

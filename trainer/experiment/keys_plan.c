@@ -41,6 +41,11 @@ static int read_cut(struct sl_reader *r, yaml_node_t *node, const struct sl_fiel
         t->cuts = (struct sl_read_cuts){.n = 1, .line = node->start_mark.line + 1};
         return 0;
     }
+    if (node->type == YAML_SCALAR_NODE && strcmp((const char *)node->data.scalar.value, "random") == 0) {
+        t->e.plan.random = true;
+        t->cuts = (struct sl_read_cuts){.n = 1, .line = node->start_mark.line + 1};
+        return 0;
+    }
     return read_cuts(r, node, f->path, &t->cuts);
 }
 
@@ -169,15 +174,50 @@ static int spread(struct sl_reader *r, const struct sl_read_target *t, const str
 static int check_fixed(struct sl_reader *r, struct sl_read_target *t)
 {
     struct sl_plan_keys *p = &t->e.plan;
-    bool other = t->start_cuts.n || t->min_cuts.n || t->max_cuts.n || t->objective[0] || p->replan_s >= 0 ||
-                 p->hysteresis >= 0 || p->battery_price >= 0 || p->uplink_mbps > 0 || p->weight_delay != 1 ||
+    bool bounds = (t->min_cuts.n || t->max_cuts.n) && !p->random;
+    bool other = bounds || t->start_cuts.n || t->objective[0] || p->replan_s >= 0 || p->hysteresis >= 0 ||
+                 p->battery_price >= 0 || p->uplink_mbps > 0 || p->weight_delay != 1 ||
                  p->weight_energy != 1 || p->weight_stability != 0;
 
     return other ? refuse(r, t->cuts.line,
                        "plan: start_cut, min_cut, max_cut, objective, weights, replan_s, hysteresis, "
                        "battery_price and "
-                       "uplink_mbps are for plan.cut: auto; remove them, or set that")
+                       "uplink_mbps are for plan.cut: auto (min_cut and max_cut also for random); remove "
+                       "them, or set that")
                  : 0;
+}
+
+/* Cuts that are drawn stay: what would change them, or has messages of other cuts, does not go with them. */
+static const char *impossible_random(const struct sl_read_target *t)
+{
+    if (t->e.n_changes)
+        return "plan.changes: with plan.cut: random every device keeps the cut that was drawn; remove one of "
+               "them";
+    if (t->e.sim.recording[0])
+        return "plan.cut: random: a recording has the messages of its own cuts; give numbers, or remove "
+               "sim.recording";
+    return NULL;
+}
+
+/* Bounds of auto and random alike; start: cuts to begin with, 0 where the file says nothing. */
+static int take_bounds(struct sl_reader *r, struct sl_read_target *t, const uint32_t *start)
+{
+    struct sl_experiment *e = &t->e;
+    struct sl_plan_keys *p = &e->plan;
+    int status = spread(r, t, &t->min_cuts, "plan.min_cut", p->min_cut);
+
+    if (!status)
+        status = spread(r, t, &t->max_cuts, "plan.max_cut", p->max_cut);
+    for (uint32_t i = 0; !status && i < e->n_classes; i++) {
+        if (p->min_cut[i] == 0)
+            p->min_cut[i] = 1;
+        e->fleet[i].cut = start[i];
+        if ((p->max_cut[i] && p->min_cut[i] > p->max_cut[i]) ||
+            (start[i] && (start[i] < p->min_cut[i] || (p->max_cut[i] && start[i] > p->max_cut[i]))))
+            status = refuse(r, t->cuts.line,
+                "plan: min_cut, start_cut and max_cut of a class must not fall in this order");
+    }
+    return status;
 }
 
 static const char *impossible(const struct sl_read_target *t)
@@ -211,6 +251,11 @@ int sl_experiment_check_plan(struct sl_reader *r, struct sl_read_target *t)
     struct sl_plan_keys *p = &e->plan;
     uint32_t start[SL_CLASSES_MAX] = {0};
 
+    if (p->random) {
+        const char *why = impossible_random(t);
+        int status = why ? refuse(r, t->cuts.line, why) : check_fixed(r, t);
+        return status ? status : take_bounds(r, t, start);
+    }
     if (!p->live)
         return check_fixed(r, t);
     const char *why = impossible(t);
@@ -224,27 +269,14 @@ int sl_experiment_check_plan(struct sl_reader *r, struct sl_read_target *t)
     if (p->battery_price < 0)
         p->battery_price = 1;
     int status = spread(r, t, &t->start_cuts, "plan.start_cut", start);
-    if (!status)
-        status = spread(r, t, &t->min_cuts, "plan.min_cut", p->min_cut);
-    if (!status)
-        status = spread(r, t, &t->max_cuts, "plan.max_cut", p->max_cut);
-    for (uint32_t i = 0; !status && i < e->n_classes; i++) {
-        if (p->min_cut[i] == 0)
-            p->min_cut[i] = 1;
-        e->fleet[i].cut = start[i];
-        if ((p->max_cut[i] && p->min_cut[i] > p->max_cut[i]) ||
-            (start[i] && (start[i] < p->min_cut[i] || (p->max_cut[i] && start[i] > p->max_cut[i]))))
-            status = refuse(r, t->cuts.line,
-                "plan: min_cut, start_cut and max_cut of a class must not fall in this order");
-    }
-    return status;
+    return status ? status : take_bounds(r, t, start);
 }
 
 int sl_experiment_settle_cuts(struct sl_experiment *e, uint32_t layers, char *err, size_t err_cap)
 {
     struct sl_plan_keys *p = &e->plan;
 
-    for (uint32_t i = 0; p->live && i < e->n_classes; i++) {
+    for (uint32_t i = 0; (p->live || p->random) && i < e->n_classes; i++) {
         uint32_t *cut = &e->fleet[i].cut, middle = layers / 2, *most = &p->max_cut[i];
         if (*most == 0)
             *most = layers - 1;
@@ -273,8 +305,8 @@ void sl_experiment_cuts(const struct sl_experiment *e, uint32_t *lowest, uint32_
     for (uint32_t i = 0; i < e->n_classes; i++) {
         for (uint32_t k = 0; k <= e->n_changes; k++) {
             uint32_t cut = k ? e->changes[k - 1].cut[i] : e->fleet[i].cut;
-            uint32_t least = e->plan.live ? e->plan.min_cut[i] : cut,
-                     most = e->plan.live ? e->plan.max_cut[i] : cut;
+            bool bounds = e->plan.live || e->plan.random;
+            uint32_t least = bounds ? e->plan.min_cut[i] : cut, most = bounds ? e->plan.max_cut[i] : cut;
             *lowest = least < *lowest ? least : *lowest;
             *highest = most > *highest ? most : *highest;
         }

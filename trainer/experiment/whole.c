@@ -151,8 +151,6 @@ static int check_compute(struct sl_reader *r, struct sl_read_target *t)
     e->sim.replay = strcmp(t->sim_compute, "replay") == 0;
     if (e->edge.modelled && e->edge.compute_gflops == 0)
         return refuse(r, 1, "edge.compute: modelled needs edge.compute_gflops, the speed of the edge node");
-    if (!e->edge.modelled && e->edge.compute_gflops > 0)
-        return refuse(r, 1, "edge.compute_gflops: for edge.compute: modelled alone; remove it");
     if (e->sim.recording[0] && !e->sim.replay)
         return refuse(r, 1, "sim.recording: for sim.compute: replay alone; sim.record makes a recording");
     if (e->sim.record[0] && e->sim.replay)

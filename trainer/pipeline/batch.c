@@ -18,6 +18,7 @@ struct sl_batch {
     float *scratch; /* [max_rows, d_model]: gradients to be coded; NULL where there are none */
     float *sorted;  /* [max_rows]: for medians */
     float *medians, *medians_sorted; /* [max_members] */
+    uint64_t pass_from_ns;           /* pace: when this backward pass began */
     bool finite;                     /* all gradients that have left in this backward pass */
     float usual;                     /* median of the last batch that passed; 0: none yet */
 };
@@ -281,6 +282,7 @@ uint32_t sl_batch_forward(struct sl_batch *b)
     if (b->config.modelled)
         return modelled_forward(b);
     lay_out(b);
+    uint64_t from = b->config.pace ? sl_modelled_now() : 0;
     while (b->n_live) {
         /* Everything that it can refuse was checked as the messages were added. */
         if (sl_half_forward(b->half, b->seqs, b->n_seqs, NULL))
@@ -289,6 +291,8 @@ uint32_t sl_batch_forward(struct sl_batch *b)
             break;
         lay_out(b);
     }
+    if (b->config.pace)
+        sl_modelled_catch_up(b->config.pace, b->seqs, b->n_seqs, false, 0, from);
     if (b->n_live) {
         memcpy(b->medians_sorted, b->medians, b->n_live * sizeof *b->medians);
         b->usual = median(b->medians_sorted, b->n_live);
@@ -352,6 +356,8 @@ static void leave_rows(void *app, struct sl_seq *seqs, uint32_t n)
 {
     struct sl_batch *b = app;
     uint32_t first = (uint32_t)(seqs - b->seqs);
+    if (b->config.pace)
+        sl_modelled_catch_up(b->config.pace, b->seqs, b->n_seqs, true, seqs->enter, b->pass_from_ns);
     for (uint32_t i = 0; i < b->n_live; i++)
         if (b->members[i].seq0 >= first && b->members[i].seq0 < first + n)
             leave_member(b, &b->members[i]);
@@ -384,6 +390,7 @@ int sl_batch_backward(struct sl_batch *b)
         modelled_backward(b);
         return 0;
     }
+    b->pass_from_ns = b->config.pace ? sl_modelled_now() : 0;
     int err = sl_half_backward(b->half, b->seqs, b->n_seqs, NULL);
     if (err)
         return err;

@@ -23,6 +23,7 @@ struct sl_batch_config {
     bool inference;                     /* evaluation: no backward */
     bool recompute;                     /* see struct sl_half_config */
     struct sl_profile *profile;         /* NULL: not asked */
+    const struct sl_modelled *pace;     /* a real one takes no less time than that; NULL: its own */
     const struct sl_modelled *modelled; /* NULL: real; else nothing is computed, nor its content checked */
     /* Called in sl_batch_backward for each member as soon as its gradient is in its slot, those of the
      * highest cut first, while the layers below are yet to be computed: the slot may be given away. Not

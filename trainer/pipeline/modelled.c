@@ -3,6 +3,7 @@
 #include "dataplane/wire/packet.h"
 
 #include <string.h>
+#include <time.h>
 
 enum { INT8_PER_UNIT = 63 }; /* dataplane/wire/int8.h */
 
@@ -30,8 +31,25 @@ void sl_modelled_gradient(enum sl_codec codec, uint8_t *units, uint32_t n_units)
 
 void sl_modelled_pass(const struct sl_modelled *m, const struct sl_seq *seqs, uint32_t n, bool backward)
 {
-    double s = m->pass_s(m->app, seqs, n, backward);
+    double s = m->pass_s(m->app, seqs, n, backward, 0);
 
     if (s > 0)
         m->wait(m->app, (uint64_t)(s * 1e9));
+}
+
+uint64_t sl_modelled_now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+void sl_modelled_catch_up(const struct sl_modelled *m, const struct sl_seq *seqs, uint32_t n, bool backward,
+    uint32_t down_to, uint64_t from_ns)
+{
+    double left = m->pass_s(m->app, seqs, n, backward, down_to) * 1e9 - (double)(sl_modelled_now() - from_ns);
+
+    if (left > 0)
+        m->wait(m->app, (uint64_t)left);
 }

@@ -41,12 +41,14 @@ static int create_batches(struct sl_trainer *t)
         .codec = c->codec,
         .recompute = c->recompute,
         .modelled = c->modelled,
+        .pace = c->pace,
         .leave = sl_trainer_leave,
         .app = t};
     int err = sl_batch_create(&b, &t->batch);
     b.max_rows = c->eval_rows;
     b.max_members = t->n_slots;
     b.inference = true;
+    b.pace = NULL;
     b.leave = NULL;
     return err ? err : sl_batch_create(&b, &t->eval);
 }

@@ -53,6 +53,7 @@ struct sl_trainer_config {
     enum sl_codec codec;
     bool recompute;                     /* see struct sl_half_config */
     const struct sl_modelled *modelled; /* modelled.h; NULL: real. It outlives the trainer */
+    const struct sl_modelled *pace; /* a real gang takes no less time than that; NULL: its own. Likewise */
     struct sl_trainer_lcore lcore[SL_LCORES_MAX];
     uint32_t n_lcores;
     struct sl_ring_spsc *latency; /* out, may be NULL: first packet of a message to READY, in units of 100 ns;
