@@ -163,36 +163,45 @@ static double at(const struct sl_allot_user *u, const struct sl_plan_prices *pri
 struct lateness {
     const struct sl_allot_user *u;
     const struct sl_plan_prices *price;
-    double w;
+    double w, bound_s;
     struct sl_allot *out;
+    struct sl_secant secant; /* of the joules' weight */
 };
 
 static double late(void *ctx, double v, double *slope)
 {
     struct lateness *k = ctx;
-    const struct sl_allot_user *u = k->u;
 
-    *slope = at(u, k->price, exp(v), k->w, k->out) / k->out->time_s;
-    return log(k->out->time_s / u->time_max_s);
+    *slope = at(k->u, k->price, exp(v), k->w, k->out) / k->out->time_s;
+    return log(k->out->time_s / k->bound_s);
 }
 
-/* The least mu that meets the time's bound, or the greatest. */
+/* The least mu from lo to hi that meets the bound, or hi; `out` is at lo. Whether it is met. */
+static bool meet(struct lateness *k, double bound_s, double guess, double lo, double hi)
+{
+    if (k->out->time_s <= bound_s)
+        return true;
+    at(k->u, k->price, hi, k->w, k->out);
+    if (k->out->time_s >= bound_s)
+        return false;
+    lo = fmax(lo, nothing);
+    if (!(guess > lo && guess < hi))
+        guess = hi * 1e-3 > lo ? hi * 1e-3 : sqrt(lo * hi);
+    k->bound_s = bound_s;
+    double v = clip(sl_root_falling(late, k, log(guess), 0.7, time_exact), log(lo), log(hi));
+    at(k->u, k->price, exp(v), k->w, k->out);
+    return true;
+}
+
 static void in_time(
     const struct sl_allot_user *u, const struct sl_plan_prices *price, double w, struct sl_allot *out)
 {
-    struct lateness k = {u, price, w, out};
-    double guess = out->mu, lo = fmax(u->second_weight, nothing);
+    struct lateness k = {.u = u, .price = price, .w = w, .out = out};
+    double guess = out->mu;
 
     at(u, price, u->second_weight, w, out);
-    if (out->time_s <= u->time_max_s)
-        return;
-    at(u, price, u->mu_max, w, out);
-    if (out->time_s >= u->time_max_s)
-        return;
-    if (!(guess > lo && guess < u->mu_max))
-        guess = u->mu_max * 1e-3;
-    double v = clip(sl_root_falling(late, &k, log(guess), 0.7, time_exact), log(lo), log(u->mu_max));
-    at(u, price, exp(v), w, out);
+    if (!meet(&k, u->time_max_s, guess, u->second_weight, u->mu_max) && u->deadline_s > u->time_max_s)
+        meet(&k, u->deadline_s, guess, u->mu_max, u->deadline_mu_max);
 }
 
 static double greedy(void *ctx, double v, double *slope)
@@ -200,13 +209,14 @@ static double greedy(void *ctx, double v, double *slope)
     struct lateness *k = ctx;
 
     in_time(k->u, k->price, exp(v), k->out);
-    *slope = -0.5;
-    return log(k->out->energy_j / k->u->energy_max_j);
+    double over = log(k->out->energy_j / k->u->energy_max_j);
+    *slope = sl_secant_slope(&k->secant, v, over, -0.5);
+    return over;
 }
 
 double sl_allot(const struct sl_allot_user *u, const struct sl_plan_prices *price, struct sl_allot *out)
 {
-    struct lateness k = {u, price, 0, out};
+    struct lateness k = {.u = u, .price = price, .out = out};
     double w = u->joule_weight;
 
     in_time(u, price, w, out);
@@ -221,8 +231,11 @@ double sl_allot(const struct sl_allot_user *u, const struct sl_plan_prices *pric
     double cost = u->joule_weight * out->energy_j + u->second_weight * out->time_s +
                   price->bandwidth * out->bandwidth_hz + price->clock * out->f_edge_hz;
     /* What cannot be met is paid for. */
+    double mu = fmin(out->mu, u->mu_max);
     if (out->time_s > u->time_max_s)
-        cost += (out->mu - u->second_weight) * (out->time_s - u->time_max_s);
+        cost += (mu - u->second_weight) * (out->time_s - u->time_max_s);
+    if (out->time_s > u->deadline_s)
+        cost += (out->mu - mu) * (out->time_s - u->deadline_s);
     if (out->energy_j > u->energy_max_j)
         cost += (out->joule_weight - u->joule_weight) * (out->energy_j - u->energy_max_j);
     return cost;

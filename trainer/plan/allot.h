@@ -28,7 +28,8 @@ struct sl_allot_user {
     double second_weight;    /* t */
     double time_max_s;       /* INFINITY: none */
     double mu_max;
-    double energy_max_j; /* INFINITY: none */
+    double deadline_s, deadline_mu_max; /* a later, harder bound; INFINITY: none */
+    double energy_max_j;                /* INFINITY: none */
     double joule_weight_max;
 };
 struct sl_allot {

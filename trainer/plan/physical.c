@@ -134,6 +134,7 @@ static void describe(
         .second_weight = s->asynchronous ? p->second : 0,
         .time_max_s = p->tau_s,
         .mu_max = late_max * p->second,
+        .deadline_s = INFINITY,
         .energy_max_j = u->energy_j > 0 ? u->energy_j : INFINITY,
     };
     if (u->down_bit > 0 && down_rate > 0) {
@@ -142,9 +143,13 @@ static void describe(
     } else if (u->down_bit > 0) {
         out->down_bit_per_hz = u->down_bit / log2(1 + snr_down);
     }
-    if (u->deadline_s > 0 && u->deadline_s <= out->time_max_s) {
-        out->time_max_s = u->deadline_s;
-        out->mu_max = deadline_late_max * any_second(p);
+    if (u->deadline_s > 0) {
+        out->deadline_s = u->deadline_s;
+        out->deadline_mu_max = deadline_late_max * any_second(p);
+    }
+    if (out->deadline_s <= out->time_max_s) {
+        out->time_max_s = out->deadline_s;
+        out->mu_max = out->deadline_mu_max;
     }
     out->joule_weight_max =
         greedy_max * (s->weights.delay + s->weights.energy + s->weights.stability) / p->scales.energy0_j;
@@ -263,34 +268,62 @@ static void newton(struct market *k, const double v[2], const double e[2], doubl
         step[c] *= step_max / most;
 }
 
-struct one_price {
+/* The dual's slope as both prices rise together, their ratio held. */
+struct ray {
     struct market *k;
-    double *v;
-    int which;
+    double scale, ratio; /* logarithms: of the bandwidth's price, and of the clock's over it */
+    double e[2];
+    struct sl_secant inner, outer;
 };
 
-static double one_excess(void *ctx, double at, double *slope)
+static double along(void *ctx, double v, double *slope)
 {
-    struct one_price *o = ctx;
-    double e[2];
+    struct ray *r = ctx;
+    double at[2] = {v, v + r->ratio}, f;
 
-    o->v[o->which] = at;
-    ask(o->k, o->v, e);
-    *slope = -0.5;
-    return e[o->which];
+    ask(r->k, at, r->e);
+    r->scale = v;
+    if (r->k->free[0] || r->k->free[1]) {
+        f = r->k->free[0] ? r->e[1] : r->e[0];
+    } else {
+        double b = r->k->server->bandwidth_hz, c = exp(r->ratio) * r->k->server->f_max_hz;
+        f = (b * expm1(r->e[0]) + c * expm1(r->e[1])) / (b + c);
+    }
+    *slope = sl_secant_slope(&r->inner, v, f, -0.5);
+    return f;
 }
 
-/* Where Newton's steps do not settle: one price after the other, each exactly. It always rises the dual. */
-static void one_by_one(struct market *k, double v[2], double e[2])
+static double across(void *ctx, double ratio, double *slope)
 {
-    for (int round = 0; round < ROUNDS && size(e) > k->p->tolerance; round++) {
-        for (int c = 0; c < 2; c++) {
-            struct one_price o = {k, v, c};
-            if (!k->free[c])
-                v[c] = sl_root_falling(one_excess, &o, v[c], 1, 0.1 * k->p->tolerance);
-        }
-        ask(k, v, e);
+    struct ray *r = ctx;
+
+    r->ratio = ratio;
+    r->inner.any = false;
+    r->scale = sl_root_falling(along, r, r->scale, 1, 0.1 * r->k->p->tolerance);
+    *slope = sl_secant_slope(&r->outer, ratio, r->e[1], -0.5);
+    return r->e[1];
+}
+
+/* Where Newton's steps do not settle: where bounds hold all clocks and powers, what is asked for depends on
+ * the ratio of the prices alone, over a wide range of both. The dual is concave, so its maximum on each ray
+ * has one maximum over the rays. */
+static void ray_by_ray(struct market *k, double v[2], double e[2])
+{
+    struct ray r = {.k = k, .scale = v[0], .ratio = k->free[0] || k->free[1] ? 0 : v[1] - v[0]};
+    double slope;
+
+    if (k->free[0]) {
+        r.scale = v[1];
+        v[1] = sl_root_falling(along, &r, v[1], 1, 0.1 * k->p->tolerance);
+    } else if (k->free[1]) {
+        v[0] = sl_root_falling(along, &r, v[0], 1, 0.1 * k->p->tolerance);
+    } else {
+        r.ratio = sl_root_falling(across, &r, r.ratio, 0.5, k->p->tolerance);
+        across(&r, r.ratio, &slope);
+        v[0] = r.scale;
+        v[1] = r.scale + r.ratio;
     }
+    ask(k, v, e);
 }
 
 static void find_prices(struct market *k, struct sl_plan_prices *prices)
@@ -316,7 +349,7 @@ static void find_prices(struct market *k, struct sl_plan_prices *prices)
         }
     }
     if (size(e) > k->p->tolerance)
-        one_by_one(k, v, e);
+        ray_by_ray(k, v, e);
     ask(k, v, e);
     prices->bandwidth = k->free[0] ? 0 : exp(v[0]);
     prices->clock = k->free[1] ? 0 : exp(v[1]);
@@ -379,6 +412,7 @@ struct whole {
     double value, mu; /* mu: sum of those whose bound is tau */
     struct sl_plan_choice *choice;
     struct sl_plan_prices *prices;
+    struct sl_secant secant;
 };
 
 static void value_all(struct whole *w)
@@ -398,7 +432,7 @@ static void value_all(struct whole *w)
         for (uint32_t i = 0; i < k; i++) {
             const struct sl_plan_member *u = &p->member[i];
             if (p->u[i].time_max_s == p->tau_s)
-                w->mu += p->last[u->user].mu;
+                w->mu += fmin(p->last[u->user].mu, p->u[i].mu_max);
             if (w->choice)
                 w->choice[u->user] = (struct sl_plan_choice){
                     w->alpha[u->user], m, u->power_w, u->bandwidth_hz, u->f_hz, u->f_edge_hz};
@@ -412,8 +446,10 @@ static double tau_excess(void *ctx, double v, double *slope)
 
     w->p->tau_s = exp(v);
     value_all(w);
-    *slope = -3; /* energy falls with the square of time where the chip spends it */
-    return log(fmax(w->mu / w->p->second, 1e-12));
+    double excess = log(fmax(w->mu / w->p->second, 1e-12));
+    /* Energy falls with the square of time where the chip spends it. */
+    *slope = sl_secant_slope(&w->secant, v, excess, -3);
+    return excess;
 }
 
 static double find_tau(struct whole *w, double tolerance)
@@ -505,6 +541,7 @@ const char *sl_physical_user_fault(struct sl_physical *p, uint32_t n)
             struct sl_allot out = {0};
             describe(p, m, n, a, &u);
             u.time_max_s = own->deadline_s > 0 ? own->deadline_s : INFINITY;
+            u.mu_max = fmax(u.mu_max, u.deadline_mu_max);
             sl_allot(&u, &nothing, &out);
             soon |= out.time_s <= u.time_max_s * (1 + 1e-12);
             if (out.time_s <= u.time_max_s * (1 + 1e-12) && out.energy_j <= u.energy_max_j * (1 + 1e-12))

@@ -31,3 +31,11 @@ double sl_root_falling(
     }
     return u;
 }
+
+double sl_secant_slope(struct sl_secant *s, double u, double f, double otherwise)
+{
+    double slope = s->any && u != s->u ? (f - s->f) / (u - s->u) : otherwise;
+
+    *s = (struct sl_secant){u, f, true};
+    return slope < 0 ? slope : otherwise;
+}
