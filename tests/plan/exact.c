@@ -1,6 +1,7 @@
 #include "tests/plan/exact.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -125,34 +126,118 @@ double exact_server(
     return cost + split(k, n, s->server[m].f_max_hz, s->min_share * s->server[m].f_max_hz);
 }
 
-/* Every choice of cuts of one server's users, but those that even a whole server each could not make good. */
+/* Every choice of cuts of one server's users, but those that a bound rules out. The bound is Lagrange's: at
+ * any price of the clock the sum of what each user costs at least, less the price of the whole clock, is no
+ * more than the least cost. A few prices around the best one are looked at. */
+enum { PRICES = 7, CUTS_MAX = 12, PRICE_HALVINGS = 60 };
+static const double price_around[PRICES] = {1, 0.6, 0.8, 0.9, 1.1, 1.25, 1.6};
+
 struct walk {
     const struct sl_plan_scenario *s;
     uint32_t m, n;
     const uint32_t *user;
-    double device[USERS_MAX], rest[USERS_MAX + 1]; /* least cost of the users from i on */
+    double device[USERS_MAX];
+    double price[PRICES], at[PRICES][USERS_MAX][CUTS_MAX];
+    double rest[PRICES][USERS_MAX + 1]; /* least cost of the users from i on, less the clock's price */
     double uplink, best;
     uint32_t alpha[USERS_MAX], best_alpha[USERS_MAX];
     struct curve k[USERS_MAX];
 };
 
-static double alone(const struct walk *w, uint32_t i, uint32_t alpha)
+/* A user's cost at a price of the clock; *share: what it takes then. */
+static double at_price(const struct walk *w, uint32_t i, uint32_t alpha, double price, double *share)
 {
     const struct sl_plan_server *e = &w->s->server[w->m];
     struct curve k = clock_curve(w->s, w->m, w->user[i], alpha);
 
-    return own_cost(w->s, w->user[i], w->device[i], alpha) +
-           cost_at(&k, share_of(&k, 0, w->s->min_share * e->f_max_hz, e->f_max_hz));
+    *share = share_of(&k, -price, w->s->min_share * e->f_max_hz, e->f_max_hz);
+    return own_cost(w->s, w->user[i], w->device[i], alpha) + cost_at(&k, *share) + price * *share;
 }
 
-static void try_cuts(struct walk *w, uint32_t i, double own, double bound)
+/* What all ask for, each at its cheapest cut. */
+static double asked_at(const struct walk *w, double price)
+{
+    double sum = 0;
+
+    for (uint32_t i = 0; i < w->n; i++) {
+        double least = INFINITY, asked = 0, share;
+        for (uint32_t a = 1; a < w->s->layers; a++) {
+            double v = at_price(w, i, a, price, &share);
+            if (v < least) {
+                least = v;
+                asked = share;
+            }
+        }
+        sum += asked;
+    }
+    return sum;
+}
+
+static double best_price(const struct walk *w)
+{
+    double total = w->s->server[w->m].f_max_hz, lo = 0, hi = 0;
+
+    for (uint32_t i = 0; i < w->n; i++)
+        for (uint32_t a = 1; a < w->s->layers; a++) {
+            struct curve k = clock_curve(w->s, w->m, w->user[i], a);
+            hi = fmax(hi, -slope_at(&k, w->s->min_share * total));
+            lo = fmin(lo, -slope_at(&k, total));
+        }
+    for (int i = 0; i < PRICE_HALVINGS; i++) {
+        double mid = lo > 0 ? sqrt(lo * hi) : (lo + hi) / 2;
+        if (asked_at(w, mid) > total)
+            lo = mid;
+        else
+            hi = mid;
+    }
+    return (lo + hi) / 2;
+}
+
+static double value_of(const struct walk *w, const uint32_t *alpha)
 {
     const struct sl_plan_server *e = &w->s->server[w->m];
+    struct curve k[USERS_MAX];
+    double own = w->uplink;
 
-    if (w->uplink + bound + w->rest[i] >= w->best)
-        return;
+    for (uint32_t i = 0; i < w->n; i++) {
+        k[i] = clock_curve(w->s, w->m, w->user[i], alpha[i]);
+        own += own_cost(w->s, w->user[i], w->device[i], alpha[i]);
+    }
+    return own + split(k, w->n, e->f_max_hz, w->s->min_share * e->f_max_hz);
+}
+
+/* Something to begin with: from middle cuts, one user's best cut after the other's, until none helps. */
+static void begin_walk(struct walk *w)
+{
+    bool better = true;
+
+    for (uint32_t i = 0; i < w->n; i++)
+        w->best_alpha[i] = w->s->layers / 2;
+    w->best = value_of(w, w->best_alpha);
+    while (better) {
+        better = false;
+        for (uint32_t i = 0; i < w->n; i++)
+            for (uint32_t a = 1; a < w->s->layers; a++) {
+                uint32_t before = w->best_alpha[i];
+                w->best_alpha[i] = a;
+                double v = value_of(w, w->best_alpha);
+                if (v < w->best * (1 - 1e-12)) {
+                    w->best = v;
+                    better = true;
+                } else {
+                    w->best_alpha[i] = before;
+                }
+            }
+    }
+}
+
+static void try_cuts(struct walk *w, uint32_t i, const double *sum)
+{
+    for (int p = 0; p < PRICES; p++)
+        if (w->uplink + sum[p] + w->rest[p][i] > w->best * (1 + 1e-12))
+            return;
     if (i == w->n) {
-        double v = w->uplink + own + split(w->k, w->n, e->f_max_hz, w->s->min_share * e->f_max_hz);
+        double v = value_of(w, w->alpha);
         if (v < w->best) {
             w->best = v;
             memcpy(w->best_alpha, w->alpha, sizeof w->alpha);
@@ -160,16 +245,19 @@ static void try_cuts(struct walk *w, uint32_t i, double own, double bound)
         return;
     }
     for (uint32_t a = 1; a < w->s->layers; a++) {
+        double with[PRICES];
+        for (int p = 0; p < PRICES; p++)
+            with[p] = sum[p] + w->at[p][i][a];
         w->alpha[i] = a;
-        w->k[i] = clock_curve(w->s, w->m, w->user[i], a);
-        try_cuts(w, i + 1, own + own_cost(w->s, w->user[i], w->device[i], a), bound + alone(w, i, a));
+        try_cuts(w, i + 1, with);
     }
 }
 
 static double subset(const struct sl_plan_scenario *s, uint32_t m, uint32_t mask, uint32_t *alpha)
 {
     uint32_t user[USERS_MAX];
-    struct walk w = {.s = s, .m = m, .user = user, .best = INFINITY};
+    struct walk w = {.s = s, .m = m, .user = user};
+    double none[PRICES] = {0}, share;
 
     for (uint32_t n = 0; n < s->n_users; n++)
         if (mask >> n & 1)
@@ -177,14 +265,23 @@ static double subset(const struct sl_plan_scenario *s, uint32_t m, uint32_t mask
     if (w.n == 0)
         return 0;
     w.uplink = uplinks(s, m, user, w.n);
-    for (uint32_t i = w.n; i-- > 0;) {
-        double least = INFINITY;
+    for (uint32_t i = 0; i < w.n; i++)
         w.device[i] = device_layer(s, user[i]);
-        for (uint32_t a = 1; a < s->layers; a++)
-            least = fmin(least, alone(&w, i, a));
-        w.rest[i] = w.rest[i + 1] + least;
+    double price = best_price(&w);
+    for (int p = 0; p < PRICES; p++) {
+        w.price[p] = price * price_around[p];
+        w.rest[p][w.n] = -w.price[p] * s->server[m].f_max_hz;
+        for (uint32_t i = w.n; i-- > 0;) {
+            double least = INFINITY;
+            for (uint32_t a = 1; a < s->layers; a++) {
+                w.at[p][i][a] = at_price(&w, i, a, w.price[p], &share);
+                least = fmin(least, w.at[p][i][a]);
+            }
+            w.rest[p][i] = w.rest[p][i + 1] + least;
+        }
     }
-    try_cuts(&w, 0, 0, 0);
+    begin_walk(&w);
+    try_cuts(&w, 0, none);
     for (uint32_t i = 0; i < w.n; i++)
         alpha[user[i]] = w.best_alpha[i];
     return w.best;

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK_ROUNDS = 3, RELAX_MAX = 60, RANDOM_STARTS = 1, WARM_SEARCHES = 1 };
+enum { BLOCK_ROUNDS = 3, RELAX_MAX = 60, RANDOM_STARTS = 1, FEW_USERS = 16, RANDOM_STARTS_OF_FEW = 24, WARM_SEARCHES = 1 };
 
 const char *sl_plan_method_name(enum sl_plan_method method)
 {
@@ -190,9 +190,10 @@ static int from_baselines(struct sl_solver *s)
 
 static int proposed(struct sl_solver *s)
 {
-    int rc = 0;
+    /* Where users are few a move of one changes much, and a search ends in a poor plan more often. */
+    int rc = 0, starts = 2 + (s->s->n_users <= FEW_USERS ? RANDOM_STARTS_OF_FEW : RANDOM_STARTS);
 
-    for (int start = 0; start < 2 + RANDOM_STARTS && !rc; start++) {
+    for (int start = 0; start < starts && !rc; start++) {
         sl_solver_begin(s);
         if (start == 1)
             rc = sl_baseline_by_rate(s);

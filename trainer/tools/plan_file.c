@@ -205,7 +205,23 @@ static int read_whole(const cJSON *o, struct sl_plan_scenario *s, const char *pa
     return rc ? rc : read_users(users, s, path, err, cap);
 }
 
-static int read_json(const char *path, cJSON **out, char *err, size_t cap)
+int sl_scenario_parse(
+    const char *text, size_t len, const char *name, struct sl_plan_scenario *s, char *err, size_t cap)
+{
+    cJSON *o = NULL;
+    int rc = sl_json_parse(text, len, name, &o, err, cap);
+
+    memset(s, 0, sizeof *s);
+    if (rc)
+        return rc;
+    rc = read_whole(o, s, name, err, cap);
+    cJSON_Delete(o);
+    if (rc)
+        sl_scenario_free(s);
+    return rc;
+}
+
+int sl_scenario_read(const char *path, struct sl_plan_scenario *s, char *err, size_t cap)
 {
     char *text;
     size_t len;
@@ -213,23 +229,8 @@ static int read_json(const char *path, cJSON **out, char *err, size_t cap)
 
     if (rc)
         return rc;
-    rc = sl_json_parse(text, len, path, out, err, cap);
+    rc = sl_scenario_parse(text, len, path, s, err, cap);
     free(text);
-    return rc;
-}
-
-int sl_scenario_read(const char *path, struct sl_plan_scenario *s, char *err, size_t cap)
-{
-    cJSON *o = NULL;
-    int rc;
-
-    memset(s, 0, sizeof *s);
-    if ((rc = read_json(path, &o, err, cap)))
-        return rc;
-    rc = read_whole(o, s, path, err, cap);
-    cJSON_Delete(o);
-    if (rc)
-        sl_scenario_free(s);
     return rc;
 }
 
@@ -268,23 +269,23 @@ static int read_choice(const cJSON *v, const struct sl_plan_scenario *s, const c
     return rc;
 }
 
-int sl_plan_read(
-    const char *path, const struct sl_plan_scenario *s, struct sl_plan *plan, char *err, size_t cap)
+int sl_plan_parse(const char *text, size_t len, const char *name, const struct sl_plan_scenario *s,
+    struct sl_plan *plan, char *err, size_t cap)
 {
     cJSON *o = NULL;
-    int rc = read_json(path, &o, err, cap);
+    int rc = sl_json_parse(text, len, name, &o, err, cap);
 
     *plan = (struct sl_plan){s->n_users, calloc((size_t)s->n_users + 1, sizeof *plan->user)};
     const cJSON *users = rc ? NULL : sl_json_get(o, "users");
     if (!rc && !plan->user)
-        rc = sl_fail(-ENOMEM, err, cap, "%s: out of memory", path);
+        rc = sl_fail(-ENOMEM, err, cap, "%s: out of memory", name);
     if (!rc && (!cJSON_IsArray(users) || (uint32_t)cJSON_GetArraySize(users) != s->n_users))
-        rc = sl_fail(-EINVAL, err, cap, "%s: users must be a list of %u, as many as the scenario has", path,
+        rc = sl_fail(-EINVAL, err, cap, "%s: users must be a list of %u, as many as the scenario has", name,
             s->n_users);
     uint32_t n = 0;
     for (const cJSON *v = rc ? NULL : users->child; v && !rc; v = v->next, n++) {
         char what[300];
-        snprintf(what, sizeof what, "%.250s: users[%u]", path, n);
+        snprintf(what, sizeof what, "%.250s: users[%u]", name, n);
         rc = read_choice(v, s, what, &plan->user[n], err, cap);
     }
     cJSON_Delete(o);
@@ -292,6 +293,21 @@ int sl_plan_read(
         free(plan->user);
         plan->user = NULL;
     }
+    return rc;
+}
+
+int sl_plan_read(
+    const char *path, const struct sl_plan_scenario *s, struct sl_plan *plan, char *err, size_t cap)
+{
+    char *text;
+    size_t len;
+    int rc = sl_read_file(path, file_max, &text, &len, err, cap);
+
+    plan->user = NULL;
+    if (rc)
+        return rc;
+    rc = sl_plan_parse(text, len, path, s, plan, err, cap);
+    free(text);
     return rc;
 }
 

@@ -8,10 +8,14 @@
 /* A scenario read strictly: unknown keys, missing ones and other types are refused, naming user or server. A
  * number that makes no sense for one user (0, negative, or null for one that is not known) is not: the
  * planner names that user and plans the rest. -EINVAL, -ENOENT, -EIO, -ENOMEM. */
+int sl_scenario_parse(
+    const char *text, size_t len, const char *name, struct sl_plan_scenario *, char *err, size_t err_cap);
 int sl_scenario_read(const char *path, struct sl_plan_scenario *, char *err, size_t err_cap);
 void sl_scenario_free(struct sl_plan_scenario *);
 
 /* Any plan for that scenario. plan->user is allocated. */
+int sl_plan_parse(const char *text, size_t len, const char *name, const struct sl_plan_scenario *,
+    struct sl_plan *, char *err, size_t err_cap);
 int sl_plan_read(
     const char *path, const struct sl_plan_scenario *, struct sl_plan *, char *err, size_t err_cap);
 
