@@ -2,6 +2,7 @@
 #include "tests/plan/instance.h"
 #include "trainer/plan/replan.h"
 
+#include <errno.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -133,7 +134,7 @@ static void decide(struct decided *d, struct sl_plan_scenario *s, double hystere
     memcpy(d->was, d->cuts, sizeof d->was);
     d->plan.user = d->choice;
     assert_int_equal(
-        sl_replan_decide(s, SL_PLAN_PRINTED, hysteresis, 1, d->cuts, &d->plan, d->cost, &d->r), 0);
+        sl_replan_decide(s, SL_PLAN_PRINTED, hysteresis, 1, NULL, d->cuts, &d->plan, d->cost, &d->r), 0);
     struct sl_plan_score score;
     sl_plan_score(s, SL_PLAN_PRINTED, &d->plan, NULL, &score);
     assert_true(score.violation < 1e-9);
@@ -227,10 +228,41 @@ static void decide__who_cannot_be_planned_keeps_its_cut(void **state)
         d.cuts[n] = 6;
     s->user[2].layer_flop = NAN;
     d.plan.user = d.choice;
-    assert_int_equal(sl_replan_decide(s, SL_PLAN_PRINTED, 0, 1, d.cuts, &d.plan, d.cost, &d.r), 0);
+    assert_int_equal(sl_replan_decide(s, SL_PLAN_PRINTED, 0, 1, NULL, d.cuts, &d.plan, d.cost, &d.r), 0);
     assert_int_equal(d.cuts[2], 6);
     assert_int_equal(d.choice[2].server, SL_PLAN_NOBODY);
     assert_int_equal(d.r.planned, USERS - 1);
+    free_instance(s);
+}
+
+/* A fleet in groups: feasible as a whole, no worse than before, and near what one plan for all finds. */
+static void decide__large_fleets_in_groups(void **state)
+{
+    enum { MANY = 3 * SL_REPLAN_GROUP + 5 };
+    struct sl_plan_scenario *s = open_instance(7, MANY, 1, LAYERS);
+    struct sl_plan_choice *choice = calloc(MANY, sizeof *choice), *all = calloc(MANY, sizeof *all);
+    struct sl_plan_cost *cost = calloc(MANY, sizeof *cost);
+    struct sl_plan plan = {.user = choice}, one = {.n = MANY, .user = all};
+    struct sl_plan_report *report = malloc(sizeof *report);
+    struct sl_replan_result r;
+    uint32_t cuts[MANY];
+    bool stop = false;
+
+    for (uint32_t n = 0; n < MANY; n++)
+        cuts[n] = 6;
+    s->min_share = 1e-4;
+    assert_int_equal(sl_replan_decide(s, SL_PLAN_PRINTED, 0, 1, &stop, cuts, &plan, cost, &r), 0);
+    assert_int_equal(r.planned, MANY);
+    assert_true(r.score.violation < 1e-9 && r.changed > 0);
+    assert_true(r.objective < r.objective_now);
+    assert_int_equal(sl_plan_solve(s, SL_PLAN_PRINTED, SL_PLAN_PROPOSED, 1, &one, report), 0);
+    assert_true(r.free_objective < 1.05 * report->score.objective);
+    stop = true;
+    assert_int_equal(sl_replan_decide(s, SL_PLAN_PRINTED, 0, 1, &stop, cuts, &plan, cost, &r), -ECANCELED);
+    free(choice);
+    free(all);
+    free(cost);
+    free(report);
     free_instance(s);
 }
 
@@ -246,6 +278,7 @@ int main(void)
         cmocka_unit_test(decide__takes_a_better_plan_and_then_stays),
         cmocka_unit_test(decide__within_the_hysteresis_only_shares_move),
         cmocka_unit_test(decide__a_change_that_brings_nothing_is_left),
+        cmocka_unit_test(decide__large_fleets_in_groups),
         cmocka_unit_test(decide__who_cannot_be_planned_keeps_its_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

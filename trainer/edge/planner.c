@@ -72,8 +72,8 @@ static void *run(void *arg)
             return NULL;
         struct job *j = &p->job;
         double from = seconds_now();
-        j->status = sl_replan_decide(
-            &j->scenario, j->objective, j->hysteresis, j->seed, j->cuts, &j->plan, j->cost, &j->result);
+        j->status = sl_replan_decide(&j->scenario, j->objective, j->hysteresis, j->seed, &p->stop, j->cuts,
+            &j->plan, j->cost, &j->result);
         j->seconds = seconds_now() - from;
         __atomic_store_n(&p->state, JOB_DONE, __ATOMIC_RELEASE);
     }
@@ -133,7 +133,7 @@ void edge_close_planner(struct edge *e)
     if (p->started) {
         __atomic_store_n(&p->stop, true, __ATOMIC_RELEASE);
         sem_post(&p->asked);
-        pthread_join(p->thread, NULL); /* at most one solve away */
+        pthread_join(p->thread, NULL); /* at most a group's plan away */
         sem_destroy(&p->asked);
     }
     free(p->watch);

@@ -142,13 +142,70 @@ static void open_bounds(struct sl_plan_scenario *s, const struct work *w)
     }
 }
 
+/* Every n_groups-th user, with the part of each server that its number asks for: groups of a large fleet are
+ * alike, and so are their best plans. */
+static int solve_group(const struct sl_plan_scenario *s, enum sl_plan_objective o, uint64_t seed,
+    uint32_t group, uint32_t n_groups, struct sl_plan *p)
+{
+    uint32_t n = (s->n_users - group + n_groups - 1) / n_groups;
+    double part = (double)n / s->n_users;
+    struct sl_plan_scenario own = *s;
+    struct sl_plan own_plan = {.n = n, .user = calloc(n, sizeof *own_plan.user)};
+    struct sl_plan_report *report = malloc(sizeof *report);
+    int status = -ENOMEM;
+
+    own.n_users = n;
+    own.user = malloc(n * sizeof *own.user);
+    own.gain = malloc((size_t)n * s->n_servers * sizeof *own.gain);
+    own.server = malloc(s->n_servers * sizeof *own.server);
+    if (own_plan.user && report && own.user && own.gain && own.server) {
+        for (uint32_t i = 0; i < n; i++) {
+            size_t from = group + (size_t)i * n_groups;
+            own.user[i] = s->user[from];
+            memcpy(own.gain + (size_t)i * s->n_servers, s->gain + from * s->n_servers,
+                s->n_servers * sizeof *own.gain);
+        }
+        for (uint32_t m = 0; m < s->n_servers; m++) {
+            own.server[m] = s->server[m];
+            own.server[m].bandwidth_hz *= part;
+            own.server[m].f_max_hz *= part;
+            own.server[m].slots = s->server[m].slots / n_groups + (s->server[m].slots != 0);
+        }
+        own.min_share = fmin(1, s->min_share / part);
+        status = sl_plan_solve(&own, o, SL_PLAN_PROPOSED, seed, &own_plan, report);
+    }
+    for (uint32_t i = 0; !status && i < n; i++)
+        p->user[group + (size_t)i * n_groups] = own_plan.user[i];
+    free(own.user);
+    free(own.gain);
+    free(own.server);
+    free(own_plan.user);
+    free(report);
+    return status;
+}
+
+static int solve(const struct sl_plan_scenario *s, enum sl_plan_objective o, uint64_t seed, const bool *stop,
+    struct sl_plan *p, struct sl_plan_score *score)
+{
+    uint32_t n_groups = (s->n_users + SL_REPLAN_GROUP - 1) / SL_REPLAN_GROUP;
+    int status = s->n_users ? 0 : -EINVAL;
+
+    p->n = s->n_users;
+    for (uint32_t g = 0; !status && g < n_groups; g++)
+        status = stop && __atomic_load_n(stop, __ATOMIC_ACQUIRE) ? -ECANCELED
+                                                                 : solve_group(s, o, seed, g, n_groups, p);
+    if (!status)
+        sl_plan_score(s, o, p, NULL, score);
+    return status;
+}
+
 /* The best shares for given cuts: the same problem with one cut to choose from. */
 static int solve_fixed(struct sl_plan_scenario *s, const struct work *w, enum sl_plan_objective o,
-    uint64_t seed, const uint32_t *cuts, struct sl_plan *p, struct sl_plan_report *report)
+    uint64_t seed, const bool *stop, const uint32_t *cuts, struct sl_plan *p, struct sl_plan_score *score)
 {
     for (uint32_t n = 0; n < s->n_users; n++)
         s->user[n].min_layers = s->user[n].max_layers = cuts[n];
-    int status = sl_plan_solve(s, o, SL_PLAN_PROPOSED, seed, p, report);
+    int status = solve(s, o, seed, stop, p, score);
     open_bounds(s, w);
     return status;
 }
@@ -212,38 +269,40 @@ static uint32_t count_changes(const struct sl_plan *p, const uint32_t *cuts)
 }
 
 static int decide(struct sl_plan_scenario *s, enum sl_plan_objective o, double hysteresis, uint64_t seed,
-    uint32_t *cuts, struct sl_plan *p, struct sl_plan_cost *cost, struct work *w, struct sl_replan_result *r)
+    const bool *stop, uint32_t *cuts, struct sl_plan *p, struct sl_plan_cost *cost, struct work *w,
+    struct sl_replan_result *r)
 {
     struct sl_plan now = {.n = s->n_users, .user = w->now};
-    struct sl_plan_report report, found;
-    int status = solve_fixed(s, w, o, seed, cuts, &now, &report);
+    struct sl_plan_score held, found;
+    int status = solve_fixed(s, w, o, seed, stop, cuts, &now, &held);
 
     if (status)
         return status;
-    status = sl_plan_solve(s, o, SL_PLAN_PROPOSED, seed, p, &found);
+    status = solve(s, o, seed, stop, p, &found);
     if (status)
         return status;
-    r->objective_now = report.score.objective;
-    r->free_objective = found.score.objective;
+    r->objective_now = held.objective;
+    r->free_objective = found.objective;
     /* Where the cuts in force serve fewer users (a deadline, an energy bound), nothing else is compared. */
-    bool more = found.score.planned > report.score.planned;
+    bool more = found.planned > held.planned;
     double gain = r->objective_now - r->free_objective;
     uint32_t changed = count_changes(p, cuts);
     if (!changed || !(more || gain >= hysteresis * fabs(r->objective_now))) {
         memcpy(p->user, w->now, s->n_users * sizeof *p->user);
         return 0;
     }
-    sl_plan_score(s, o, p, cost, &found.score);
+    sl_plan_score(s, o, p, cost, &found);
     uint32_t dropped = more ? 0 : drop_trifles(s, o, cuts, p, cost, w, gain, changed);
     for (uint32_t n = 0; n < s->n_users; n++)
         if (p->user[n].server != SL_PLAN_NOBODY)
             cuts[n] = p->user[n].alpha;
     r->changed = changed - dropped;
-    return dropped ? solve_fixed(s, w, o, seed, cuts, p, &found) : 0;
+    return dropped ? solve_fixed(s, w, o, seed, stop, cuts, p, &found) : 0;
 }
 
 int sl_replan_decide(struct sl_plan_scenario *s, enum sl_plan_objective o, double hysteresis, uint64_t seed,
-    uint32_t *cuts, struct sl_plan *p, struct sl_plan_cost *cost, struct sl_replan_result *r)
+    const bool *stop, uint32_t *cuts, struct sl_plan *p, struct sl_plan_cost *cost,
+    struct sl_replan_result *r)
 {
     struct work w = {0};
 
@@ -251,7 +310,7 @@ int sl_replan_decide(struct sl_plan_scenario *s, enum sl_plan_objective o, doubl
     p->n = s->n_users;
     int status = reserve(&w, s);
     if (!status)
-        status = decide(s, o, hysteresis, seed, cuts, p, cost, &w, r);
+        status = decide(s, o, hysteresis, seed, stop, cuts, p, cost, &w, r);
     if (!status) {
         sl_plan_score(s, o, p, cost, &r->score);
         r->objective = r->score.objective;

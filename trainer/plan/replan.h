@@ -63,6 +63,8 @@ bool sl_replan_worth(double told, double now);
 
 /* ------------------------------------------------------------------------------------------------- what */
 
+enum { SL_REPLAN_GROUP = 32 };
+
 struct sl_replan_result {
     double objective_now, objective; /* with the cuts in force and the best shares for them; as decided */
     double free_objective;           /* without hysteresis: what the solver found */
@@ -73,7 +75,10 @@ struct sl_replan_result {
 /* cuts [n_users]: in force; decided ones on return. plan->user [n_users] and cost [n_users]: the plan for the
  * cuts decided. New cuts are taken only where together they are better by `hysteresis`, relative; and of
  * these each only where it alone is worth a twentieth of the mean change, or more. Users that cannot be
- * planned keep their cuts. The scenario's bounds of cuts are changed for the time of the call. Errors as
- * sl_plan_solve. */
+ * planned keep their cuts. The scenario's bounds of cuts are changed for the time of the call.
+ *
+ * Of more than SL_REPLAN_GROUP users every so-manieth is planned together, with their part of the servers:
+ * the solver's time rises with the square of its users. Errors as sl_plan_solve; -ECANCELED: `stop` (NULL:
+ * never; atomic) was set meanwhile, which is looked at between groups. */
 int sl_replan_decide(struct sl_plan_scenario *, enum sl_plan_objective, double hysteresis, uint64_t seed,
-    uint32_t *cuts, struct sl_plan *, struct sl_plan_cost *cost, struct sl_replan_result *);
+    const bool *stop, uint32_t *cuts, struct sl_plan *, struct sl_plan_cost *cost, struct sl_replan_result *);
