@@ -23,6 +23,7 @@ static const struct bench_verb *const verbs[] = {
     &bench_wake,
     &bench_train,
     &bench_products,
+    &bench_plan,
 };
 enum { N_VERBS = sizeof(verbs) / sizeof(verbs[0]) };
 

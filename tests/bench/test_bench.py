@@ -222,6 +222,15 @@ def radio__accounts_for_every_packet():
         assert j["offered"] == j["delivered"] + j["under_way"] and j["delivered"] > 10000 and j["covered"] > 150, j
 
 
+def plan__no_comparison_is_better():
+    for objective, users, servers in ("printed", "20", "4"), ("physical", "4", "1"):
+        j = result("plan", "--objective", objective, "--users", users, "--servers", servers, "--seeds", "2", "--setting", "open")
+        has(j, ["ms", "ms_most", "gap", "alternating_time"])
+        methods = [k for k in j if k.endswith("_objective")]
+        assert len(methods) == 7 and j["scenarios"] == 2 and j["violation"] <= 1e-9, j
+        assert all(j[k] is None or j[k] >= 1 - 1e-6 for k in methods), j  # None: infinite, all layers local
+
+
 def link__an_experiments_phone():
     file = os.path.join(tempfile.mkdtemp(), "x.yaml")
     with open(file, "w", encoding="ascii") as f:
@@ -334,7 +343,7 @@ TESTS = [ingest__all_fields_and_nothing_uncounted, ingest__jumbo_frames_and_many
          ingest__over_veth,
          handoff__all_fields, overload__nothing_uncounted, path__every_lcore, latency__every_load_and_every_message, scale__every_session_and_every_message, reject__every_packet_under_its_name,
          swap__adapters_come_back, wake__both_ports, link__every_queue_as_its_model, link__an_experiments_phone, link__kernel_tcp_comes_to_the_rate,
-         emulator__accounts_for_every_packet, radio__accounts_for_every_packet, products__every_matrix_of_a_shape, train__counts_the_mathematics, train__mixed_cuts_against_one, train__bf16_and_personal_adapters, train__a_crippled_library_makes_it_invalid,
+         emulator__accounts_for_every_packet, radio__accounts_for_every_packet, plan__no_comparison_is_better, products__every_matrix_of_a_shape, train__counts_the_mathematics, train__mixed_cuts_against_one, train__bf16_and_personal_adapters, train__a_crippled_library_makes_it_invalid,
          usage__says_what_is_wrong, interrupt__leaves_nothing_behind, interrupt__two_processes]
 
 

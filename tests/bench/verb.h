@@ -30,5 +30,5 @@ struct bench_verb {
 };
 
 extern const struct bench_verb bench_emulator, bench_handoff, bench_ingest, bench_latency, bench_link_verb,
-    bench_overload, bench_path, bench_products, bench_radio, bench_reject, bench_scale, bench_swap,
-    bench_train, bench_wake;
+    bench_overload, bench_path, bench_plan, bench_products, bench_radio, bench_reject, bench_scale,
+    bench_swap, bench_train, bench_wake;

@@ -4,8 +4,17 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const double relaxed_enough = 1e-10; /* relative fall of the objective in an iteration */
+
+/* The last split of a server's bandwidth: it does not depend on the cuts, so that a search that changes cuts
+ * asks for the same one again and again. */
+struct uplinks {
+    struct sl_split_bandwidth *user; /* what was asked, and the shares */
+    uint32_t n, cap;
+    double cost, price;
+};
 
 struct sl_printed {
     const struct sl_plan_scenario *s;
@@ -15,6 +24,7 @@ struct sl_printed {
     } * user;
     struct sl_split_bandwidth *bandwidth;
     struct sl_split_clock *clock;
+    struct uplinks *uplinks; /* [n_servers] */
     double *q;
 };
 
@@ -49,7 +59,8 @@ struct sl_printed *sl_printed_create(const struct sl_plan_scenario *s)
     p->bandwidth = calloc(s->n_users, sizeof *p->bandwidth);
     p->clock = calloc(s->n_users, sizeof *p->clock);
     p->q = calloc(s->n_users, sizeof *p->q);
-    if (!p->user || !p->bandwidth || !p->clock || !p->q) {
+    p->uplinks = calloc(s->n_servers, sizeof *p->uplinks);
+    if (!p->user || !p->bandwidth || !p->clock || !p->q || !p->uplinks) {
         sl_printed_free(p);
         return NULL;
     }
@@ -72,6 +83,9 @@ void sl_printed_free(struct sl_printed *p)
 {
     if (!p)
         return;
+    for (uint32_t m = 0; p->uplinks && m < p->s->n_servers; m++)
+        free(p->uplinks[m].user);
+    free(p->uplinks);
     free(p->user);
     free(p->bandwidth);
     free(p->clock);
@@ -109,6 +123,43 @@ static double uplink_weight(const struct sl_printed *p, uint32_t n, double alpha
     return left(p, alpha) > 0 ? p->s->weights.energy * u->up_bit * u->p_min_w * M_LN2 : 0;
 }
 
+static bool asked_before(const struct uplinks *u, const struct sl_split_bandwidth *b, uint32_t n)
+{
+    if (u->n != n)
+        return false;
+    for (uint32_t i = 0; i < n; i++)
+        if (u->user[i].a_hz != b[i].a_hz || u->user[i].c != b[i].c || u->user[i].x != b[i].x)
+            return false;
+    return true;
+}
+
+/* Splits p->bandwidth [n]. */
+static double share_bandwidth(struct sl_printed *p, uint32_t m, uint32_t n, double *price)
+{
+    const struct sl_plan_server *server = &p->s->server[m];
+    struct uplinks *u = &p->uplinks[m];
+
+    if (!asked_before(u, p->bandwidth, n)) {
+        u->cost = sl_split_bandwidth(
+            p->bandwidth, n, server->bandwidth_hz, p->s->min_share * server->bandwidth_hz, &u->price);
+        *price = u->price;
+        u->n = 0;
+        if (n > u->cap) {
+            struct sl_split_bandwidth *more = realloc(u->user, 2 * (size_t)n * sizeof *more);
+            if (!more)
+                return u->cost;
+            u->user = more;
+            u->cap = 2 * n;
+        }
+        memcpy(u->user, p->bandwidth, n * sizeof *u->user);
+        u->n = n;
+        return u->cost;
+    }
+    memcpy(p->bandwidth, u->user, n * sizeof *u->user);
+    *price = u->price;
+    return u->cost;
+}
+
 static double server_value(
     void *ctx, uint32_t m, struct sl_plan_member *member, uint32_t n, struct sl_plan_prices *prices)
 {
@@ -130,8 +181,7 @@ static double server_value(
         return 0;
     if (present * p->s->min_share > 1 + 1e-12)
         return INFINITY;
-    cost += sl_split_bandwidth(
-        p->bandwidth, n, server->bandwidth_hz, p->s->min_share * server->bandwidth_hz, &prices->bandwidth);
+    cost += share_bandwidth(p, m, n, &prices->bandwidth);
     cost += sl_split_clock(p->clock, n, server->f_max_hz, p->s->min_share * server->f_max_hz,
         p->s->weights.delay, p->s->weights.energy * server->kappa, &prices->clock);
     for (uint32_t i = 0; i < n; i++) {
