@@ -94,12 +94,51 @@ static bool unbounded(
     return false;
 }
 
+/* At the greatest power: Newton's steps on b's own condition, and whether more power would be wanted there.
+ */
+static bool at_full_power(
+    const struct sl_allot_user *u, double mu, double w, double price, struct sl_allot *out, double *rate)
+{
+    double b = out->bandwidth_hz > 0 ? out->bandwidth_hz : 0.5 * u->b_max_hz, p = u->p_max_w;
+    double down = (mu + w * u->rx_w) * u->down_bit_per_hz, up = (w * p + mu) * u->up_bit * M_LN2;
+
+    if (!(mu > 0 && price > 0))
+        return false;
+    for (int i = 0; i < SNR_STEPS; i++) {
+        double s = u->a_hz_per_w * p / b, y = log1p(s), rising = 1 - s / ((1 + s) * y);
+        double cost = up / (b * y) * rising, saved = cost + down / b;
+        double step = log(saved / (price * b)) / (1 + (cost * rising + down / b) / saved);
+        b *= exp(fmax(-2, fmin(2, step)));
+        if (!(b > 0) || isinf(b))
+            return false;
+        if (fabs(step) < 1e-13) {
+            s = u->a_hz_per_w * p / b;
+            y = log1p(s);
+            out->bandwidth_hz = b;
+            out->power_w = p;
+            *rate = b * y / M_LN2;
+            return b >= u->b_min_hz && b <= u->b_max_hz &&
+                   mu * u->a_hz_per_w / b >= w * ((y - 1) * (1 + s) + 1);
+        }
+    }
+    return false;
+}
+
 static void shannon(
     const struct sl_allot_user *u, double mu, double w, double price, struct sl_allot *out, double *rate)
 {
     struct uplink k = {.u = u, .mu = mu, .w = w, .price = price};
-    if (unbounded(u, mu, w, price, out, rate))
+    double from_b = out->bandwidth_hz, from_p = out->power_w;
+    if (from_p < u->p_max_w && unbounded(u, mu, w, price, out, rate))
         return;
+    out->bandwidth_hz = from_b;
+    if (at_full_power(u, mu, w, price, out, rate))
+        return;
+    out->bandwidth_hz = from_b;
+    out->power_w = from_p;
+    if (from_p >= u->p_max_w && unbounded(u, mu, w, price, out, rate))
+        return;
+    out->bandwidth_hz = from_b;
     double lo = log(u->b_min_hz), hi = log(u->b_max_hz), slope, v;
 
     if (bandwidth_slope(&k, hi, &slope) >= 0) {

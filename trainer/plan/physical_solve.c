@@ -7,11 +7,114 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROUNDS_MAX = 12, ALTERNATIONS_MAX = 30 };
+enum { ROUNDS_MAX = 12, ALTERNATIONS_MAX = 30, PAIRS_MAX = 8000, SINGLES_MAX = 64, RANDOM_STARTS = 4 };
 static const double settled = 1e-9, infeasible = 1e-9;
 static const double bounds[] = {0.6, 0.85, 1.2};
 
 static const int anything = SL_SEARCH_CUTS | SL_SEARCH_SERVERS;
+
+/* ---- pairs of users ---- */
+
+static bool fits(const struct sl_solver *s, uint32_t m)
+{
+    uint32_t k = 0;
+
+    for (uint32_t i = 0; i < s->s->n_users; i++)
+        k += s->server[i] == m;
+    return k <= sl_plan_room(s->s, m);
+}
+
+static double server_now(struct sl_solver *s, uint32_t m)
+{
+    struct sl_plan_prices prices;
+    uint32_t k = 0;
+
+    for (uint32_t i = 0; i < s->s->n_users; i++)
+        if (s->server[i] == m)
+            s->member[k++] = (struct sl_plan_member){.user = i, .alpha = s->alpha[i], .x = 1};
+    return !fits(s, m) ? INFINITY : s->v.server(s->v.ctx, m, s->member, k, &prices);
+}
+
+struct place {
+    uint32_t server, alpha;
+};
+
+static void put(struct sl_solver *s, uint32_t n, struct place p)
+{
+    s->server[n] = p.server;
+    s->alpha[n] = p.alpha;
+}
+
+static uint32_t places(const struct sl_solver *s, int what, uint32_t n, struct place *out)
+{
+    uint32_t least, most, k = 0;
+
+    s->v.layers(s->v.ctx, n, &least, &most);
+    if (!(what & SL_SEARCH_CUTS))
+        least = most = s->alpha[n];
+    for (uint32_t m = 0; m < s->s->n_servers; m++)
+        for (uint32_t a = least; a <= most; a++)
+            if (m == s->server[n] || ((what & SL_SEARCH_SERVERS) && sl_plan_can_serve(s->s, m, n)))
+                out[k++] = (struct place){m, a};
+    return k;
+}
+
+/* Two users to any places, those whose servers' values fall by it. value: [n_servers]. */
+static bool move_two(struct sl_solver *s, int what, uint32_t a, uint32_t b, double *value, struct place *room)
+{
+    uint32_t n_a = places(s, what, a, room), n_b = places(s, what, b, room + n_a), m = s->s->n_servers;
+    double *trial = value + m;
+    bool any = false;
+
+    for (uint32_t i = 0; i < n_a; i++)
+        for (uint32_t k = n_a; k < n_a + n_b; k++) {
+            struct place was_a = {s->server[a], s->alpha[a]}, was_b = {s->server[b], s->alpha[b]};
+            uint32_t touched[4] = {was_a.server, was_b.server, room[i].server, room[k].server};
+            double before = 0, now = 0;
+            put(s, a, room[i]);
+            put(s, b, room[k]);
+            for (int c = 0; c < 4; c++) {
+                bool again = false;
+                for (int d = 0; d < c; d++)
+                    again |= touched[d] == touched[c];
+                if (again)
+                    continue;
+                before += value[touched[c]];
+                now += trial[touched[c]] = server_now(s, touched[c]);
+            }
+            if (now < before * (1 - 1e-6)) {
+                for (int c = 0; c < 4; c++)
+                    value[touched[c]] = trial[touched[c]];
+                any = true;
+            } else {
+                put(s, a, was_a);
+                put(s, b, was_b);
+            }
+        }
+    return any;
+}
+
+/* Where there are few: at a given bound one user's longer step is paid for by another's place, which no
+ * single move finds. */
+static int pairs(struct sl_solver *s, int what, uint32_t *moves)
+{
+    size_t n = s->s->n_users, m = s->s->n_servers, each = m * (s->s->layers - 1);
+
+    if (n * (n - 1) / 2 * each * each > PAIRS_MAX)
+        return 0;
+    double *value = calloc(2 * m, sizeof *value);
+    struct place *room = calloc(2 * each, sizeof *room);
+    for (uint32_t i = 0; i < m && value && room; i++)
+        value[i] = server_now(s, i);
+    for (uint32_t a = 0; a < n && value && room; a++)
+        for (uint32_t b = a + 1; b < n; b++)
+            if (s->server[a] != SL_PLAN_NOBODY && s->server[b] != SL_PLAN_NOBODY)
+                *moves += move_two(s, what, a, b, value, room);
+    int rc = value && room ? 0 : -ENOMEM;
+    free(value);
+    free(room);
+    return rc;
+}
 
 /* Moves at the present bound, the best bound for them, and again, while the whole falls. */
 static int settle(struct sl_solver *s, int what)
@@ -24,6 +127,8 @@ static int settle(struct sl_solver *s, int what)
         uint32_t moves = 0;
         double value, now;
         rc = sl_plan_search(&s->v, what, s->server, s->alpha, &value, &moves);
+        if (!rc)
+            rc = pairs(s, what, &moves);
         if (rc)
             break;
         now = sl_physical_tau(s->physical, s->server, s->alpha, &s->now.kkt_residual);
@@ -66,6 +171,47 @@ static int other_bounds(struct sl_solver *s, int what)
             sl_solver_keep(s);
     }
     return rc;
+}
+
+/* Where there are few: each user to each place, the bound the best for it every time. */
+static int one_by_one(struct sl_solver *s, int what)
+{
+    size_t n = s->s->n_users, each = (size_t)s->s->n_servers * (s->s->layers - 1);
+    bool any = true;
+
+    if (n * each > SINGLES_MAX)
+        return 0;
+    struct place *room = calloc(each, sizeof *room);
+    if (!room)
+        return -ENOMEM;
+    sl_solver_begin(s);
+    memcpy(s->server, s->best_server, n * sizeof *s->server);
+    memcpy(s->alpha, s->best_alpha, n * sizeof *s->alpha);
+    s->value = sl_physical_tau(s->physical, s->server, s->alpha, &s->now.kkt_residual);
+    while (any) {
+        any = false;
+        for (uint32_t a = 0; a < n; a++) {
+            uint32_t k = s->server[a] == SL_PLAN_NOBODY ? 0 : places(s, what, a, room);
+            for (uint32_t i = 0; i < k; i++) {
+                struct place was = {s->server[a], s->alpha[a]};
+                put(s, a, room[i]);
+                double now = fits(s, room[i].server)
+                                 ? sl_physical_tau(s->physical, s->server, s->alpha, &s->now.kkt_residual)
+                                 : INFINITY;
+                if (now < s->value * (1 - 1e-6)) {
+                    s->value = now;
+                    s->now.moves++;
+                    sl_solver_note(s, now);
+                    any = true;
+                } else {
+                    put(s, a, was);
+                }
+            }
+        }
+    }
+    sl_solver_keep(s);
+    free(room);
+    return 0;
 }
 
 static int start_at_middle(struct sl_solver *s)
@@ -283,7 +429,8 @@ static int proposed(struct sl_solver *s, struct sl_plan_choice *choice, double *
         }
     }
     s->best = INFINITY;
-    for (int start = 0; start < 3 && !rc; start++) {
+    int starts = 3 + (n * s->s->n_servers * (s->s->layers - 1) <= SINGLES_MAX ? RANDOM_STARTS : 0);
+    for (int start = 0; start < starts && !rc; start++) {
         sl_solver_begin(s);
         if (start == 0) {
             memcpy(s->server, best, n * sizeof *best);
@@ -291,8 +438,9 @@ static int proposed(struct sl_solver *s, struct sl_plan_choice *choice, double *
         } else {
             sl_physical_set_tau(
                 s->physical, s->best < INFINITY ? sl_physical_get_tau(s->physical) : INFINITY);
-            rc =
-                start == 1 ? sl_associate(&s->v, s->relaxed, false, s->server, NULL) : sl_baseline_by_rate(s);
+            rc = start == 1   ? sl_associate(&s->v, s->relaxed, false, s->server, NULL)
+                 : start == 2 ? sl_baseline_by_rate(s)
+                              : sl_baseline_at_random(s, (uint32_t)start);
         }
         if (!rc)
             rc = start_at_middle(s);
@@ -303,6 +451,8 @@ static int proposed(struct sl_solver *s, struct sl_plan_choice *choice, double *
     }
     if (!rc)
         rc = other_bounds(s, anything);
+    if (!rc)
+        rc = one_by_one(s, anything);
     free(best);
     memcpy(s->server, s->best_server, n * sizeof *s->server);
     memcpy(s->alpha, s->best_alpha, n * sizeof *s->alpha);
