@@ -26,7 +26,7 @@ static int settle_cuts(struct sl_material *m, char *err, size_t err_cap)
 {
     struct sl_model *shape;
 
-    if (!m->experiment->plan.live)
+    if (!m->experiment->plan.live && !m->experiment->plan.random)
         return 0;
     int rc = sl_model_load_blocks(m->experiment->model.path, 1, 1, &shape, err, err_cap);
     if (rc)
@@ -189,7 +189,8 @@ static int check_memory(const struct sl_material *m, char *err, size_t err_cap)
     for (uint32_t i = 0; i < m->experiment->n_classes; i++) {
         const struct sl_class_config *c = &m->experiment->fleet[i];
         uint32_t cut = c->cut;
-        if (m->experiment->plan.live) /* the edge plans no more than they hold */
+        if (m->experiment->plan.live ||
+            m->experiment->plan.random) /* the edge gives no more than they hold */
             cut = m->experiment->plan.min_cut[i];
         for (uint32_t k = 0; k < m->experiment->n_changes; k++)
             cut = m->experiment->changes[k].cut[i] > cut ? m->experiment->changes[k].cut[i] : cut;
