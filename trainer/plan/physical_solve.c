@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROUNDS_MAX = 12, ALTERNATIONS_MAX = 30, PAIRS_MAX = 8000, SINGLES_MAX = 64, RANDOM_STARTS = 4 };
+enum { ROUNDS_MAX = 12, ALTERNATIONS_MAX = 30, PAIRS_MAX = 1000, SINGLES_MAX = 64, RANDOM_STARTS = 4 };
 static const double settled = 1e-9, infeasible = 1e-9;
 static const double bounds[] = {0.6, 0.85, 1.2};
 
