@@ -238,7 +238,11 @@ static void in_time(
     struct lateness k = {.u = u, .price = price, .w = w, .out = out};
     double guess = out->mu;
 
-    at(u, price, u->second_weight, w, out);
+    /* Where time has no price of its own the chip runs at its least clock: often too slow by that alone. */
+    if (u->second_weight == 0 && w * u->kappa > 0 && u->device_cycles > u->time_max_s * u->f_min_hz)
+        out->time_s = INFINITY;
+    else
+        at(u, price, u->second_weight, w, out);
     if (!meet(&k, u->time_max_s, guess, u->second_weight, u->mu_max) && u->deadline_s > u->time_max_s)
         meet(&k, u->deadline_s, guess, u->mu_max, u->deadline_mu_max);
 }
