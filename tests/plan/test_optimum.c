@@ -2,6 +2,7 @@
 #include "tests/plan/exact.h"
 #include "tests/plan/instance.h"
 #include "trainer/plan/printed.h"
+#include "trainer/plan/published.h"
 #include "trainer/plan/search.h"
 #include "trainer/plan/solve.h"
 
@@ -111,9 +112,32 @@ static void solve__near_the_exact_optimum_and_never_worse_than_a_baseline(void *
     assert_true(near * 100 >= found * 95);
 }
 
+/* With the published settings a layer is dearer on the device (rules P3), so that the cut is 1 everywhere and
+ * edge-only lacks nothing but a good association: were that weak, it would be compared unfairly. */
+static void solve__edge_only_is_no_worse_where_every_layer_belongs_at_the_edge(void **state)
+{
+    enum { USERS = 50, SERVERS = 10, SEEDS = 4 };
+    struct sl_plan_choice choice[USERS];
+    struct sl_plan plan = {USERS, choice};
+    struct sl_plan_report best, edge;
+
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        struct sl_plan_scenario *s = sl_published(seed, USERS, SERVERS, false);
+        assert_non_null(s);
+        assert_int_equal(sl_plan_solve(s, SL_PLAN_PRINTED, SL_PLAN_PROPOSED, seed, &plan, &best), 0);
+        for (uint32_t n = 0; n < USERS; n++)
+            assert_int_equal(choice[n].alpha, 1);
+        assert_int_equal(sl_plan_solve(s, SL_PLAN_PRINTED, SL_PLAN_EDGE_ONLY, seed, &plan, &edge), 0);
+        assert_true(edge.score.violation <= 1e-9);
+        assert_true(edge.score.objective <= 1.005 * best.score.objective);
+        sl_published_free(s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(solve__edge_only_is_no_worse_where_every_layer_belongs_at_the_edge),
         cmocka_unit_test(solve__near_the_exact_optimum_and_never_worse_than_a_baseline),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -142,9 +142,9 @@ int sl_baseline(struct sl_solver *s, enum sl_plan_method method, struct sl_plan_
     if (rc)
         return rc;
     choice = choice ? choice : own;
-    if (method == SL_PLAN_GREEDY)
+    if (method == SL_PLAN_GREEDY || method == SL_PLAN_EDGE_ONLY)
         rc = sl_baseline_by_rate(s);
-    else if (method != SL_PLAN_EDGE_ONLY)
+    else
         rc = sl_baseline_at_random(s, 0);
     if (!rc && method == SL_PLAN_ALPHA_ONLY) {
         rc = alpha_only(s, choice);

@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const double relaxed_enough = 1e-10; /* relative fall of the objective in an iteration */
+/* The iteration ends by the slope that is left, not by the objective's fall: near the optimum of a loaded
+ * server it is slow, and falls by less than 1e-10 an iteration with slopes of a hundredth still left. */
+static const double slope_enough = 1e-7, fall_least = 1e-15;
 
 /* The last split of a server's bandwidth: it does not depend on the cuts, so that a search that changes cuts
  * asks for the same one again and again. */
@@ -307,6 +309,7 @@ uint32_t sl_printed_relax(struct sl_printed *p, uint32_t m, struct sl_plan_membe
     double before = server_value(p, m, member, n, &prices);
     uint32_t k = 0;
 
+    *residual = 0;
     for (; k < cap && n; k++) {
         for (uint32_t i = 0; i < n; i++) {
             double rest = fmax(left(p, member[i].alpha), 1e-9);
@@ -327,12 +330,12 @@ uint32_t sl_printed_relax(struct sl_printed *p, uint32_t m, struct sl_plan_membe
                               c / (u->bandwidth_hz * log1p(a / u->bandwidth_hz)));
         }
         trace[k] = now;
-        if (before - now <= relaxed_enough * fabs(now)) {
+        *residual = stationarity(p, m, member, n);
+        if (*residual <= slope_enough || before - now <= fall_least * fabs(now)) {
             k++;
             break;
         }
         before = now;
     }
-    *residual = stationarity(p, m, member, n);
     return k;
 }

@@ -17,7 +17,8 @@ struct search {
     double *value;
     struct sl_plan_prices *prices;
     struct sl_plan_member *member;
-    double *at; /* [n_users][n_servers]: a user's cost at the prices, with its present cut */
+    double *at;                /* [n_users][n_servers]: a user's cost at the prices, with its present cut */
+    uint32_t *stamp, *version; /* at's: of which prices it is; [n_servers]: the prices', 1 and more */
     uint32_t moves;
 };
 
@@ -29,6 +30,8 @@ static void destroy(struct search *s)
     free(s->prices);
     free(s->member);
     free(s->at);
+    free(s->stamp);
+    free(s->version);
 }
 
 static int create(struct search *s, const struct sl_plan_value *v, uint32_t *server, uint32_t *alpha)
@@ -44,8 +47,10 @@ static int create(struct search *s, const struct sl_plan_value *v, uint32_t *ser
         .value = calloc(m, sizeof(double)),
         .prices = calloc(m, sizeof(struct sl_plan_prices)),
         .member = calloc(n + 1, sizeof(struct sl_plan_member)),
-        .at = calloc(n * m, sizeof(double))};
-    if (s->list && s->count && s->value && s->prices && s->member && s->at)
+        .at = calloc(n * m, sizeof(double)),
+        .stamp = calloc(n * m, sizeof(uint32_t)),
+        .version = calloc(m, sizeof(uint32_t))};
+    if (s->list && s->count && s->value && s->prices && s->member && s->at && s->stamp && s->version)
         return 0;
     destroy(s);
     return -ENOMEM;
@@ -213,22 +218,26 @@ static bool try_swap(struct search *s, uint32_t a, uint32_t b)
     return true;
 }
 
-static void price_all(struct search *s, uint32_t m)
+/* Only what is asked for is computed: most pairs of a user and a server never are before prices change. */
+static double cost_at(struct search *s, uint32_t n, uint32_t m)
 {
-    for (uint32_t n = 0; n < s->s->n_users; n++)
-        if (s->server[n] != SL_PLAN_NOBODY)
-            s->at[(size_t)n * s->s->n_servers + m] =
-                sl_plan_can_serve(s->s, m, n) ? s->v->user(s->v->ctx, m, n, s->alpha[n], &s->prices[m])
-                                              : INFINITY;
+    size_t i = (size_t)n * s->s->n_servers + m;
+
+    if (s->stamp[i] != s->version[m]) {
+        s->stamp[i] = s->version[m];
+        s->at[i] = sl_plan_can_serve(s->s, m, n) ? s->v->user(s->v->ctx, m, n, s->alpha[n], &s->prices[m])
+                                                 : INFINITY;
+    }
+    return s->at[i];
 }
 
 static bool swap_users(struct search *s)
 {
-    size_t m = s->s->n_servers, tries = (size_t)SWAP_TRIES_PER_USER * s->s->n_users;
+    size_t tries = (size_t)SWAP_TRIES_PER_USER * s->s->n_users;
     bool any = false;
 
-    for (uint32_t i = 0; i < m; i++)
-        price_all(s, i);
+    for (uint32_t i = 0; i < s->s->n_servers; i++) /* cuts may have changed since the last time */
+        s->version[i]++;
     for (uint32_t a = 0; a < s->s->n_users; a++) {
         if (s->server[a] == SL_PLAN_NOBODY)
             continue;
@@ -236,14 +245,14 @@ static bool swap_users(struct search *s)
             uint32_t ma = s->server[a], mb = s->server[b];
             if (mb == SL_PLAN_NOBODY || ma == mb)
                 continue;
-            const double *pa = s->at + (size_t)a * m, *pb = s->at + (size_t)b * m;
-            if (!(pa[ma] + pb[mb] - pa[mb] - pb[ma] > least_gain(s)))
+            if (!(cost_at(s, a, ma) + cost_at(s, b, mb) - cost_at(s, a, mb) - cost_at(s, b, ma) >
+                    least_gain(s)))
                 continue;
             tries--;
             if (try_swap(s, a, b)) {
                 any = true;
-                price_all(s, ma);
-                price_all(s, mb);
+                s->version[ma]++;
+                s->version[mb]++;
             }
         }
     }
