@@ -180,6 +180,15 @@ static void add_user(struct program *p, uint32_t n, uint32_t m, const struct ste
     }
 }
 
+static bool idles(const struct sl_plan_scenario *s)
+{
+    bool any = false;
+
+    for (uint32_t n = 0; n < s->n_users; n++)
+        any |= s->user[n].idle_w > 0;
+    return any;
+}
+
 static void state(struct program *p, const struct sl_plan_scenario *s, const struct physical_exact *x)
 {
     struct sl_plan_scales scales;
@@ -190,14 +199,17 @@ static void state(struct program *p, const struct sl_plan_scenario *s, const str
     sl_plan_scales(s, &scales);
     p->s = s;
     p->variables = (int)s->n_users * PER_USER;
-    p->tau = s->asynchronous || s->weights.delay == 0 ? -1 : p->variables++;
+    p->tau = s->asynchronous || (s->weights.delay == 0 && !idles(s)) ? -1 : p->variables++;
     for (uint32_t n = 0; n < s->n_users; n++) {
         const struct sl_plan_user *u = &s->user[n];
         step[n] = step_of(s, n, x->server[n], x->alpha[n]);
         double phi = 1 + s->battery_price * (1 - u->soc) / (u->soc - u->soc_min);
         add_energy(p, n, &step[n], s->weights.energy * phi / scales.energy0_j);
+        double idling = s->weights.energy * phi * u->idle_w / scales.energy0_j;
         if (s->asynchronous)
-            add_time(p, n, &step[n], s->weights.delay / scales.tau0_s, -1);
+            add_time(p, n, &step[n], s->weights.delay / scales.tau0_s + idling, -1);
+        else if (p->tau >= 0)
+            of(add(p, EXP, idling, 0), p->tau, 1);
         stability += 2 * u->lipschitz * u->lipschitz / (u->samples * (1 - (double)x->alpha[n] / s->layers));
     }
     add(p, EXP, s->weights.stability * stability / scales.stability0, 0);

@@ -23,6 +23,7 @@ static void draw_user(struct sl_plan_user *u, const struct sl_plan_scenario *s, 
         .rtt_s = 0.02,
         .wake_s = n % 2 ? 0.05 : 0,
         .rx_w = 0.5,
+        .idle_w = n % 2 ? draw(seed, "idle", n, 0.2, 0.8) : 0,
         .soc = draw(seed, "soc", n, 0.3, 1),
         .soc_min = 0.1,
         .max_layers = s->layers};

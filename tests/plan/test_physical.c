@@ -119,6 +119,45 @@ static void solve__energy_alone_uses_up_the_deadline(void **state)
     free_instance(s);
 }
 
+/* tau costs w_t / tau0 + w_e idle_w / E0 a second: the closed form of one phone with that in mu's place. And
+ * the score has idle_w times the slowest's step for everybody. */
+static void solve__waiting_is_paid_for(void **state)
+{
+    struct sl_plan_scenario *s = physical_instance(3, 1, 1, 6);
+    struct sl_plan_choice choice[U];
+    struct sl_plan_cost cost[U], own[2];
+    struct sl_plan_scales scales;
+    struct sl_plan_score score;
+
+    (void)state;
+    assert_non_null(s);
+    measure(&s->user[0], 2, 50e6);
+    s->weights = (struct sl_plan_weights){0.1, 1, 0};
+    s->user[0].idle_w = 0.3;
+    s->user[0].min_layers = s->user[0].max_layers = 4;
+    sl_plan_scales(s, &scales);
+    solve(s, SL_PLAN_PROPOSED, choice);
+    double joule = sl_plan_battery_weight(s, 0) / scales.energy0_j;
+    double f = cbrt((0.1 / scales.tau0_s + joule * 0.3) / (2 * joule * s->user[0].kappa));
+    assert_true(f < s->user[0].f_max_hz);
+    assert_true(fabs(choice[0].f_hz / f - 1) < 1e-6);
+    free_instance(s);
+
+    s = physical_instance(9, 2, 1, 6);
+    assert_non_null(s);
+    s->user[0].idle_w = 0.3;
+    s->user[1].idle_w = 0;
+    solve(s, SL_PLAN_PROPOSED, choice);
+    sl_plan_score(s, SL_PLAN_PHYSICAL, &(struct sl_plan){2, choice}, cost, &score);
+    for (uint32_t n = 0; n < 2; n++)
+        sl_plan_user_cost(s, SL_PLAN_PHYSICAL, n, &choice[n], &own[n]);
+    assert_true(score.delay_s == fmax(own[0].delay_s, own[1].delay_s));
+    assert_true(fabs(cost[0].energy_j - own[0].energy_j - 0.3 * score.delay_s) < 1e-12);
+    assert_true(cost[1].energy_j == own[1].energy_j);
+    assert_true(fabs(score.energy_j - cost[0].energy_j - cost[1].energy_j) < 1e-12);
+    free_instance(s);
+}
+
 static void solve__deadline_and_energy_bound_are_kept(void **state)
 {
     struct sl_plan_scenario *s = physical_instance(9, 3, 1, 6);
@@ -195,6 +234,7 @@ int main(void)
         cmocka_unit_test(choose__twins_share_alike),
         cmocka_unit_test(solve__time_alone_runs_all_clocks_and_powers_fully),
         cmocka_unit_test(solve__energy_alone_uses_up_the_deadline),
+        cmocka_unit_test(solve__waiting_is_paid_for),
         cmocka_unit_test(solve__deadline_and_energy_bound_are_kept),
         cmocka_unit_test(solve__who_cannot_is_left_out_and_the_rest_planned),
         cmocka_unit_test(solve__cuts_keep_memory_and_privacy_slots_their_number),

@@ -23,13 +23,24 @@ static const double sums_near = 1e-7, sums_exact = 1e-9, difference = 1e-4;
 struct sl_physical {
     const struct sl_plan_scenario *s;
     struct sl_plan_scales scales;
-    double tau_s, second;    /* second: weight of one */
+    double tau_s, second;    /* second: weight of one of tau, what the planned draw meanwhile included */
     struct sl_allot *last;   /* [n_users]: warm starts, and what came out */
     struct sl_allot_user *u; /* [n_users]: of the server at work */
     struct sl_plan_member *member;
     struct sl_plan_prices *price; /* [n_servers]: warm starts */
     double tolerance;
 };
+
+/* server: [n_users], SL_PLAN_NOBODY: not planned; NULL: whoever can be. */
+static void weigh_second(struct sl_physical *p, const uint32_t *server)
+{
+    const struct sl_plan_scenario *s = p->s;
+
+    p->second = s->weights.delay / p->scales.tau0_s;
+    for (uint32_t n = 0; n < s->n_users && !s->asynchronous; n++)
+        if (server ? server[n] != SL_PLAN_NOBODY : !sl_plan_user_fault(s, SL_PLAN_PHYSICAL, n))
+            p->second += sl_plan_idle_weight(s, &p->scales, n);
+}
 
 struct sl_physical *sl_physical_create(const struct sl_plan_scenario *s)
 {
@@ -47,7 +58,7 @@ struct sl_physical *sl_physical_create(const struct sl_plan_scenario *s)
         return NULL;
     }
     sl_plan_scales(s, &p->scales);
-    p->second = s->weights.delay / p->scales.tau0_s;
+    weigh_second(p, NULL);
     p->tau_s = INFINITY;
     p->tolerance = sums_near;
     return p;
@@ -131,7 +142,7 @@ static void describe(
         .b_max_hz = b_max,
         .fixed_s = u->rtt_s + u->wake_s,
         .joule_weight = fmax(joule, least_weight / p->scales.energy0_j),
-        .second_weight = s->asynchronous ? p->second : 0,
+        .second_weight = s->asynchronous ? p->second + sl_plan_idle_weight(s, &p->scales, n) : 0,
         .time_max_s = p->tau_s,
         .mu_max = late_max * p->second,
         .deadline_s = INFINITY,
@@ -470,8 +481,9 @@ static double find_tau(struct whole *w, double tolerance)
 double sl_physical_tau(struct sl_physical *p, const uint32_t *server, const uint32_t *alpha, double *residual)
 {
     struct whole w = {.p = p, .server = server, .alpha = alpha};
-    double left = find_tau(&w, 1e-5);
 
+    weigh_second(p, server);
+    double left = find_tau(&w, 1e-5);
     if (residual)
         *residual = fabs(left);
     return w.value + sl_physical_tau_cost(p);
@@ -482,6 +494,7 @@ double sl_physical_choose(struct sl_physical *p, const uint32_t *server, const u
 {
     struct whole w = {.p = p, .server = server, .alpha = alpha, .choice = choice, .prices = prices};
 
+    weigh_second(p, server);
     for (uint32_t i = 0; i < p->s->n_users; i++)
         choice[i] = (struct sl_plan_choice){.server = SL_PLAN_NOBODY};
     p->tolerance = sums_exact;
@@ -498,6 +511,7 @@ double sl_physical_lower_bound(
     const struct sl_plan_scenario *s = p->s;
     double sum = 0, given = 0, part = 1;
 
+    weigh_second(p, take);
     for (uint32_t i = 0; i < s->n_users; i++)
         given += take[i] == SL_PLAN_NOBODY ? 0 : mu[i];
     if (!s->asynchronous && given > p->second)
@@ -516,7 +530,8 @@ double sl_physical_lower_bound(
                 struct sl_allot_user u;
                 struct sl_allot out = {0};
                 describe(p, m, i, a, &u);
-                u.second_weight = s->asynchronous ? p->second : part * mu[i];
+                if (!s->asynchronous)
+                    u.second_weight = part * mu[i];
                 u.time_max_s = INFINITY;
                 cheapest = fmin(cheapest, sl_allot(&u, &prices[m], &out) + stability(p, i, a));
             }

@@ -278,9 +278,12 @@ static int cuts_at_shares(struct sl_solver *s, struct sl_plan_choice *choice)
     if (!cost)
         return -ENOMEM;
     sl_plan_scales(p, &scales);
+    double drawn = 0;
     for (uint32_t n = 0; n < p->n_users; n++)
-        if (choice[n].server != SL_PLAN_NOBODY)
+        if (choice[n].server != SL_PLAN_NOBODY) {
             sl_plan_user_cost(p, SL_PLAN_PHYSICAL, n, &choice[n], &cost[n]);
+            drawn += sl_plan_idle_weight(p, &scales, n);
+        }
     for (uint32_t n = 0; n < p->n_users; n++) {
         const struct sl_plan_user *u = &p->user[n];
         double most[2], best_value = INFINITY;
@@ -295,7 +298,8 @@ static int cuts_at_shares(struct sl_solver *s, struct sl_plan_choice *choice)
             c.alpha = a;
             sl_plan_user_cost(p, SL_PLAN_PHYSICAL, n, &c, &own);
             double time = p->asynchronous ? own.delay_s : fmax(own.delay_s, who == n ? most[1] : most[0]);
-            double value = p->weights.delay * time / scales.tau0_s +
+            double idling = p->asynchronous ? sl_plan_idle_weight(p, &scales, n) : drawn;
+            double value = (p->weights.delay / scales.tau0_s + idling) * time +
                            p->weights.energy * sl_plan_battery_weight(p, n) * own.energy_j / scales.energy0_j;
             if (p->weights.stability > 0)
                 value += p->weights.stability * own.stability / scales.stability0;

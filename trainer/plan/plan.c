@@ -33,6 +33,11 @@ double sl_plan_battery_weight(const struct sl_plan_scenario *s, uint32_t n)
     return 1 + s->battery_price * (1 - u->soc) / (u->soc - u->soc_min);
 }
 
+double sl_plan_idle_weight(const struct sl_plan_scenario *s, const struct sl_plan_scales *scales, uint32_t n)
+{
+    return s->weights.energy * sl_plan_battery_weight(s, n) * s->user[n].idle_w / scales->energy0_j;
+}
+
 /* Per layer on the device, and at its server. */
 static void printed_cost(
     const struct sl_plan_scenario *s, uint32_t n, const struct sl_plan_choice *c, struct sl_plan_cost *out)
@@ -131,6 +136,17 @@ void sl_plan_user_cost(const struct sl_plan_scenario *s, enum sl_plan_objective 
     (o == SL_PLAN_PRINTED ? printed_cost : physical_cost)(s, n, c, out);
 }
 
+/* Of a whole step, which synchronous devices wait for the slowest of. */
+static double idle_energy(
+    const struct sl_plan_scenario *s, uint32_t n, const struct sl_plan_choice *c, double slowest_s)
+{
+    struct sl_plan_cost own = {.delay_s = slowest_s};
+
+    if (s->user[n].idle_w > 0 && s->asynchronous)
+        physical_cost(s, n, c, &own);
+    return s->user[n].idle_w * own.delay_s;
+}
+
 void sl_plan_score(const struct sl_plan_scenario *s, enum sl_plan_objective o, const struct sl_plan *p,
     struct sl_plan_cost *costs, struct sl_plan_score *out)
 {
@@ -156,6 +172,14 @@ void sl_plan_score(const struct sl_plan_scenario *s, enum sl_plan_objective o, c
         if (costs)
             costs[n] = cost;
     }
+    for (uint32_t n = 0; n < p->n && o == SL_PLAN_PHYSICAL; n++) {
+        const struct sl_plan_choice *c = &p->user[n];
+        double idling = c->server == SL_PLAN_NOBODY ? 0 : idle_energy(s, n, c, out->delay_s);
+        out->energy_j += idling;
+        energy += sl_plan_battery_weight(s, n) * idling;
+        if (costs)
+            costs[n].energy_j += idling;
+    }
     server_violation(s, p, &out->violation);
     out->objective =
         s->weights.delay * out->delay_s / scales.tau0_s + s->weights.energy * energy / scales.energy0_j +
@@ -176,7 +200,7 @@ static uint32_t best_server(const struct sl_plan_scenario *s, uint32_t n)
 void sl_plan_scales(const struct sl_plan_scenario *s, struct sl_plan_scales *out)
 {
     /* As if users were spread evenly: a share is the same whatever server is best. */
-    double part = fmin(1, (double)s->n_servers / s->n_users);
+    double part = fmin(1, (double)s->n_servers / s->n_users), drawn = 0;
 
     memset(out, 0, sizeof *out);
     for (uint32_t n = 0; n < s->n_users; n++) {
@@ -197,7 +221,9 @@ void sl_plan_scales(const struct sl_plan_scenario *s, struct sl_plan_scales *out
         out->tau0_s = s->asynchronous ? out->tau0_s + cost.delay_s : fmax(out->tau0_s, cost.delay_s);
         out->energy0_j += sl_plan_battery_weight(s, n) * cost.energy_j;
         out->stability0 += cost.stability;
+        drawn += sl_plan_battery_weight(s, n) * u->idle_w * (s->asynchronous ? cost.delay_s : 1);
     }
+    out->energy0_j += drawn * (s->asynchronous ? 1 : out->tau0_s);
     out->tau0_s = out->tau0_s > 0 ? out->tau0_s : 1;
     out->energy0_j = out->energy0_j > 0 ? out->energy0_j : 1;
     out->stability0 = out->stability0 > 0 ? out->stability0 : 1;

@@ -26,11 +26,12 @@ struct sl_plan_score {
     uint32_t planned;
 };
 
-/* What a planned user's choice costs. */
+/* What a planned user's choice costs. Physical: energy_j without idle_w's, which depends on the others. */
 void sl_plan_user_cost(const struct sl_plan_scenario *, enum sl_plan_objective, uint32_t user,
     const struct sl_plan_choice *, struct sl_plan_cost *);
-/* Adds up a plan. cost: [n], or NULL. The violation counts cut, power, clocks, shares, slots, and of the
- * physical objective deadline and energy. */
+/* Adds up a plan. cost: [n], or NULL; here energy_j has idle_w times the slowest's step in it, asynchronous
+ * the user's own. The violation counts cut, power, clocks, shares, slots, and of the physical objective
+ * deadline and energy. */
 void sl_plan_score(const struct sl_plan_scenario *, enum sl_plan_objective, const struct sl_plan *,
     struct sl_plan_cost *cost, struct sl_plan_score *);
 
@@ -40,5 +41,7 @@ struct sl_plan_scales {
     double tau0_s, energy0_j, stability0;
 };
 void sl_plan_scales(const struct sl_plan_scenario *, struct sl_plan_scales *);
+/* What a second costs for what the user draws all the time (idle_w). */
+double sl_plan_idle_weight(const struct sl_plan_scenario *, const struct sl_plan_scales *, uint32_t user);
 /* phi of rules P2: how dear a joule of this user is. */
 double sl_plan_battery_weight(const struct sl_plan_scenario *, uint32_t user);

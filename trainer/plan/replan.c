@@ -111,7 +111,6 @@ bool sl_replan_worth(double told, double now)
 /* What is needed beside the answer. */
 struct work {
     struct sl_plan_choice *now; /* the best shares for the cuts in force */
-    struct sl_plan_cost *back;  /* each user's cost at its old cut with its new shares */
     struct bounds {
         uint32_t least, most;
     } * bounds; /* the scenario's own */
@@ -120,18 +119,16 @@ struct work {
 static void release(struct work *w)
 {
     free(w->now);
-    free(w->back);
     free(w->bounds);
 }
 
 static int reserve(struct work *w, const struct sl_plan_scenario *s)
 {
     w->now = calloc(s->n_users, sizeof *w->now);
-    w->back = calloc(s->n_users, sizeof *w->back);
     w->bounds = calloc(s->n_users, sizeof *w->bounds);
     for (uint32_t n = 0; w->bounds && n < s->n_users; n++)
         w->bounds[n] = (struct bounds){s->user[n].min_layers, s->user[n].max_layers};
-    return w->now && w->back && w->bounds ? 0 : -ENOMEM;
+    return w->now && w->bounds ? 0 : -ENOMEM;
 }
 
 static void open_bounds(struct sl_plan_scenario *s, const struct work *w)
@@ -219,38 +216,43 @@ static double part(const struct sl_plan_scenario *s, enum sl_plan_objective o, c
     double energy =
         s->weights.energy * cost->energy_j / c->energy0_j * (physical ? sl_plan_battery_weight(s, n) : 1);
     double stability = s->weights.stability > 0 ? s->weights.stability * cost->stability / c->stability0 : 0;
+    double second = s->weights.delay / c->tau0_s + (physical ? sl_plan_idle_weight(s, c, n) : 0);
 
-    return energy + stability + (own_delay ? s->weights.delay * cost->delay_s / c->tau0_s : 0);
+    return energy + stability + (own_delay ? second * cost->delay_s : 0);
 }
 
 /* Takes back changes that bring next to nothing: who waits for a slower one anyhow need not move. With the
  * shares of the new plan each user's cost is its own, but for the slowest step. */
 static uint32_t drop_trifles(const struct sl_plan_scenario *s, enum sl_plan_objective o, const uint32_t *cuts,
-    struct sl_plan *p, const struct sl_plan_cost *cost, struct work *w, double gain, uint32_t changed)
+    struct sl_plan *p, struct sl_plan_cost *cost, double gain, uint32_t changed)
 {
     struct sl_plan_scales scales = {1, 1, 1};
-    struct sl_plan_score score;
-    double slowest = 0;
+    double slowest = 0, second = s->weights.delay;
     uint32_t dropped = 0;
 
     if (o == SL_PLAN_PHYSICAL)
         sl_plan_scales(s, &scales);
+    second /= scales.tau0_s;
     for (uint32_t n = 0; n < s->n_users; n++) {
+        if (p->user[n].server == SL_PLAN_NOBODY)
+            continue;
+        sl_plan_user_cost(s, o, n, &p->user[n], &cost[n]);
         slowest = fmax(slowest, cost[n].delay_s);
-        w->now[n] = p->user[n];
-        if (p->user[n].server != SL_PLAN_NOBODY)
-            w->now[n].alpha = cuts[n];
+        second += o == SL_PLAN_PHYSICAL ? sl_plan_idle_weight(s, &scales, n) : 0;
     }
-    sl_plan_score(s, o, &(struct sl_plan){.n = s->n_users, .user = w->now}, w->back, &score);
     for (uint32_t n = 0; n < s->n_users; n++) {
         const struct sl_plan_user *u = &s->user[n];
         if (p->user[n].server == SL_PLAN_NOBODY || p->user[n].alpha == cuts[n])
             continue;
-        bool allowed = (u->deadline_s <= 0 || w->back[n].delay_s <= u->deadline_s) &&
-                       (u->energy_j <= 0 || w->back[n].energy_j <= u->energy_j);
-        double loss = part(s, o, &scales, n, &w->back[n]) - part(s, o, &scales, n, &cost[n]);
-        if (o == SL_PLAN_PHYSICAL && !s->asynchronous && w->back[n].delay_s > slowest)
-            loss += s->weights.delay * (w->back[n].delay_s - slowest) / scales.tau0_s;
+        struct sl_plan_choice old = p->user[n];
+        struct sl_plan_cost back;
+        old.alpha = cuts[n];
+        sl_plan_user_cost(s, o, n, &old, &back);
+        bool allowed = (u->deadline_s <= 0 || back.delay_s <= u->deadline_s) &&
+                       (u->energy_j <= 0 || back.energy_j <= u->energy_j);
+        double loss = part(s, o, &scales, n, &back) - part(s, o, &scales, n, &cost[n]);
+        if (o == SL_PLAN_PHYSICAL && !s->asynchronous && back.delay_s > slowest)
+            loss += second * (back.delay_s - slowest);
         if (!allowed || !(loss < TRIFLE * gain / changed))
             continue;
         p->user[n].alpha = cuts[n];
@@ -291,8 +293,7 @@ static int decide(struct sl_plan_scenario *s, enum sl_plan_objective o, double h
         memcpy(p->user, w->now, s->n_users * sizeof *p->user);
         return 0;
     }
-    sl_plan_score(s, o, p, cost, &found);
-    uint32_t dropped = more ? 0 : drop_trifles(s, o, cuts, p, cost, w, gain, changed);
+    uint32_t dropped = more ? 0 : drop_trifles(s, o, cuts, p, cost, gain, changed);
     for (uint32_t n = 0; n < s->n_users; n++)
         if (p->user[n].server != SL_PLAN_NOBODY)
             cuts[n] = p->user[n].alpha;

@@ -81,8 +81,8 @@ const char *sl_plan_user_fault(const struct sl_plan_scenario *s, enum sl_plan_ob
     if (!positive(u->samples) || !not_negative(u->lipschitz))
         return "samples must be above 0 and lipschitz not negative";
     if (!not_negative(u->rtt_s) || !not_negative(u->wake_s) || !not_negative(u->rx_w) ||
-        !not_negative(u->deadline_s) || !not_negative(u->energy_j))
-        return "rtt_s, wake_s, rx_w, deadline_s and energy_j must not be negative";
+        !not_negative(u->idle_w) || !not_negative(u->deadline_s) || !not_negative(u->energy_j))
+        return "rtt_s, wake_s, rx_w, idle_w, deadline_s and energy_j must not be negative";
     if (!not_negative(u->up_bps_per_hz) || !not_negative(u->bandwidth_max_hz) || !not_negative(u->down_bps))
         return "up_bps_per_hz, bandwidth_max_hz and down_bps must not be negative";
     if (u->max_layers < 1)

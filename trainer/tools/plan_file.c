@@ -42,6 +42,7 @@ static const struct field user_fields[] = {
     USER(bandwidth_max_hz, false, 0),
     USER(down_bps, false, 0),
     USER(rx_w, false, 0),
+    USER(idle_w, false, 0),
     USER(soc, false, 1),
     USER(soc_min, false, 0),
     USER(deadline_s, false, 0),
