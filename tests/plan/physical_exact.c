@@ -90,7 +90,7 @@ static void at_least(struct program *p, int variable, double value)
 /* ---- the problem ---- */
 
 struct step {
-    double device, edge, down_hz, fixed_s, fixed_j, shannon_j;
+    double up_bit, device, edge, down_hz, fixed_s, fixed_j, shannon_j;
 };
 
 static struct step step_of(const struct sl_plan_scenario *s, uint32_t n, uint32_t m, uint32_t alpha)
@@ -98,16 +98,20 @@ static struct step step_of(const struct sl_plan_scenario *s, uint32_t n, uint32_
     const struct sl_plan_user *u = &s->user[n];
     const struct sl_plan_server *v = &s->server[m];
     double g = s->gain[n * s->n_servers + m] / s->noise_w_per_hz;
-    struct step t = {.device = alpha * u->layer_flop / (u->cores * u->flop_per_cycle),
+    double down_bit = u->down_bit + alpha * u->layer_down_bit;
+    struct step t = {
+        .up_bit = u->up_bit + alpha * u->layer_up_bit,
+        .device = alpha * u->layer_flop / (u->cores * u->flop_per_cycle),
         .edge = ((s->layers - alpha) * u->layer_flop + u->head_flop) / (v->cores * v->flop_per_cycle),
         .fixed_s = u->rtt_s + u->wake_s,
-        .shannon_j = u->up_bit * log(2) / g};
+    };
+    t.shannon_j = t.up_bit * log(2) / g;
 
     if (u->down_bps > 0) {
-        t.fixed_s += u->down_bit / u->down_bps;
-        t.fixed_j = u->rx_w * u->down_bit / u->down_bps;
+        t.fixed_s += down_bit / u->down_bps;
+        t.fixed_j = u->rx_w * down_bit / u->down_bps;
     } else {
-        t.down_hz = u->down_bit / log2(1 + g * v->tx_psd_w_per_hz);
+        t.down_hz = down_bit / log2(1 + g * v->tx_psd_w_per_hz);
     }
     return t;
 }
@@ -133,7 +137,7 @@ static void add_energy(struct program *p, uint32_t n, const struct step *t, doub
     if (u->up_bps_per_hz > 0)
         of(add(p, EXP, times * u->p_max_w, 0), v + SENDING, 1);
     else
-        of(of(add(p, SHANNON, times * t->shannon_j, log(u->up_bit * log(2))), v + SENDING, -1), v + BANDWIDTH,
+        of(of(add(p, SHANNON, times * t->shannon_j, log(t->up_bit * log(2))), v + SENDING, -1), v + BANDWIDTH,
             -1);
     of(add(p, EXP, times * u->rx_w * t->down_hz, 0), v + BANDWIDTH, -1);
     add(p, EXP, times * t->fixed_j, 0);
@@ -154,10 +158,10 @@ static void add_user(struct program *p, uint32_t n, uint32_t m, const struct ste
         at_most(p, v + BANDWIDTH, u->bandwidth_max_hz);
     c = begin(p, 0);
     if (u->up_bps_per_hz > 0) {
-        of(of(add(p, LINEAR, 1, log(u->up_bit / u->up_bps_per_hz)), v + SENDING, -1), v + BANDWIDTH, -1);
+        of(of(add(p, LINEAR, 1, log(t->up_bit / u->up_bps_per_hz)), v + SENDING, -1), v + BANDWIDTH, -1);
     } else { /* power = shannon_j / time * SHANNON */
         of(add(p, LINEAR, 1, log(t->shannon_j / u->p_max_w)), v + SENDING, -1);
-        of(of(add(p, LOG_SHANNON, 1, log(u->up_bit * log(2))), v + SENDING, -1), v + BANDWIDTH, -1);
+        of(of(add(p, LOG_SHANNON, 1, log(t->up_bit * log(2))), v + SENDING, -1), v + BANDWIDTH, -1);
     }
     end(p, c);
     at_most(p, v + SENDING, 1e6);
@@ -251,7 +255,7 @@ static void start(struct program *p, const struct physical_exact *x)
             b = fmin(b, 0.9 * u->bandwidth_max_hz);
         double snr = s->gain[n * s->n_servers + x->server[n]] * 0.9 * u->p_max_w / (s->noise_w_per_hz * b);
         double up =
-            u->up_bps_per_hz > 0 ? 1.1 * u->up_bit / (b * u->up_bps_per_hz) : u->up_bit / (b * log2(1 + snr));
+            u->up_bps_per_hz > 0 ? 1.1 * t.up_bit / (b * u->up_bps_per_hz) : t.up_bit / (b * log2(1 + snr));
         y[CLOCK] = log(f);
         y[SENDING] = log(up);
         y[BANDWIDTH] = log(b);
@@ -473,7 +477,9 @@ double physical_exact_inner(const struct sl_plan_scenario *s, double give_up, st
         x->f_hz[n] = exp(y[CLOCK]);
         x->bandwidth_hz[n] = b;
         x->f_edge_hz[n] = exp(y[EDGE]);
-        x->power_w[n] = u->up_bps_per_hz > 0 ? u->p_max_w : b / a * expm1(u->up_bit * log(2) / (t * b));
+        x->power_w[n] = u->up_bps_per_hz > 0
+                            ? u->p_max_w
+                            : b / a * expm1((u->up_bit + x->alpha[n] * u->layer_up_bit) * log(2) / (t * b));
     }
     return x->objective;
 }

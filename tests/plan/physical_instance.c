@@ -28,6 +28,8 @@ static void draw_user(struct sl_plan_user *u, const struct sl_plan_scenario *s, 
         .soc_min = 0.1,
         .max_layers = s->layers};
     u->down_bit = u->up_bit;
+    if (n % 2)
+        u->layer_up_bit = u->layer_down_bit = draw(seed, "adapter", n, 0, 0.3) * u->up_bit;
     u->kappa = draw(seed, "watt", n, 1, 4) / pow(u->f_max_hz, 3);
     u->flop_per_cycle = 1 / (ratio * edge * u->cores * u->f_max_hz);
     if (n % 3 == 2) { /* measured, no more than the radio of the phone carries */

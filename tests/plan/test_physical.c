@@ -168,7 +168,7 @@ static void solve__deadline_and_energy_bound_are_kept(void **state)
     assert_non_null(s);
     double free_of_bounds = solve(s, SL_PLAN_PROPOSED, choice).score.objective;
     sl_plan_user_cost(s, SL_PLAN_PHYSICAL, 1, &choice[1], &cost);
-    s->user[1].deadline_s = 0.8 * cost.delay_s;
+    s->user[1].deadline_s = 0.95 * cost.delay_s;
     sl_plan_user_cost(s, SL_PLAN_PHYSICAL, 0, &choice[0], &cost);
     s->user[0].energy_j = 0.9 * cost.energy_j;
     assert_true(solve(s, SL_PLAN_PROPOSED, choice).score.objective >= free_of_bounds * (1 - 1e-9));

@@ -135,7 +135,8 @@ static void beat__fields_of_a_user(void **state)
     run(&profile, &p, 20);
     sl_profile_user(&profile, &work, &u);
     near(work.layer_flop / (u.f_max_hz * u.cores * u.flop_per_cycle), p.cycles / full_hz, 1e-2);
-    near(u.kappa * pow(u.f_max_hz, 3), p.kappa * pow(full_hz, 3), 1e-2);
+    near(u.kappa * pow(u.f_max_hz, 3) + p.idle_w, p.kappa * pow(full_hz, 3), 1e-2);
+    near(u.idle_w, p.idle_w + p.tail_w, 1e-2);
     near(u.up_bit / (u.bandwidth_max_hz * u.up_bps_per_hz), p.up_s, 1e-2);
     near(u.down_bit / u.down_bps, p.down_s, 1e-2);
     near(u.p_max_w, p.send_w, 1e-2);
@@ -212,6 +213,26 @@ static void beat__link_that_the_plan_paces(void **state)
     sl_profile_user(&profile, &work, &u);
     near(u.bandwidth_max_hz, 1e7, 1e-2); /* it could have more */
     near(u.p_max_w * u.up_bit / u.bandwidth_max_hz, 1.6, 1e-2);
+}
+
+/* The joules are of all that went over the air, the adapter of the phone's layers too. */
+static void user__adapters_have_their_part_of_the_radio(void **state)
+{
+    struct sl_plan_profile profile = {0};
+    struct sl_profile_work more = work;
+    struct sl_plan_user plain = {0}, u = {0};
+    struct phone p = known();
+    (void)state;
+
+    run(&profile, &p, 20);
+    more.layer_up_bit = more.layer_down_bit = 0.5 * work.up_bit;
+    sl_profile_user(&profile, &work, &plain);
+    sl_profile_user(&profile, &more, &u);
+    near(u.layer_up_bit, 4e6, 1e-12);
+    near(u.layer_down_bit, 4e6, 1e-12);
+    near(plain.p_max_w / u.p_max_w, 1 + p.beat.cut * 0.5, 1e-12);
+    near(plain.rx_w / u.rx_w, 1 + p.beat.cut * 0.5 * work.up_bit / work.down_bit, 1e-12);
+    near(u.up_bit, plain.up_bit, 1e-12);
 }
 
 static void beat__changed_cut(void **state)
@@ -479,6 +500,7 @@ int main(void)
         cmocka_unit_test(beat__throttled_midway),
         cmocka_unit_test(beat__clock_that_the_plan_holds_down),
         cmocka_unit_test(beat__link_that_the_plan_paces),
+        cmocka_unit_test(user__adapters_have_their_part_of_the_radio),
         cmocka_unit_test(beat__changed_cut),
         cmocka_unit_test(beat__garbage),
         cmocka_unit_test(beat__garbage_beside_the_sums),

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define GANG_EVERY_NS (SECOND_NS / 10)
 
@@ -53,6 +54,17 @@ static double layer_flop(const struct edge *e, const struct device *d)
            (sl_cost_block_forward(&shape, &rows, 1) + sl_cost_block_backward(&shape, &rows, 1));
 }
 
+/* What a layer's adapter adds to a step: pushed, and G pulled, at every aggregation. */
+static double adapter_bit(const struct edge *e, const struct device *d)
+{
+    const uint32_t steps = strcmp(e->x->training.aggregation, "gradients") ? e->x->training.aggregate_every
+                                                                           : e->x->training.accumulate;
+    struct sl_lora_config lora = e->lora;
+
+    lora.rank = d->class->rank;
+    return 8.0 * sizeof(float) * (double)sl_adapter_block_size(e->shape, &lora) / steps;
+}
+
 void edge_profile_work(const struct edge *e, const struct device *d, struct sl_profile_work *work)
 {
     struct sl_grid grid = {0};
@@ -64,6 +76,7 @@ void edge_profile_work(const struct edge *e, const struct device *d, struct sl_p
         .down_bit = 8.0 * SL_UNIT_BYTES * grid.tensor_units,
         .min_layers = 1,
         .max_layers = e->shape->n_layers - 1};
+    work->layer_up_bit = work->layer_down_bit = adapter_bit(e, d);
 }
 
 static bool may_report(struct edge *e)

@@ -120,7 +120,7 @@ static void describe(
     double b_min = fmax(s->min_share * server->bandwidth_hz, 1e-12 * server->bandwidth_hz);
     double g_min = fmax(s->min_share * server->f_max_hz, 1e-12 * server->f_max_hz);
     double joule = s->weights.energy * sl_plan_battery_weight(s, n) / p->scales.energy0_j;
-    double down_rate = u->down_bps,
+    double down_bit = u->down_bit + alpha * u->layer_down_bit, down_rate = u->down_bps,
            snr_down = sl_plan_gain(s, n, m) * server->tx_psd_w_per_hz / s->noise_w_per_hz;
 
     *out = (struct sl_allot_user){
@@ -132,7 +132,7 @@ static void describe(
             ((s->layers - alpha) * u->layer_flop + u->head_flop) / (server->cores * server->flop_per_cycle),
         .g_min_hz = g_min,
         .g_max_hz = server->f_max_hz,
-        .up_bit = u->up_bit,
+        .up_bit = u->up_bit + alpha * u->layer_up_bit,
         .p_min_w = fmax(u->p_min_w, 1e-9 * u->p_max_w),
         .p_max_w = u->p_max_w,
         .a_hz_per_w = sl_plan_gain(s, n, m) / s->noise_w_per_hz,
@@ -148,11 +148,11 @@ static void describe(
         .deadline_s = INFINITY,
         .energy_max_j = u->energy_j > 0 ? u->energy_j : INFINITY,
     };
-    if (u->down_bit > 0 && down_rate > 0) {
-        out->fixed_s += u->down_bit / down_rate;
-        out->fixed_j += u->rx_w * u->down_bit / down_rate;
-    } else if (u->down_bit > 0) {
-        out->down_bit_per_hz = u->down_bit / log2(1 + snr_down);
+    if (down_bit > 0 && down_rate > 0) {
+        out->fixed_s += down_bit / down_rate;
+        out->fixed_j += u->rx_w * down_bit / down_rate;
+    } else if (down_bit > 0) {
+        out->down_bit_per_hz = down_bit / log2(1 + snr_down);
     }
     if (u->deadline_s > 0) {
         out->deadline_s = u->deadline_s;

@@ -153,26 +153,6 @@ static int settle(struct sl_solver *s, int what)
     return rc;
 }
 
-/* From shorter and longer bounds than the best plan's. */
-static int other_bounds(struct sl_solver *s, int what)
-{
-    uint32_t n = s->s->n_users;
-    int rc = 0;
-
-    sl_physical_tau(s->physical, s->best_server, s->best_alpha, NULL);
-    double tau = sl_physical_get_tau(s->physical);
-    for (size_t i = 0; i < sizeof bounds / sizeof *bounds && isfinite(tau) && !rc; i++) {
-        sl_solver_begin(s);
-        memcpy(s->server, s->best_server, n * sizeof *s->server);
-        memcpy(s->alpha, s->best_alpha, n * sizeof *s->alpha);
-        sl_physical_set_tau(s->physical, bounds[i] * tau);
-        rc = settle(s, what);
-        if (!rc)
-            sl_solver_keep(s);
-    }
-    return rc;
-}
-
 /* Where there are few: each user to each place, the bound the best for it every time. */
 static int one_by_one(struct sl_solver *s, int what)
 {
@@ -184,9 +164,6 @@ static int one_by_one(struct sl_solver *s, int what)
     struct place *room = calloc(each, sizeof *room);
     if (!room)
         return -ENOMEM;
-    sl_solver_begin(s);
-    memcpy(s->server, s->best_server, n * sizeof *s->server);
-    memcpy(s->alpha, s->best_alpha, n * sizeof *s->alpha);
     s->value = sl_physical_tau(s->physical, s->server, s->alpha, &s->now.kkt_residual);
     while (any) {
         any = false;
@@ -209,9 +186,28 @@ static int one_by_one(struct sl_solver *s, int what)
             }
         }
     }
-    sl_solver_keep(s);
     free(room);
     return 0;
+}
+
+/* From shorter and longer bounds than the best plan's. */
+static int other_bounds(struct sl_solver *s, int what)
+{
+    uint32_t n = s->s->n_users;
+    int rc = 0;
+
+    sl_physical_tau(s->physical, s->best_server, s->best_alpha, NULL);
+    double tau = sl_physical_get_tau(s->physical);
+    for (size_t i = 0; i < sizeof bounds / sizeof *bounds && isfinite(tau) && !rc; i++) {
+        sl_solver_begin(s);
+        memcpy(s->server, s->best_server, n * sizeof *s->server);
+        memcpy(s->alpha, s->best_alpha, n * sizeof *s->alpha);
+        sl_physical_set_tau(s->physical, bounds[i] * tau);
+        rc = settle(s, what);
+        if (!rc)
+            sl_solver_keep(s);
+    }
+    return rc;
 }
 
 static int start_at_middle(struct sl_solver *s)
@@ -451,12 +447,12 @@ static int proposed(struct sl_solver *s, struct sl_plan_choice *choice, double *
         if (!rc)
             rc = settle(s, anything);
         if (!rc)
+            rc = one_by_one(s, anything);
+        if (!rc)
             sl_solver_keep(s);
     }
     if (!rc)
         rc = other_bounds(s, anything);
-    if (!rc)
-        rc = one_by_one(s, anything);
     free(best);
     memcpy(s->server, s->best_server, n * sizeof *s->server);
     memcpy(s->alpha, s->best_alpha, n * sizeof *s->alpha);

@@ -64,8 +64,10 @@ static void physical_cost(
     const struct sl_plan_server *m = &s->server[c->server];
     double device = c->alpha * u->layer_flop / (u->cores * u->flop_per_cycle);
     double edge = ((s->layers - c->alpha) * u->layer_flop + u->head_flop) / (m->cores * m->flop_per_cycle);
-    double up = u->up_bit / rate_up(s, n, c->server, c->power_w, c->bandwidth_hz);
-    double down = u->down_bit > 0 ? u->down_bit / rate_down(s, n, c->server, c->bandwidth_hz) : 0;
+    double up_bit = u->up_bit + c->alpha * u->layer_up_bit,
+           down_bit = u->down_bit + c->alpha * u->layer_down_bit;
+    double up = up_bit / rate_up(s, n, c->server, c->power_w, c->bandwidth_hz);
+    double down = down_bit > 0 ? down_bit / rate_down(s, n, c->server, c->bandwidth_hz) : 0;
 
     out->delay_s = device / c->f_hz + up + down + u->rtt_s + u->wake_s + edge / c->f_edge_hz;
     out->energy_j = u->kappa * c->f_hz * c->f_hz * device + c->power_w * up + u->rx_w * down;

@@ -20,6 +20,8 @@ static const double ceiling_rise =
 /* Least figures of a user, where a device says that something costs nothing: a scenario wants them above 0.
  */
 static const double least_s = 1e-6, least_w = 1e-6;
+/* Of the power of computing, where idling is told as nearly all of it. */
+static const double least_added = 0.05;
 static const double least_bps = 1;    /* of a rate told */
 static const double clock_range = 16; /* between two clocks of a chip */
 static const double beats_most = 64;  /* of the window's own, while no step is finished */
@@ -365,12 +367,20 @@ void sl_profile_user(
     u->flop_per_cycle =
         ratio(work->layer_flop, f.layer_cycles > 0 && f.ceiling_hz > 0 ? f.layer_cycles : f.layer_s);
     u->kappa = f.kappa > 0 ? f.kappa : ratio(f.compute_w, u->f_max_hz * u->f_max_hz * u->f_max_hz);
+    /* A scenario's user idles all the time, and computing adds to that. */
+    u->idle_w = f.idle_w + f.tail_w;
+    u->kappa *= at_least(1 - ratio(f.idle_w, f.compute_w), least_added);
     u->up_bit = work->up_bit;
     u->down_bit = work->down_bit;
+    u->layer_up_bit = work->layer_up_bit;
+    u->layer_down_bit = work->layer_down_bit;
     u->rtt_s = f.rtt_s;
     u->wake_s = 0; /* in the times on the way */
-    u->p_max_w = at_least(ratio(f.send_j, work->up_bit / f.up_bps), least_w);
-    u->rx_w = ratio(f.receive_j, at_least(f.down_s, least_s));
+    /* The joules are of all that went over the air, the time on the way of messages and gradients alone. */
+    double more_up = 1 + p->last.cut * ratio(work->layer_up_bit, work->up_bit),
+           more_down = 1 + p->last.cut * ratio(work->layer_down_bit, work->down_bit);
+    u->p_max_w = at_least(ratio(f.send_j, more_up * work->up_bit / f.up_bps), least_w);
+    u->rx_w = ratio(f.receive_j, more_down * at_least(f.down_s, least_s));
     u->p_min_w = u->p_max_w;
     u->up_bps_per_hz = 1;
     u->bandwidth_max_hz = f.up_bps;

@@ -75,9 +75,10 @@ struct sl_plan_profile {
 
 /* A device's step as the model has it. */
 struct sl_profile_work {
-    double layer_flop;               /* forward and backward of one layer on the device's batch */
-    double up_bit, down_bit;         /* of a step's message and gradient */
-    uint32_t min_layers, max_layers; /* bounds of its cut */
+    double layer_flop;                   /* forward and backward of one layer on the device's batch */
+    double up_bit, down_bit;             /* of a step's message and gradient */
+    double layer_up_bit, layer_down_bit; /* of a layer's adapter, over the steps between two aggregations */
+    uint32_t min_layers, max_layers;     /* bounds of its cut */
 };
 
 void sl_profile_beat(struct sl_plan_profile *, const struct sl_plan_beat *);
@@ -106,7 +107,8 @@ void sl_profile_fit(const struct sl_plan_profile *, const struct sl_profile_work
 
 /* Fills in what a scenario's user has of the device; samples, lipschitz, deadlines and whatever else it does
  * not know stay as they are. Efficiency 1 bit/s/Hz: bandwidth_max_hz is the uplink's measured
- * rate; of a phone that the plan paces, the rate that it says its link could carry. */
+ * rate; of a phone that the plan paces, the rate that it says its link could carry. idle_w is idling's and
+ * the tail's mean, kappa what computing adds to idling. */
 void sl_profile_user(const struct sl_plan_profile *, const struct sl_profile_work *, struct sl_plan_user *);
 
 /* A step at that cut with the clock that it has: time without the edge's part (compute, and the link both

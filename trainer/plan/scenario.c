@@ -85,6 +85,8 @@ const char *sl_plan_user_fault(const struct sl_plan_scenario *s, enum sl_plan_ob
         return "rtt_s, wake_s, rx_w, idle_w, deadline_s and energy_j must not be negative";
     if (!not_negative(u->up_bps_per_hz) || !not_negative(u->bandwidth_max_hz) || !not_negative(u->down_bps))
         return "up_bps_per_hz, bandwidth_max_hz and down_bps must not be negative";
+    if (!not_negative(u->layer_up_bit) || !not_negative(u->layer_down_bit))
+        return "layer_up_bit and layer_down_bit must not be negative";
     if (u->max_layers < 1)
         return "its memory holds no layer";
     if (u->min_layers > u->max_layers || u->min_layers > s->layers)

@@ -14,14 +14,16 @@ struct sl_plan_user {
     double f_max_hz, kappa;       /* power = kappa f^3, W/Hz^3, of the whole chip [kappa_1] */
     double p_min_w, p_max_w;      /* of transmission */
     double up_bit, down_bit;      /* activations up [s_n], gradients down; printed: up alone */
-    double samples, lipschitz;    /* [k_n, L]: the stability proxy is 2 L^2 / (k (1 - alpha/layers)) */
-    double rtt_s, wake_s, rx_w;   /* physical: round trip, radio promotion, power while receiving */
-    double idle_w;           /* physical: drawn all the time, waiting too; kappa, p and rx_w come on top */
-    double up_bps_per_hz;    /* physical: above 0, the uplink was measured: its rate is bandwidth times
-                                this, and its power p_max_w, whatever the plan. 0: Shannon's */
-    double bandwidth_max_hz; /* physical: that the user itself can use; 0: no bound */
-    double down_bps;         /* physical: above 0, the downlink's rate, measured, not shared */
-    double soc, soc_min;     /* physical: state of charge, and where the phone gives up; 0..1 */
+    double layer_up_bit,
+        layer_down_bit;         /* physical: more for each layer of the device, its adapter's, a step */
+    double samples, lipschitz;  /* [k_n, L]: the stability proxy is 2 L^2 / (k (1 - alpha/layers)) */
+    double rtt_s, wake_s, rx_w; /* physical: round trip, radio promotion, power while receiving */
+    double idle_w;              /* physical: drawn all the time, waiting too; kappa, p and rx_w come on top */
+    double up_bps_per_hz;       /* physical: above 0, the uplink was measured: its rate is bandwidth times
+                                   this, and its power p_max_w, whatever the plan. 0: Shannon's */
+    double bandwidth_max_hz;    /* physical: that the user itself can use; 0: no bound */
+    double down_bps;            /* physical: above 0, the downlink's rate, measured, not shared */
+    double soc, soc_min;        /* physical: state of charge, and where the phone gives up; 0..1 */
     double deadline_s, energy_j; /* physical: bounds on a step's time, and on its energy without idle_w's; 0:
                                     none */
     uint32_t min_layers, max_layers; /* privacy's least depth; what its memory holds */

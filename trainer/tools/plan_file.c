@@ -34,6 +34,8 @@ static const struct field user_fields[] = {
     USER(p_max_w, true, 0),
     USER(up_bit, true, 0),
     USER(down_bit, false, 0),
+    USER(layer_up_bit, false, 0),
+    USER(layer_down_bit, false, 0),
     USER(samples, false, 1),
     USER(lipschitz, false, 0),
     USER(rtt_s, false, 0),
