@@ -2,8 +2,10 @@
 import json
 import math
 import os
+import signal
 import subprocess
 import tempfile
+import time
 import unittest
 
 PROGRAM = os.path.join(os.environ.get("SLUICE_BUILD", "build"), "trainer/tools/sluice-plan")
@@ -116,12 +118,53 @@ class Program(unittest.TestCase):
         good = scenario([user(0)])
         cases = [("{", "s.json"), ({**good, "x": 1}, '"x" is not a key'), ({**good, "users": [user(0, gain=[1])]}, "users[0]: gain"),
                  ({**good, "users": [{"cores": 1}]}, "users[0]: layer_flop is missing"), ({**good, "layers": 1}, "cannot be cut"),
-                 ({**good, "users": [user(0, kappa="x")]}, "users[0]: kappa must be a number"), ({**good, "users": []}, "at least one user")]
+                 ({**good, "users": [user(0, kappa="x")]}, "users[0]: kappa must be a number"), ({**good, "users": []}, "at least one user"),
+                 ({**good, "servers": []}, "at least one user and one server"), ({**good, "a\nb\x1b[31m": 1}, "is not a key"),
+                 ("", "not JSON"), (json.dumps(good)[:99], "not JSON"), ({**good, "noise_w_per_hz": None}, "s.json: noise_w_per_hz")]
         for content, expected in cases:
             done = self.run_plan("solve", "--scenario", self.file("s.json", content))
             self.assertEqual(done.returncode, 1, content)
             self.assertIn(expected, done.stderr)
             self.assertEqual(done.stderr.count("\n"), 1)
+
+    def test_solve__nobody_planned_is_an_error(self):
+        for objective in "printed", "physical":
+            done = self.run_plan("solve", "--json", "--objective", objective, "--scenario",
+                                 self.file("s.json", scenario([user(n, max_layers=0) for n in range(3)])))
+            self.assertEqual(done.returncode, 1)
+            self.assertEqual(json.loads(done.stdout)["planned"], 0)
+            for n in range(3):
+                self.assertIn(f"user {n} is not planned: its memory holds no layer", done.stderr)
+            self.assertIn("nobody is planned", done.stderr)
+
+    def figures(self, out, *args):
+        return self.run_plan("figures", "--out", out, "--seeds", "1", *args)
+
+    def test_figures__a_directory_that_cannot_be_written_is_one_line(self):
+        for out in "", os.path.join(self.dir.name, "missing"), self.file("a-file", "x"):
+            done = self.figures(out)
+            self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1), done.stderr)
+            self.assertIn("--out", done.stderr)
+
+    def test_figures__a_full_disk_is_found_at_once(self):
+        os.symlink("/dev/full", os.path.join(self.dir.name, "figures.csv"))
+        done = self.figures(self.dir.name)
+        self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1), done.stderr)
+        self.assertIn("No space left on device", done.stderr)
+
+    def test_figures__ctrl_c_ends_with_whole_rows(self):
+        path = os.path.join(self.dir.name, "figures.csv")
+        with subprocess.Popen([PROGRAM, "figures", "--out", self.dir.name, "--seeds", "100"], stderr=subprocess.PIPE, text=True) as p:
+            while p.poll() is None and not (os.path.exists(path) and os.path.getsize(path) > 200):
+                time.sleep(0.01)
+            p.send_signal(signal.SIGINT)
+            said = p.communicate(timeout=60)[1]
+        self.assertEqual(p.returncode, 130, said)
+        self.assertIn("interrupted", said)
+        with open(path) as f:
+            rows = f.read()
+        self.assertTrue(rows.endswith("\n"))
+        self.assertEqual({row.count(",") for row in rows.splitlines()}, {6})
 
     def test_help__has_examples(self):
         self.assertIn("solve", self.run_plan("--help").stdout)

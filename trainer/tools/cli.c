@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { LINE_CAP = 2048 };
+
 static const char *program = "sluice-train";
 
 void sl_cli_program(const char *name)
@@ -16,12 +18,16 @@ void sl_cli_program(const char *name)
 
 int sl_cli_fail(const struct sl_command *cmd, int code, const char *format, ...)
 {
+    char line[LINE_CAP];
     va_list args;
     va_start(args, format);
-    fprintf(stderr, "%s %s: ", program, cmd->name);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
+    vsnprintf(line, sizeof line, format, args);
     va_end(args);
+    /* Messages quote keys of files and words of the user: those break no line and drive no terminal. */
+    for (char *c = line; *c; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            *c = '?';
+    fprintf(stderr, "%s %s: %s\n", program, cmd->name, line);
     return code;
 }
 

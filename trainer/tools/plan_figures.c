@@ -1,7 +1,9 @@
 /* sluice-plan figures: the published comparisons over again, a row per setting, method and seed. */
 #include "trainer/tools/plan_figures.h"
+#include "trainer/model/fail.h"
 #include "trainer/plan/published.h"
 #include "trainer/plan/solve.h"
+#include "trainer/tools/progress.h"
 
 #include <errno.h>
 #include <math.h>
@@ -13,7 +15,8 @@ enum { USERS = 50, SERVERS = 10, CONVERGENCE_USERS = 100, WEIGHT_MAX = 10, PATH_
 
 struct figures {
     FILE *rows, *convergence;
-    uint32_t seeds;
+    uint32_t seeds, done; /* instances: each of a family and a seed */
+    struct sl_progress progress;
 };
 
 static int one(struct figures *f, const char *setting, const struct sl_plan_scenario *s,
@@ -34,7 +37,10 @@ static int one(struct figures *f, const char *setting, const struct sl_plan_scen
     if (isfinite(r->stability))
         fprintf(f->rows, "%.9g", r->stability);
     fprintf(f->rows, "\n");
-    return 0;
+    sl_progress_show(&f->progress, f->done, 2u * f->seeds, r->objective, setting);
+    if (fflush(f->rows)) /* a full disk is found at once, and not after an hour */
+        return -errno;
+    return sl_interrupted() ? -EINTR : 0;
 }
 
 static int several(struct figures *f, const char *setting, const struct sl_plan_scenario *s,
@@ -93,44 +99,62 @@ static int convergence(struct figures *f, bool open, uint32_t seed)
     int rc = s ? one(f, setting, s, SL_PLAN_PROPOSED, seed, &report) : -ENOMEM;
     for (uint32_t k = 0; !rc && k < report.iterations && k < SL_PLAN_TRACE_MAX; k++)
         fprintf(f->convergence, "%s,%u,%u,%.9g\n", setting, seed, k + 1, report.trace[k]);
+    if (!rc && fflush(f->convergence))
+        rc = -errno;
     sl_published_free(s);
     return rc;
 }
 
-static FILE *open_csv(const char *dir, const char *name, const char *header, int *rc)
+static int open_csv(
+    const char *dir, const char *name, const char *header, FILE **out, char *err, size_t err_cap)
 {
     char path[PATH_CAP];
-    FILE *file = NULL;
 
-    if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path)
-        *rc = -ENAMETOOLONG;
-    else if (!(file = fopen(path, "w")))
-        *rc = -errno;
-    else
-        fprintf(file, "%s\n", header);
-    return file;
+    if (!*dir || snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path)
+        return sl_fail(-EINVAL, err, err_cap, "--out must name a directory, and in less than %d characters",
+            PATH_CAP - 32);
+    *out = fopen(path, "w");
+    if (!*out)
+        return sl_fail(-errno, err, err_cap, "%s: %s; --out takes an existing directory that can be written",
+            path, strerror(errno));
+    fprintf(*out, "%s\n", header);
+    return 0;
 }
 
+/* Also of a file that was never opened. */
 static int close_csv(FILE *file)
 {
-    return file && (ferror(file) | fclose(file)) ? -EIO : 0;
+    return file && fclose(file) ? -errno : 0;
 }
 
-int sl_plan_figures(const char *dir, uint32_t seeds)
+int sl_plan_figures(const char *dir, uint32_t seeds, char *err, size_t err_cap)
 {
-    int rc = 0;
     struct figures f = {.seeds = seeds};
+    int rc = open_csv(dir, "figures.csv", "setting,method,seed,objective,delay_s,energy_j,stability", &f.rows,
+        err, err_cap);
 
-    f.rows = open_csv(dir, "figures.csv", "setting,method,seed,objective,delay_s,energy_j,stability", &rc);
-    f.convergence = open_csv(dir, "convergence.csv", "setting,seed,iteration,objective", &rc);
+    if (!rc)
+        rc = open_csv(
+            dir, "convergence.csv", "setting,seed,iteration,objective", &f.convergence, err, err_cap);
+    bool opened = rc == 0;
+    sl_progress_start(&f.progress, "figures", "instances");
     for (int open = 0; open < 2; open++)
         for (uint32_t seed = 1; seed <= seeds && !rc; seed++) {
             rc = weights(&f, open, seed);
             rc = rc ? rc : users(&f, open, seed);
             rc = rc ? rc : convergence(&f, open, seed);
+            f.done += rc == 0;
         }
+    sl_progress_end(&f.progress);
     int closed = close_csv(f.rows);
     rc = rc ? rc : closed;
     closed = close_csv(f.convergence);
-    return rc ? rc : closed;
+    rc = rc ? rc : closed;
+    if (!rc || !opened)
+        return rc;
+    if (rc == -EINTR)
+        return sl_fail(
+            rc, err, err_cap, "interrupted: the files in %s have %u of %u instances", dir, f.done, 2 * seeds);
+    return sl_fail(
+        rc, err, err_cap, "%s: %s; the files there are not complete, do not use them", dir, strerror(-rc));
 }

@@ -199,6 +199,8 @@ static int read_whole(const cJSON *o, struct sl_plan_scenario *s, const char *pa
         return sl_fail(-EINVAL, err, cap, "%s: users and servers must be lists", path);
     s->n_users = (uint32_t)cJSON_GetArraySize(users);
     s->n_servers = (uint32_t)cJSON_GetArraySize(servers);
+    if (s->n_users == 0 || s->n_servers == 0)
+        return sl_fail(-EINVAL, err, cap, "%s: give at least one user and one server", path);
     s->user = calloc((size_t)s->n_users + 1, sizeof *s->user);
     s->server = calloc((size_t)s->n_servers + 1, sizeof *s->server);
     s->gain = calloc((size_t)s->n_users * s->n_servers + 1, sizeof *s->gain);

@@ -1,7 +1,9 @@
 /* sluice-plan: who trains how many layers, served by whom, with what share of it. */
+#include "trainer/model/fail.h"
 #include "trainer/tools/cli.h"
 #include "trainer/tools/plan_figures.h"
 #include "trainer/tools/plan_file.h"
+#include "trainer/tools/progress.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -38,6 +40,19 @@ static bool method_of(const char *name, enum sl_plan_method *out)
     return false;
 }
 
+/* One that can be planned or scored at all. */
+static int read_scenario(
+    const char *path, enum sl_plan_objective objective, struct sl_plan_scenario *s, char *err, size_t err_cap)
+{
+    int rc = sl_scenario_read(path, s, err, err_cap);
+    const char *fault = rc ? NULL : sl_plan_scenario_fault(s, objective);
+
+    if (!fault)
+        return rc;
+    sl_scenario_free(s);
+    return sl_fail(-EINVAL, err, err_cap, "%s: %s", path, fault);
+}
+
 /* Takes o. */
 static int print_json(const struct sl_command *cmd, cJSON *o)
 {
@@ -72,16 +87,13 @@ static int solve(const struct sl_plan_scenario *s, enum sl_plan_objective object
 {
     struct sl_plan plan = {s->n_users, calloc((size_t)s->n_users + 1, sizeof *plan.user)};
     struct sl_plan_report report;
-    const char *fault = sl_plan_scenario_fault(s, objective);
     double from = now_s();
     int code = SL_EXIT_OK,
-        rc = fault || !plan.user ? 0 : sl_plan_solve(s, objective, method, seed, &plan, &report);
+        rc = plan.user ? sl_plan_solve(s, objective, method, seed, &plan, &report) : -ENOMEM;
     double seconds = now_s() - from;
 
-    if (fault)
-        code = sl_cli_fail(&solve_command, SL_EXIT_FAILED, "%s", fault);
-    else if (rc || !plan.user)
-        code = sl_cli_fail(&solve_command, SL_EXIT_FAILED, "%s", strerror(rc ? -rc : ENOMEM));
+    if (rc)
+        code = sl_cli_fail(&solve_command, SL_EXIT_FAILED, "%s", strerror(-rc));
     if (code != SL_EXIT_OK) {
         free(plan.user);
         return code;
@@ -103,6 +115,9 @@ static int solve(const struct sl_plan_scenario *s, enum sl_plan_objective object
                 100 * (report.score.objective / report.lower_bound - 1));
         printf("\n");
     }
+    if (code == SL_EXIT_OK && report.score.planned == 0)
+        code =
+            sl_cli_fail(&solve_command, SL_EXIT_FAILED, "nobody is planned: each user has its reason above");
     free(plan.user);
     return code;
 }
@@ -152,7 +167,7 @@ static int run_solve(int argc, char **argv)
     if (!method_of(method_name, &method))
         return sl_cli_fail(
             &solve_command, SL_EXIT_USAGE, "--method: there is no \"%s\" (see --help)", method_name);
-    if (sl_scenario_read(path, &s, err, sizeof err))
+    if (read_scenario(path, objective, &s, err, sizeof err))
         return sl_cli_fail(&solve_command, SL_EXIT_FAILED, "%s", err);
     code = solve(&s, objective, method, seed, json);
     sl_scenario_free(&s);
@@ -165,11 +180,8 @@ static int evaluate(
     char err[ERR_CAP];
     struct sl_plan plan;
     struct sl_plan_score score;
-    const char *fault = sl_plan_scenario_fault(s, objective);
     int code = SL_EXIT_OK;
 
-    if (fault)
-        return sl_cli_fail(&evaluate_command, SL_EXIT_FAILED, "%s", fault);
     if (sl_plan_read(path, s, &plan, err, sizeof err))
         return sl_cli_fail(&evaluate_command, SL_EXIT_FAILED, "%s", err);
     sl_plan_score(s, objective, &plan, NULL, &score);
@@ -220,7 +232,7 @@ static int run_evaluate(int argc, char **argv)
         return code;
     if (!objective_of(objective_name, &objective))
         return sl_cli_fail(&evaluate_command, SL_EXIT_USAGE, "--objective is printed or physical");
-    if (sl_scenario_read(scenario, &s, err, sizeof err))
+    if (read_scenario(scenario, objective, &s, err, sizeof err))
         return sl_cli_fail(&evaluate_command, SL_EXIT_FAILED, "%s", err);
     code = evaluate(&s, path, objective, json);
     sl_scenario_free(&s);
@@ -248,19 +260,24 @@ static int run_figures(int argc, char **argv)
         {0},
     };
     struct sl_opt *tables[] = {opts};
+    char err[ERR_CAP];
     int code = sl_cli_parse(&figures_command, tables, 1, argc, argv);
 
     if (code >= 0)
         return code;
-    int rc = sl_plan_figures(dir, seeds);
-    return rc ? sl_cli_fail(&figures_command, SL_EXIT_FAILED, "%s: %s", dir, strerror(-rc)) : SL_EXIT_OK;
+    sl_interrupt_catch();
+    int rc = sl_plan_figures(dir, seeds, err, sizeof err);
+    if (!rc)
+        return SL_EXIT_OK;
+    return sl_cli_fail(&figures_command, rc == -EINTR ? SL_EXIT_INTERRUPTED : SL_EXIT_FAILED, "%s", err);
 }
 
 static const struct sl_command solve_command = {
     .name = "solve",
     .summary =
         "Plan a scenario: cut, server, power, bandwidth and clocks of every user.\nUsers that cannot be "
-        "planned are named on stderr, and the rest is planned.",
+        "planned are named on stderr, and the rest is planned.\nExit code 1: the files cannot be used, "
+        "or nobody can be planned.",
     .examples = "  sluice-plan solve --scenario cell.json\n"
                 "  sluice-plan solve --scenario cell.json --method greedy --json > plan.json\n",
     .run = run_solve,

@@ -1,10 +1,10 @@
-/* What every long subcommand does while it runs: windows into batches, a progress line, Ctrl-C, a learning
- * rate. */
+/* What every long training does: windows into batches, progress and Ctrl-C, a learning rate. */
 #pragma once
 
 #include "trainer/model/half.h"
 #include "trainer/model/optim.h"
 #include "trainer/tools/input.h"
+#include "trainer/tools/progress.h"
 
 #include <stdio.h>
 
@@ -20,22 +20,6 @@ void sl_window_list_free(struct sl_window_list *);
 
 /* A window as a sequence of the whole model: T tokens are T-1 rows (rules L1). */
 struct sl_seq sl_seq_of_window(const uint32_t *window, uint32_t tokens);
-
-/* A line on stderr that is rewritten on a terminal, and repeated now and then where it is none; nothing in
- * the first two seconds. */
-struct sl_progress {
-    const char *what, *unit;
-    uint64_t start_ns, shown_ns;
-    bool terminal, shown;
-};
-void sl_progress_start(struct sl_progress *, const char *what, const char *unit);
-void sl_progress_show(struct sl_progress *, size_t done, size_t all, double value, const char *value_name);
-void sl_progress_end(struct sl_progress *);
-double sl_progress_seconds(const struct sl_progress *);
-
-/* From here on Ctrl-C (and SIGTERM) only sets a flag; a second one kills. */
-void sl_interrupt_catch(void);
-bool sl_interrupted(void);
 
 /* Reads --schedule into the schedule; what is wrong with it, or NULL. */
 const char *sl_schedule_check(const char *name, struct sl_lr_schedule *);
