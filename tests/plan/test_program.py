@@ -127,6 +127,17 @@ class Program(unittest.TestCase):
             self.assertIn(expected, done.stderr)
             self.assertEqual(done.stderr.count("\n"), 1)
 
+    def test_solve__absurd_numbers_end_no_physical_plan(self):
+        cases = ({"lipschitz": 1e300}, "beyond 1e60"), ({"cores": 1e-300}, "beyond 1e60"), ({"down_bit": 1e6}, "no downlink"), ({"gain": [1e-40, 1e-40]}, "too small")
+        for change, why in cases:
+            plan, said = self.solve(scenario([user(0), user(1, **change), user(2)]), "--objective", "physical")
+            self.assertEqual(plan["planned"], 2)
+            self.assertIn(why, said)
+        loud = self.run_plan("solve", "--objective", "physical", "--scenario",
+                             self.file("s.json", scenario([user(n) for n in range(5)], noise_w_per_hz=1.5)))
+        self.assertEqual((loud.returncode, loud.stderr.count("too small for the noise")), (1, 5), loud.stderr)
+        self.assertEqual(self.solve(scenario([user(n, down_bit=1e6, down_bps=1e7) for n in range(3)]), "--objective", "physical")[1], "")
+
     def test_solve__nobody_planned_is_an_error(self):
         for objective in "printed", "physical":
             done = self.run_plan("solve", "--json", "--objective", objective, "--scenario",

@@ -7,14 +7,21 @@ double sl_plan_path_gain(double km)
     return pow(10, -(128.1 + 37.6 * log10(km)) / 10);
 }
 
+/* Products of a few such numbers, squares and cubes stay finite and above 0. No quantity of a phone, a link
+ * or a server comes near either. */
+static const double least = 1e-60, most = 1e60;
+
+/* Signal to noise over a whole band below which log2(1 + x) has no digits left. */
+static const double least_snr = 1e-12;
+
 static bool positive(double v)
 {
-    return isfinite(v) && v > 0;
+    return v >= least && v <= most;
 }
 
 static bool not_negative(double v)
 {
-    return isfinite(v) && v >= 0;
+    return v == 0 || positive(v);
 }
 
 static bool server_works(const struct sl_plan_server *m)
@@ -36,7 +43,20 @@ uint32_t sl_plan_room(const struct sl_plan_scenario *s, uint32_t m)
 
 bool sl_plan_can_serve(const struct sl_plan_scenario *s, uint32_t m, uint32_t n)
 {
-    return sl_plan_room(s, m) > 0 && positive(sl_plan_gain(s, n, m));
+    const struct sl_plan_user *u = &s->user[n];
+    double gain = sl_plan_gain(s, n, m);
+
+    return sl_plan_room(s, m) > 0 && positive(gain) &&
+           (u->up_bps_per_hz > 0 ||
+               gain * u->p_max_w > least_snr * s->noise_w_per_hz * s->server[m].bandwidth_hz);
+}
+
+/* The printed objective has no downlink. */
+static bool comes_down(
+    const struct sl_plan_scenario *s, uint32_t m, const struct sl_plan_user *u, double gain)
+{
+    return u->down_bps > 0 || u->down_bit + u->layer_down_bit <= 0 ||
+           gain * s->server[m].tx_psd_w_per_hz > least_snr * s->noise_w_per_hz;
 }
 
 const char *sl_plan_scenario_fault(const struct sl_plan_scenario *s, enum sl_plan_objective o)
@@ -59,8 +79,27 @@ const char *sl_plan_scenario_fault(const struct sl_plan_scenario *s, enum sl_pla
     for (uint32_t m = 0; m < s->n_servers; m++)
         if (sl_plan_room(s, m))
             return NULL;
-    return "no server can serve anybody: each lacks bandwidth, clock, cores or FLOP per cycle above 0, or "
-           "has min_share 1 and no slot";
+    return "no server can serve anybody: each lacks bandwidth, clock, cores or FLOP per cycle above 0 (1e-60 "
+           "to 1e60)";
+}
+
+/* Infinity too, but not what is not known. */
+static bool absurd(double v)
+{
+    return v != 0 && (fabs(v) < least || fabs(v) > most);
+}
+
+static bool any_absurd(const struct sl_plan_user *u)
+{
+    const double v[] = {u->layer_flop, u->head_flop, u->cores, u->flop_per_cycle, u->f_max_hz, u->kappa,
+        u->p_min_w, u->p_max_w, u->up_bit, u->down_bit, u->layer_up_bit, u->layer_down_bit, u->samples,
+        u->lipschitz, u->rtt_s, u->wake_s, u->up_bps_per_hz, u->bandwidth_max_hz, u->down_bps, u->rx_w,
+        u->idle_w, u->deadline_s, u->energy_j};
+
+    for (size_t i = 0; i < sizeof v / sizeof *v; i++)
+        if (absurd(v[i]))
+            return true;
+    return false;
 }
 
 const char *sl_plan_user_fault(const struct sl_plan_scenario *s, enum sl_plan_objective o, uint32_t n)
@@ -68,6 +107,8 @@ const char *sl_plan_user_fault(const struct sl_plan_scenario *s, enum sl_plan_ob
     const struct sl_plan_user *u = &s->user[n];
     bool reachable = false;
 
+    if (any_absurd(u))
+        return "a number of it is beyond 1e60 or nearer to 0 than 1e-60: give Hz, W, J, bit, s and FLOP";
     if (!positive(u->layer_flop) || !positive(u->cores) || !positive(u->flop_per_cycle) ||
         !positive(u->f_max_hz))
         return "layer_flop, cores, flop_per_cycle and f_max_hz must be above 0";
@@ -95,7 +136,15 @@ const char *sl_plan_user_fault(const struct sl_plan_scenario *s, enum sl_plan_ob
         return "it must keep all layers for privacy: nothing is left for the edge";
     if (o == SL_PLAN_PHYSICAL && !(u->soc <= 1 && u->soc > u->soc_min && u->soc_min >= 0))
         return "its battery is at or below soc_min: it cannot take part";
-    for (uint32_t m = 0; m < s->n_servers; m++)
-        reachable |= sl_plan_can_serve(s, m, n);
-    return reachable ? NULL : "no server can be reached: every gain is 0, negative or not a number";
+    for (uint32_t m = 0; m < s->n_servers; m++) {
+        if (!sl_plan_can_serve(s, m, n))
+            continue;
+        reachable = true;
+        if (o == SL_PLAN_PHYSICAL && !comes_down(s, m, u, sl_plan_gain(s, n, m)))
+            return "it has bits to receive and no downlink: give it down_bps, or each server that it reaches "
+                   "tx_psd_w_per_hz";
+    }
+    return reachable ? NULL
+                     : "no server can be reached: every gain is 0, negative, not a number, or too small for "
+                       "the noise";
 }
