@@ -148,6 +148,18 @@ class Program(unittest.TestCase):
                 self.assertIn(f"user {n} is not planned: its memory holds no layer", done.stderr)
             self.assertIn("nobody is planned", done.stderr)
 
+    def test_solve__long_ones_say_so_and_end_by_ctrl_c(self):
+        path = self.file("s.json", scenario([user(n) for n in range(400)]))
+        with subprocess.Popen([PROGRAM, "solve", "--objective", "physical", "--scenario", path], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, text=True) as p:
+            said = p.stderr.readline()
+            p.send_signal(signal.SIGINT)
+            p.wait(60)
+        if p.returncode == 0:
+            self.skipTest("400 users were planned within 2 s")
+        self.assertEqual(said, "sluice-plan solve: still at work (Ctrl-C ends it)\n")
+        self.assertEqual(p.returncode, -signal.SIGINT)
+
     def figures(self, out, *args):
         return self.run_plan("figures", "--out", out, "--seeds", "1", *args)
 

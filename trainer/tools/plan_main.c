@@ -87,10 +87,14 @@ static int solve(const struct sl_plan_scenario *s, enum sl_plan_objective object
 {
     struct sl_plan plan = {s->n_users, calloc((size_t)s->n_users + 1, sizeof *plan.user)};
     struct sl_plan_report report;
+    int code = SL_EXIT_OK, rc = -ENOMEM;
+
+    sl_progress_wait("sluice-plan solve");
     double from = now_s();
-    int code = SL_EXIT_OK,
-        rc = plan.user ? sl_plan_solve(s, objective, method, seed, &plan, &report) : -ENOMEM;
+    if (plan.user)
+        rc = sl_plan_solve(s, objective, method, seed, &plan, &report);
     double seconds = now_s() - from;
+    sl_progress_waited();
 
     if (rc)
         code = sl_cli_fail(&solve_command, SL_EXIT_FAILED, "%s", strerror(-rc));

@@ -2,6 +2,8 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -42,6 +44,38 @@ void sl_progress_end(struct sl_progress *p)
 double sl_progress_seconds(const struct sl_progress *p)
 {
     return (double)(now_ns() - p->start_ns) * 1e-9;
+}
+
+static char wait_line[128];
+static size_t wait_line_len;
+
+static void on_alarm(int number)
+{
+    /* What cannot be told is not told. */
+    ssize_t written = write(STDERR_FILENO, wait_line, wait_line_len);
+    (void)written;
+}
+
+static void wait_timer(time_t first_s, time_t then_s)
+{
+    struct itimerval timer = {.it_value.tv_sec = first_s, .it_interval.tv_sec = then_s};
+
+    setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+void sl_progress_wait(const char *what)
+{
+    struct sigaction action = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
+
+    snprintf(wait_line, sizeof wait_line, "%.64s: still at work (Ctrl-C ends it)\n", what);
+    wait_line_len = strlen(wait_line);
+    sigaction(SIGALRM, &action, NULL);
+    wait_timer(2, 30);
+}
+
+void sl_progress_waited(void)
+{
+    wait_timer(0, 0);
 }
 
 static volatile sig_atomic_t interrupted;

@@ -17,6 +17,11 @@ void sl_progress_show(struct sl_progress *, size_t done, size_t all, double valu
 void sl_progress_end(struct sl_progress *);
 double sl_progress_seconds(const struct sl_progress *);
 
+/* For work that cannot tell how far it is, in a program of one thread: a line on stderr after two seconds,
+ * and then every half minute (SIGALRM), until it is ended. `what`: under 64 characters, copied. */
+void sl_progress_wait(const char *what);
+void sl_progress_waited(void);
+
 /* From here on Ctrl-C (and SIGTERM) only sets a flag; a second one kills. */
 void sl_interrupt_catch(void);
 bool sl_interrupted(void);
