@@ -48,20 +48,35 @@ def test_central_training_in_bf16_follows_f32():
     assert_like(narrow, wide, "bf16 against f32")
 
 
+OPTIONS = {"nothing": ({}, {}), "the stability term": ({"proximal_mu": 0.5}, {}), "FedProx": ({"fedprox_mu": 3.0}, {}),
+           "clipping": ({}, {"clip": 0.02}), "warm-up": ({}, {"warmup": 20}),
+           "all of them": ({"proximal_mu": 0.02, "fedprox_mu": 0.1}, {"clip": 0.2, "schedule": "cosine", "warmup": 5})}
+
+
+def optioned(precision, training, optimizer):
+    what = experiment(fleet=[phone_class("a"), phone_class("b")], plan={"cut": [2, 5]}, run={"steps": 40})
+    what["training"].update(training)
+    what["training"]["optimizer"].update(optimizer)
+    what["model"]["precision"], what["edge"]["data"]["codec"] = precision, precision
+    with Run(what) as r:
+        r.run_both()
+        return r.losses()
+
+
 def test_term_clipping_and_warm_up_in_bf16_follow_f32():
-    """Issue 6: the stability term, FedProx, clipping and warm-up, in bf16 as in f32, over the real path."""
+    """Issue 6: the stability term, FedProx, clipping and warm-up, in bf16 as in f32, over the real path; each also changes something."""
     if not has_bf16():
         raise Skip("a CPU with bf16 instructions")
-    losses = {}
-    for precision in ("f32", "bf16"):
-        what = experiment(fleet=[phone_class("a"), phone_class("b")], plan={"cut": [2, 5]}, run={"steps": 40})
-        what["training"].update(proximal_mu=0.02, fedprox_mu=0.1)
-        what["training"]["optimizer"].update(clip=0.2, schedule="cosine", warmup=5)
-        what["model"]["precision"], what["edge"]["data"]["codec"] = precision, precision
-        with Run(what) as r:
-            r.run_both()
-            losses[precision] = r.losses()
-    assert_like(losses["bf16"], losses["f32"], "with all of them")
+    without = {}
+    for name, (training, optimizer) in OPTIONS.items():
+        wide, narrow = (optioned(precision, training, optimizer) for precision in ("f32", "bf16"))
+        if name == "nothing":
+            without = {"f32": wide, "bf16": narrow}
+        gap = max(abs(a - b) for a, b in zip(narrow, wide))
+        effect = {p: max(abs(a - b) for a, b in zip(l, without[p])) for p, l in (("f32", wide), ("bf16", narrow))}
+        print(f"   {name}: bf16 against f32 {gap:.2g}, with against without {effect['f32']:.2g} and {effect['bf16']:.2g}")
+        assert name == "nothing" or min(effect.values()) > 3 * gap, f"{name} changes nothing that could be told from rounding"
+        assert_like(narrow, wide, name)
 
 
 def run(precision, codec, recompute=False):
