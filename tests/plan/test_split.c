@@ -41,7 +41,7 @@ static void bandwidth__shares_have_one_price(void **state)
 {
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         struct sl_split_bandwidth u[USERS];
-        double price, sum = 0, lo = 5e5;
+        double price = 0, sum = 0, lo = 5e5;
         for (uint32_t i = 0; i < USERS; i++)
             u[i] = (struct sl_split_bandwidth){exp(draw(seed, "a", i, log(1e3), log(1e10))),
                 exp(draw(seed, "c", i, 0, 8)), draw(seed, "x", i, 0.1, 1), 0};
@@ -67,7 +67,7 @@ static void bandwidth__shares_have_one_price(void **state)
 static void clock__without_energy_shares_go_with_the_root_of_cycles(void **state)
 {
     struct sl_split_clock u[3] = {{1e9, 1, 0}, {4e9, 1, 0}, {9e9, 1, 0}};
-    double price, cost = sl_split_clock(u, 3, 6e9, 0, 1, 0, &price);
+    double price = 0, cost = sl_split_clock(u, 3, 6e9, 0, 1, 0, &price);
 
     for (int i = 0; i < 3; i++)
         assert_true(fabs(u[i].share / (1e9 * (i + 1)) - 1) < 1e-9);
@@ -78,7 +78,7 @@ static void clock__without_energy_shares_go_with_the_root_of_cycles(void **state
 static void clock__more_than_is_wanted_has_a_negative_price(void **state)
 {
     struct sl_split_clock u[2] = {{1e9, 1, 0}, {2e9, 1, 0}};
-    double price;
+    double price = 0;
 
     sl_split_clock(u, 2, 20e9, 0, 1, 1e-27, &price);
     assert_true(price < 0);

@@ -8,6 +8,7 @@
 
 /* The iteration ends by the slope that is left, not by the objective's fall: near the optimum of a loaded
  * server it is slow, and falls by less than 1e-10 an iteration with slopes of a hundredth still left. */
+enum { ALPHA_STEPS = 100 };
 static const double slope_enough = 1e-7, fall_least = 1e-15;
 
 /* The last split of a server's bandwidth: it does not depend on the cuts, so that a search that changes cuts
@@ -27,6 +28,7 @@ struct sl_printed {
     struct sl_split_bandwidth *bandwidth;
     struct sl_split_clock *clock;
     struct uplinks *uplinks; /* [n_servers] */
+    double *last_hz;         /* [n_servers][n_users]: the last share of bandwidth there, where roots begin */
     double *q;
 };
 
@@ -62,7 +64,8 @@ struct sl_printed *sl_printed_create(const struct sl_plan_scenario *s)
     p->clock = calloc(s->n_users, sizeof *p->clock);
     p->q = calloc(s->n_users, sizeof *p->q);
     p->uplinks = calloc(s->n_servers, sizeof *p->uplinks);
-    if (!p->user || !p->bandwidth || !p->clock || !p->q || !p->uplinks) {
+    p->last_hz = calloc((size_t)s->n_servers * s->n_users, sizeof *p->last_hz);
+    if (!p->user || !p->bandwidth || !p->clock || !p->q || !p->uplinks || !p->last_hz) {
         sl_printed_free(p);
         return NULL;
     }
@@ -88,6 +91,7 @@ void sl_printed_free(struct sl_printed *p)
     for (uint32_t m = 0; p->uplinks && m < p->s->n_servers; m++)
         free(p->uplinks[m].user);
     free(p->uplinks);
+    free(p->last_hz);
     free(p->user);
     free(p->bandwidth);
     free(p->clock);
@@ -167,7 +171,7 @@ static double server_value(
 {
     struct sl_printed *p = ctx;
     const struct sl_plan_server *server = &p->s->server[m];
-    double cost = 0, present = 0;
+    double cost = 0, present = 0, *last_hz = p->last_hz + (size_t)m * p->s->n_users;
 
     for (uint32_t i = 0; i < n; i++) {
         uint32_t user = member[i].user;
@@ -175,7 +179,7 @@ static double server_value(
         present += x;
         cost += x * own_cost(p, user, alpha);
         p->bandwidth[i] =
-            (struct sl_split_bandwidth){snr_hz(p, m, user), uplink_weight(p, user, alpha), x, 0};
+            (struct sl_split_bandwidth){snr_hz(p, m, user), uplink_weight(p, user, alpha), x, last_hz[user]};
         p->clock[i] = (struct sl_split_clock){left(p, alpha) * cycles_per_layer(p, m, user), x, 0};
     }
     prices->bandwidth = prices->clock = 0;
@@ -187,6 +191,7 @@ static double server_value(
     cost += sl_split_clock(p->clock, n, server->f_max_hz, p->s->min_share * server->f_max_hz,
         p->s->weights.delay, p->s->weights.energy * server->kappa, &prices->clock);
     for (uint32_t i = 0; i < n; i++) {
+        last_hz[member[i].user] = p->bandwidth[i].share;
         member[i].power_w = p->s->user[member[i].user].p_min_w;
         member[i].f_hz = p->user[member[i].user].f_hz;
         member[i].bandwidth_hz = p->bandwidth[i].share;
@@ -255,24 +260,26 @@ static double slope(const struct sl_printed *p, uint32_t n, double alpha, double
     return p->user[n].layer - 2 * left(p, alpha) * q + (bound > 0 ? bound / (p->s->layers * rest * rest) : 0);
 }
 
+/* The slope rises and bends upwards, so Newton's steps from above its root fall onto it; without the bound
+ * the root has a closed form, which is above. */
 static double best_alpha(const struct sl_printed *p, uint32_t n, double q)
 {
-    double lo = p->user[n].least, hi = p->user[n].most;
+    double lo = p->user[n].least, hi = p->user[n].most, layers = p->s->layers, bound = p->user[n].stability;
 
     if (slope(p, n, lo, q) >= 0)
         return lo;
     if (slope(p, n, hi, q) <= 0)
         return hi;
-    while (hi - lo > 1e-13 * hi) {
-        double mid = 0.5 * (lo + hi);
-        if (slope(p, n, mid, q) < 0)
-            lo = mid;
-        else
-            hi = mid;
-        if (mid == 0.5 * (lo + hi))
+    double alpha = q > 0 ? fmin(hi, layers - p->user[n].layer / (2 * q)) : hi;
+    for (int i = 0; i < ALPHA_STEPS; i++) {
+        double rest = 1 - alpha / layers;
+        double bend = 2 * q + (bound > 0 ? 2 * bound / (layers * layers * rest * rest * rest) : 0);
+        double next = alpha - slope(p, n, alpha, q) / bend;
+        if (!(alpha - next > 1e-13 * alpha))
             break;
+        alpha = next;
     }
-    return 0.5 * (lo + hi);
+    return alpha > lo ? alpha : lo;
 }
 
 /* Cost of one layer of a member at the server. */

@@ -3,6 +3,7 @@
 #include "trainer/plan/root.h"
 
 #include <math.h>
+#include <stdbool.h>
 
 enum { INVERT_STEPS = 60 };
 /* Of Newton's last step, which squares it; of a sum of shares, before what is left is settled. Costs are flat
@@ -25,6 +26,18 @@ static double rise(double x)
     return x * x * (l - x / (1 + x)) / (l * l);
 }
 
+/* ln r and e^y near 1 and 0, where Newton's steps are nearly always: of the step alone, whose size ends the
+ * steps. */
+static double step_log(double r)
+{
+    return fabs(r - 1) < 0.05 ? 2 * (r - 1) / (r + 1) : log(r);
+}
+
+static double step_exp(double y)
+{
+    return fabs(y) < 0.05 ? 1 + y * (1 + y * (0.5 + y / 6)) : exp(y);
+}
+
 /* x with rise(x) = g: rise is close to x^2, so Newton's steps on logarithms are short. *power: d ln rise / d
  * ln x there. guess: x, or 0. */
 static double invert_rise(double g, double guess, double *power)
@@ -34,8 +47,8 @@ static double invert_rise(double g, double guess, double *power)
     for (int i = 0; i < INVERT_STEPS; i++) {
         double l = log1p(x), d = l - x / (1 + x);
         *power = x < 1e-4 ? 2 : 2 + x * x / ((1 + x) * (1 + x) * d) - 2 * x / ((1 + x) * l);
-        double error = log((x < 1e-4 ? rise(x) : x * x * d / (l * l)) / g);
-        x *= exp(-error / *power);
+        double error = step_log((x < 1e-4 ? rise(x) : x * x * d / (l * l)) / g);
+        x *= step_exp(-error / *power);
         if (fabs(error) < newton_enough)
             break;
     }
@@ -99,20 +112,21 @@ static double settle(double sum, double total, double floor_sum)
 double sl_split_bandwidth(struct sl_split_bandwidth *u, uint32_t n, double total, double lo, double *price)
 {
     struct bandwidth ctx = {u, n, lo, total, 0};
-    double weight = 0, guess = 0, cost = 0;
+    double weight = 0, guess = *price > 0 ? log(*price) : 0, cost = 0;
+    bool guessed = *price > 0;
 
     for (uint32_t i = 0; i < n; i++)
         weight += u[i].x;
     *price = 0;
     if (weight <= 0)
         return 0;
-    for (uint32_t i = 0; i < n; i++) { /* the prices at equal shares, averaged on logarithms */
+    for (uint32_t i = 0; i < n && !guessed; i++) { /* the prices at equal shares, averaged on logarithms */
         double x = u[i].a_hz * weight / total;
-        guess += u[i].x * log((u[i].c > 0 ? u[i].c : 1e-300) * rise(x) / (u[i].a_hz * u[i].a_hz));
+        guess += u[i].x / weight * log((u[i].c > 0 ? u[i].c : 1e-300) * rise(x) / (u[i].a_hz * u[i].a_hz));
     }
     for (uint32_t i = 0; i < n; i++)
-        u[i].share = total / weight;
-    double found = sl_root_falling(bandwidth_excess, &ctx, guess / weight, 0.5, sum_enough);
+        u[i].share = u[i].share > 0 ? u[i].share : total / weight;
+    double found = sl_root_falling(bandwidth_excess, &ctx, guess, 0.5, sum_enough);
     double r = settle(ctx.sum, total, weight * lo);
     *price = exp(found);
     for (uint32_t i = 0; i < n; i++) {
@@ -124,25 +138,29 @@ double sl_split_bandwidth(struct sl_split_bandwidth *u, uint32_t n, double total
 
 /* ---- clock ---- */
 
-/* f > 0 with -t/f^2 + 2 e f = slope; the left side rises with f. */
+/* f > 0 with -t/f^2 + 2 e f = slope. In h = 1/f a cubic, h^3 - P h - Q = 0, P = -slope/t, Q = 2e/t, convex
+ * above its root: Newton's steps from above fall onto it, with one division each. */
 static double invert_slope(double t, double e, double slope)
 {
     if (t <= 0)
         return slope > 0 && e > 0 ? slope / (2 * e) : slope > 0 ? INFINITY : 0;
-    double f = slope < 0 ? sqrt(t / -slope) : e > 0 ? fmax(cbrt(t / (2 * e)), slope / (2 * e)) : INFINITY;
+    if (e <= 0)
+        return slope < 0 ? sqrt(t / -slope) : INFINITY;
+    double p = -slope / t, q = 2 * e / t, h;
 
-    if (e <= 0 || !isfinite(f))
-        return f;
-    for (int i = 0; i < INVERT_STEPS; i++) {
-        double error = -t / (f * f) + 2 * e * f - slope, d = 2 * t / (f * f * f) + 2 * e,
-               next = f - error / d;
-        if (!(next > f / 8))
-            next = f / 8;
-        if (fabs(next - f) <= newton_enough * f)
-            return next;
-        f = next;
+    if (p > 0) { /* (sqrt(p) + c)^3 - p (sqrt(p) + c) >= 2 p c, and >= c^3 */
+        double r = sqrt(p);
+        h = r + (q < 4 * p * r ? q / (2 * p) : cbrt(q));
+    } else {
+        h = q * q < -p * p * p ? q / -p : cbrt(q);
     }
-    return f;
+    for (int i = 0; i < INVERT_STEPS; i++) {
+        double next = (2 * h * h * h + q) / (3 * h * h - p);
+        if (!(h - next > newton_enough * h))
+            return 1 / next;
+        h = next;
+    }
+    return 1 / h;
 }
 
 double sl_split_clock_at(double w, double lo, double hi, double t, double e, double price, double *share)

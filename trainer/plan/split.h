@@ -15,9 +15,9 @@ struct sl_split_bandwidth {
     double a_hz; /* bandwidth at which the SNR is 1 */
     double c;    /* weight of energy * bit * watt * ln 2 */
     double x;
-    double share; /* out: b_i */
+    double share; /* in: a guess, 0: none; out: b_i */
 };
-/* Cost; *price: how much of it a further Hz would save. lo: smallest share. */
+/* Cost; *price, out: how much of it a further Hz would save, in: a guess, 0: none. lo: smallest share. */
 double sl_split_bandwidth(
     struct sl_split_bandwidth *, uint32_t n, double total_hz, double lo_hz, double *price);
 /* min over lo <= b <= hi of c / (b ln(1 + a/b)) + price * b: what a user would cost a server at its price. */
