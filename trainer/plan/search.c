@@ -139,7 +139,8 @@ static void keep(struct candidate *best, struct candidate c)
         }
 }
 
-static bool try_move(struct search *s, uint32_t n, const struct candidate *c)
+/* saved: what the user's leaving saves at most. */
+static bool try_move(struct search *s, uint32_t n, double saved, const struct candidate *c)
 {
     uint32_t from = s->server[n], before = s->alpha[n];
     struct sl_plan_prices prices;
@@ -152,7 +153,7 @@ static bool try_move(struct search *s, uint32_t n, const struct candidate *c)
         }
     } else {
         double with = trial(s, c->server, SL_PLAN_NOBODY, n, c->alpha, &prices);
-        if (!isfinite(with))
+        if (!isfinite(with) || with - s->value[c->server] >= saved - least_gain(s))
             return false;
         double without = trial(s, from, n, SL_PLAN_NOBODY, 0, &prices);
         if (with + without >= s->value[from] + s->value[c->server] - least_gain(s))
@@ -192,18 +193,19 @@ static bool move_user(struct search *s, int what, uint32_t n)
             keep(best, c);
     }
     for (int i = 0; i < TRIES && best[i].gain > 0; i++)
-        if (try_move(s, n, &best[i]))
+        if (try_move(s, n, saved, &best[i]))
             return true;
     return false;
 }
 
-static bool try_swap(struct search *s, uint32_t a, uint32_t b)
+/* least: what b's server costs at least with a in b's place. */
+static bool try_swap(struct search *s, uint32_t a, uint32_t b, double least)
 {
     uint32_t ma = s->server[a], mb = s->server[b];
     struct sl_plan_prices prices;
     double now = trial(s, ma, a, b, s->alpha[b], &prices);
 
-    if (!isfinite(now))
+    if (!isfinite(now) || now + least >= s->value[ma] + s->value[mb] - least_gain(s))
         return false;
     now += trial(s, mb, b, a, s->alpha[a], &prices);
     if (now >= s->value[ma] + s->value[mb] - least_gain(s))
@@ -249,7 +251,7 @@ static bool swap_users(struct search *s)
                     least_gain(s)))
                 continue;
             tries--;
-            if (try_swap(s, a, b)) {
+            if (try_swap(s, a, b, s->value[mb] + cost_at(s, a, mb) - cost_at(s, b, mb))) {
                 any = true;
                 s->version[ma]++;
                 s->version[mb]++;

@@ -139,24 +139,22 @@ double sl_split_bandwidth(struct sl_split_bandwidth *u, uint32_t n, double total
 /* ---- clock ---- */
 
 /* f > 0 with -t/f^2 + 2 e f = slope. In h = 1/f a cubic, h^3 - P h - Q = 0, P = -slope/t, Q = 2e/t, convex
- * above its root: Newton's steps from above fall onto it, with one division each. */
-static double invert_slope(double t, double e, double slope)
+ * above its root: Newton's steps from above fall onto it, with one division each. guess: f, or 0. */
+static double invert_slope(double t, double e, double slope, double guess)
 {
     if (t <= 0)
         return slope > 0 && e > 0 ? slope / (2 * e) : slope > 0 ? INFINITY : 0;
     if (e <= 0)
         return slope < 0 ? sqrt(t / -slope) : INFINITY;
-    double p = -slope / t, q = 2 * e / t, h;
+    double p = -slope / t, q = 2 * e / t, h = guess > 0 ? 1 / guess : 0;
 
-    if (p > 0) { /* (sqrt(p) + c)^3 - p (sqrt(p) + c) >= 2 p c, and >= c^3 */
-        double r = sqrt(p);
-        h = r + (q < 4 * p * r ? q / (2 * p) : cbrt(q));
-    } else {
-        h = q * q < -p * p * p ? q / -p : cbrt(q);
+    if (!(h * h > p)) { /* no guess, or one below the root: no step from there is sure to come back */
+        double r = p > 0 ? sqrt(p) : 0; /* (r + c)^3 - p (r + c) >= 2 p c, and >= c^3 */
+        h = p > 0 ? r + (q < 4 * p * r ? q / (2 * p) : cbrt(q)) : q * q < -p * p * p ? q / -p : cbrt(q);
     }
     for (int i = 0; i < INVERT_STEPS; i++) {
         double next = (2 * h * h * h + q) / (3 * h * h - p);
-        if (!(h - next > newton_enough * h))
+        if (fabs(h - next) <= newton_enough * h)
             return 1 / next;
         h = next;
     }
@@ -165,7 +163,7 @@ static double invert_slope(double t, double e, double slope)
 
 double sl_split_clock_at(double w, double lo, double hi, double t, double e, double price, double *share)
 {
-    double f = w > 0 ? invert_slope(t, e, -price / w) : lo;
+    double f = w > 0 ? invert_slope(t, e, -price / w, 0) : lo;
 
     f = f > lo ? f < hi ? f : hi : lo;
     *share = f;
@@ -187,7 +185,7 @@ static double clock_excess(void *ctx, double price, double *slope)
     c->sum = 0;
     for (uint32_t i = 0; i < c->n; i++) {
         struct sl_split_clock *u = &c->u[i];
-        double f = u->w > 0 ? invert_slope(c->t, c->e, -price / u->w) : c->lo;
+        double f = u->w > 0 ? invert_slope(c->t, c->e, -price / u->w, u->share) : c->lo;
         if (f > c->lo && f < c->total)
             falls -= u->x / (u->w * (2 * c->t / (f * f * f) + 2 * c->e));
         u->share = f > c->lo ? f < c->total ? f : c->total : c->lo;
@@ -219,8 +217,10 @@ double sl_split_clock(
     /* In units in which shares, cycles and prices are near one. */
     double f0 = total / weight, w0 = w / busy, g0 = t / (f0 * f0) + 2 * e * f0;
     struct clock ctx = {u, n, lo / f0, weight, t / (f0 * f0) / g0, e * f0 / g0, 0};
-    for (uint32_t i = 0; i < n; i++)
+    for (uint32_t i = 0; i < n; i++) {
         u[i].w /= w0;
+        u[i].share = 0;
+    }
     double found = sl_root_falling(clock_excess, &ctx, ctx.t - 2 * ctx.e, 0.5, sum_enough);
     double r = settle(ctx.sum, weight, weight * ctx.lo);
     for (uint32_t i = 0; i < n; i++) {
