@@ -415,6 +415,11 @@ static int proposed(struct sl_solver *s, struct sl_plan_choice *choice, double *
     bool held;
     int rc = best ? 0 : -ENOMEM;
 
+    /* Where no comparison has a finite value: everybody's first server, the middle cut. */
+    if (best) {
+        memcpy(best, s->server, n * sizeof *best);
+        memcpy(best + n, s->alpha, n * sizeof *best);
+    }
     /* Every comparison's association and cuts, so that none of them is better. */
     for (int method = SL_PLAN_PROPOSED + 1; method < SL_PLAN_METHOD_COUNT && !rc; method++) {
         sl_solver_begin(s);
@@ -451,12 +456,16 @@ static int proposed(struct sl_solver *s, struct sl_plan_choice *choice, double *
         if (!rc)
             sl_solver_keep(s);
     }
+    free(best);
+    if (!rc && !isfinite(s->best)) /* numbers so far apart that no plan's cost is one */
+        rc = -ERANGE;
     if (!rc)
         rc = other_bounds(s, anything);
-    free(best);
+    if (rc)
+        return rc;
     memcpy(s->server, s->best_server, n * sizeof *s->server);
     memcpy(s->alpha, s->best_alpha, n * sizeof *s->alpha);
-    return rc;
+    return 0;
 }
 
 /* By how much a user misses its own bounds, relative. */

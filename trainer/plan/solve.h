@@ -32,7 +32,7 @@ struct sl_plan_report {
 
 /* plan->user: [n_users], filled in; users that cannot be planned have server SL_PLAN_NOBODY (why:
  * sl_plan_user_fault, or no server has room for them). seed: of the random starts. -EINVAL: the scenario has
- * a fault (sl_plan_scenario_fault), -ENOMEM. */
+ * a fault (sl_plan_scenario_fault), -ERANGE: no plan's cost is a finite number, -ENOMEM. */
 int sl_plan_solve(const struct sl_plan_scenario *, enum sl_plan_objective, enum sl_plan_method, uint64_t seed,
     struct sl_plan *, struct sl_plan_report *);
 /* Why a user is not planned, as one sentence. */

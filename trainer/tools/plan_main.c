@@ -97,7 +97,9 @@ static int solve(const struct sl_plan_scenario *s, enum sl_plan_objective object
     sl_progress_waited();
 
     if (rc)
-        code = sl_cli_fail(&solve_command, SL_EXIT_FAILED, "%s", strerror(-rc));
+        code = sl_cli_fail(&solve_command, SL_EXIT_FAILED, "%s",
+            rc == -ERANGE ? "no plan costs a finite number: bring the scenario's numbers nearer to each other"
+                          : strerror(-rc));
     if (code != SL_EXIT_OK) {
         free(plan.user);
         return code;
