@@ -7,6 +7,7 @@ from harness import Run, central, experiment, one_line_error, phone_class, run_t
 # Measured times decide: the slow phone's layers take it long, the fast one's next to nothing.
 FLEET = [phone_class("slow", compute_gflops=0.6), phone_class("fast", compute_gflops=50)]
 STEPS = 60
+PATIENCE_S = 10  # docs/planner.md: then the first plan has those that are known, and later plans have all
 
 
 def training(aggregation="gradients", every=4, kind="adamw", lr=2.0e-3, **more):
@@ -49,9 +50,13 @@ def worst_difference(ours, theirs):
 def check_plans(run):
     plans = run.events("edge", "plan")
     assert plans and plans[0]["reason"] == "first", plans
-    for p in plans:
+    began = next(e["t"] for e in run.events("edge", "phase") if e["phase"] == "train")
+    everybody = [p["planned"] == len(run.experiment["fleet"]) for p in plans]
+    assert everybody == sorted(everybody) and everybody[-1], plans
+    for p, whole in zip(plans, everybody):
         assert p["objective"] <= p["objective_now"] * (1 + 1e-6), p
-        assert p["planned"] == len(run.experiment["fleet"]) == len(p["users"]), p
+        assert p["planned"] == p["devices"] == len(p["users"]), p
+        assert whole or p["t"] - began >= PATIENCE_S, p
     changed = sum(p["changed"] for p in plans)
     assert changed >= len(run.events("edge", "cut")) > 0, (changed, cuts(run))
     return plans
@@ -109,9 +114,9 @@ def test_restart_goes_on_with_the_cuts_of_its_checkpoint():
 
 
 def test_bounds_hold():
-    """The file's, and what memory_mib holds of layers."""
+    """The file's, and what memory_mib holds of layers. On a starved host the slow phone's last step to its bound is worth little: no hysteresis."""
     fleet = [*FLEET, phone_class("small", compute_gflops=50, memory_mib=12)]
-    with Run(live(fleet=fleet, plan={"min_cut": [3, 1, 1], "max_cut": [7, 5, 7]})) as run:
+    with Run(live(fleet=fleet, plan={"min_cut": [3, 1, 1], "max_cut": [7, 5, 7], "hysteresis": 0})) as run:
         edge, _ = run.run_both()
         check_plans(run)
         held = int(re.search(r"class small: its memory holds (\d) layers at most", run.output(edge)).group(1))
@@ -122,7 +127,7 @@ def test_bounds_hold():
 def test_asynchronous_gangs_and_the_published_objective():
     """Each phone's cut changes at a push of its own; nothing is refused as stale, nobody's steps are thrown away."""
     what = live({"objective": "printed"}, training=training("weights", 4), fleet=[FLEET[0], phone_class("fast", compute_gflops=10)])
-    what["training"]["gang"], what["run"] = {"policy": "async"}, {"seconds": 12}
+    what["training"]["gang"], what["run"] = {"policy": "async"}, {"steps": 160}
     with Run(what) as run:
         run.run_both()
         check_plans(run)
