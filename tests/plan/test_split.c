@@ -85,6 +85,19 @@ static void clock__more_than_is_wanted_has_a_negative_price(void **state)
     assert_true(fabs((u[0].share + u[1].share) / 20e9 - 1) < 1e-12);
 }
 
+/* From no clock at all the first step is 1 / price long, and the way back from there has no end. */
+static void clock_at__a_price_near_0_is_like_none(void **state)
+{
+    const double price[] = {0, 1e-12, -1e-20, -1e-14, -1e-12, -1e-11};
+    double hz;
+    (void)state;
+
+    for (size_t i = 0; i < sizeof price / sizeof *price; i++) { /* min 1/f + f^2/2 */
+        double cost = sl_split_clock_at(1, 1e-6, 1e6, 1, 0.5, price[i], &hz);
+        assert_true(fabs(hz - 1) < 1e-8 && fabs(cost - 1.5) < 1e-8);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -92,6 +105,7 @@ int main(void)
         cmocka_unit_test(bandwidth__shares_have_one_price),
         cmocka_unit_test(clock__without_energy_shares_go_with_the_root_of_cycles),
         cmocka_unit_test(clock__more_than_is_wanted_has_a_negative_price),
+        cmocka_unit_test(clock_at__a_price_near_0_is_like_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

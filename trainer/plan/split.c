@@ -148,7 +148,8 @@ static double invert_slope(double t, double e, double slope, double guess)
         return slope < 0 ? sqrt(t / -slope) : INFINITY;
     double p = -slope / t, q = 2 * e / t, h = guess > 0 ? 1 / guess : 0;
 
-    if (!(h * h > p)) { /* no guess, or one below the root: no step from there is sure to come back */
+    /* No guess, or one below the root: no step from there is sure to come back. */
+    if (!(h > 0 && h * h > p)) {
         double r = p > 0 ? sqrt(p) : 0; /* (r + c)^3 - p (r + c) >= 2 p c, and >= c^3 */
         h = p > 0 ? r + (q < 4 * p * r ? q / (2 * p) : cbrt(q)) : q * q < -p * p * p ? q / -p : cbrt(q);
     }
