@@ -141,46 +141,104 @@ int sl_assign(const struct sl_plan_scenario *s, const double *cost, uint32_t *se
 
 /* ---- the relaxed association ---- */
 
+struct point {
+    double *x;                     /* [n][m] */
+    double *server;                /* [m]: what each costs there */
+    struct sl_plan_prices *prices; /* [m] */
+};
+
 struct relaxed {
     const struct sl_plan_value *v;
     uint32_t n, m;
     const double *alpha;
-    double *x, *try, *cost; /* [n][m] */
-    uint32_t *target;
+    struct point here, next;
+    double *user, *cost; /* [n][m]: a user's cost at the prices here; with the penalty's slope */
+    uint32_t *target, *tried;
+    double *least; /* [HALVINGS][m]: what a server costs at least on the way from here to `tried` */
+    bool moved;    /* since `user` and `least` were found */
     struct sl_plan_member *member;
-    struct sl_plan_prices *prices; /* [m], of x */
     double penalty;
 };
 
-static double surrogate(struct relaxed *r, const double *x)
+static double penalty(const struct relaxed *r, const double *x)
 {
     double sum = 0;
 
-    for (uint32_t m = 0; m < r->m; m++) {
-        uint32_t k = 0;
-        for (uint32_t n = 0; n < r->n; n++) {
-            double v = x[(size_t)n * r->m + m];
-            if (v > present)
-                r->member[k++] = (struct sl_plan_member){.user = n, .alpha = r->alpha[n], .x = v};
-            sum += r->penalty * v * (1 - v);
-        }
-        sum += r->v->server(r->v->ctx, m, r->member, k, &r->prices[m]);
-    }
+    for (size_t i = 0; i < (size_t)r->n * r->m; i++)
+        sum += r->penalty * x[i] * (1 - x[i]);
     return sum;
 }
 
-/* The slopes: a user's cost at the prices of x, and the penalty's. */
+static double server_cost(struct relaxed *r, struct point *at, uint32_t m)
+{
+    uint32_t k = 0;
+
+    for (uint32_t n = 0; n < r->n; n++) {
+        double x = at->x[(size_t)n * r->m + m];
+        if (x > present)
+            r->member[k++] = (struct sl_plan_member){.user = n, .alpha = r->alpha[n], .x = x};
+    }
+    return at->server[m] = r->v->server(r->v->ctx, m, r->member, k, &at->prices[m]);
+}
+
+static double surrogate(struct relaxed *r, struct point *at)
+{
+    double sum = penalty(r, at->x);
+
+    for (uint32_t m = 0; m < r->m; m++)
+        sum += server_cost(r, at, m);
+    return sum;
+}
+
+/* The same, or INFINITY as soon as it cannot be below the limit. least: [m], becomes what is found. */
+static double surrogate_below(struct relaxed *r, struct point *at, double *least, double limit)
+{
+    double fixed = penalty(r, at->x), sum = fixed;
+
+    for (uint32_t m = 0; m < r->m; m++)
+        sum += least[m];
+    for (uint32_t m = 0; m < r->m; m++) {
+        if (sum >= limit)
+            return INFINITY;
+        double known = least[m];
+        sum += (least[m] = server_cost(r, at, m)) - known;
+    }
+    sum = fixed;
+    for (uint32_t m = 0; m < r->m; m++)
+        sum += least[m];
+    return sum;
+}
+
+/* The slopes: a user's cost at the prices here, and the penalty's. */
 static void slopes(struct relaxed *r)
 {
-    for (uint32_t n = 0; n < r->n; n++) {
+    for (uint32_t n = 0; n < r->n; n++)
         for (uint32_t m = 0; m < r->m; m++) {
             size_t i = (size_t)n * r->m + m;
-            if (r->target[n] == SL_PLAN_NOBODY || !sl_plan_can_serve(r->v->scenario, m, n))
-                r->cost[i] = INFINITY;
-            else
-                r->cost[i] =
-                    r->v->user(r->v->ctx, m, n, r->alpha[n], &r->prices[m]) + r->penalty * (1 - 2 * r->x[i]);
+            bool open = r->target[n] != SL_PLAN_NOBODY && sl_plan_can_serve(r->v->scenario, m, n);
+            if (r->moved)
+                r->user[i] = open ? r->v->user(r->v->ctx, m, n, r->alpha[n], &r->here.prices[m]) : INFINITY;
+            r->cost[i] = open ? r->user[i] + r->penalty * (1 - 2 * r->here.x[i]) : INFINITY;
         }
+}
+
+/* A server's relaxed cost is convex: on the way to the target it is at least what its slope here foretells.
+ */
+static void foretell(struct relaxed *r)
+{
+    if (!r->moved && !memcmp(r->tried, r->target, r->n * sizeof *r->tried))
+        return; /* known from the last time, and better */
+    memcpy(r->tried, r->target, r->n * sizeof *r->tried);
+    r->moved = false;
+    for (uint32_t m = 0; m < r->m; m++) {
+        double rise = 0, length = 1;
+        for (uint32_t n = 0; n < r->n; n++) {
+            size_t i = (size_t)n * r->m + m;
+            double more = (r->target[n] == m) - r->here.x[i];
+            rise += more == 0 ? 0 : more * r->user[i];
+        }
+        for (uint32_t k = 0; k < HALVINGS; k++, length /= 2)
+            r->least[(size_t)k * r->m + m] = r->here.server[m] + length * rise;
     }
 }
 
@@ -189,16 +247,24 @@ static void blend(struct relaxed *r, double step)
     for (uint32_t n = 0; n < r->n; n++)
         for (uint32_t m = 0; m < r->m; m++) {
             size_t i = (size_t)n * r->m + m;
-            r->try[i] = (1 - step) * r->x[i] + (r->target[n] == m ? step : 0);
-            if (r->try[i] <= present)
-                r->try[i] = 0;
+            r->next.x[i] = (1 - step) * r->here.x[i] + (r->target[n] == m ? step : 0);
+            if (r->next.x[i] <= present)
+                r->next.x[i] = 0;
         }
+}
+
+static bool at_target(const struct relaxed *r)
+{
+    for (uint32_t n = 0; n < r->n; n++)
+        if (r->target[n] != SL_PLAN_NOBODY && r->here.x[(size_t)n * r->m + r->target[n]] < 1)
+            return false;
+    return true;
 }
 
 static bool integral(const struct relaxed *r)
 {
     for (size_t i = 0; i < (size_t)r->n * r->m; i++)
-        if (r->x[i] > 1e-6 && r->x[i] < 1 - 1e-6)
+        if (r->here.x[i] > 1e-6 && r->here.x[i] < 1 - 1e-6)
             return false;
     return true;
 }
@@ -215,16 +281,18 @@ static void note(struct sl_associate_trace *t, double value, uint32_t round)
 static bool step(struct relaxed *r, double *value)
 {
     slopes(r);
-    if (sl_assign(r->v->scenario, r->cost, r->target))
+    if (sl_assign(r->v->scenario, r->cost, r->target) || at_target(r))
         return false;
-    double length = 1;
-    for (int k = 0; k < HALVINGS; k++, length /= 2) {
+    foretell(r);
+    double length = 1, limit = *value - 1e-10 * fabs(*value);
+    for (uint32_t k = 0; k < HALVINGS; k++, length /= 2) {
         blend(r, length);
-        double now = surrogate(r, r->try);
-        if (now < *value - 1e-10 * fabs(*value)) {
-            double *swap = r->x;
-            r->x = r->try;
-            r->try = swap;
+        double now = surrogate_below(r, &r->next, r->least + (size_t)k * r->m, limit);
+        if (now < limit) {
+            struct point swap = r->here;
+            r->here = r->next;
+            r->next = swap;
+            r->moved = true;
             *value = now;
             return true;
         }
@@ -235,7 +303,8 @@ static bool step(struct relaxed *r, double *value)
 static void descend(struct relaxed *r, struct sl_associate_trace *t)
 {
     r->penalty = 0;
-    double value = surrogate(r, r->x);
+    r->moved = true;
+    double value = surrogate(r, &r->here), servers;
     for (uint32_t round = 0; round < ROUNDS_MAX; round++) {
         note(t, value, round);
         for (int k = 0; k < (round ? STEPS_MAX : FIRST_STEPS_MAX) && step(r, &value); k++)
@@ -245,13 +314,15 @@ static void descend(struct relaxed *r, struct sl_associate_trace *t)
         uint32_t users = 0;
         for (uint32_t n = 0; n < r->n; n++)
             users += r->target[n] != SL_PLAN_NOBODY;
+        servers = value - penalty(r, r->here.x);
         r->penalty = r->penalty > 0 ? r->penalty * penalty_factor : first_penalty * fabs(value) / users;
-        value = surrogate(r, r->x);
+        value = servers + penalty(r, r->here.x);
     }
     /* What is still split goes whole where most of it is, as far as there is room. */
     for (size_t i = 0; i < (size_t)r->n * r->m; i++)
-        r->cost[i] = sl_plan_can_serve(r->v->scenario, (uint32_t)(i % r->m), (uint32_t)(i / r->m)) ? -r->x[i]
-                                                                                                   : INFINITY;
+        r->cost[i] = sl_plan_can_serve(r->v->scenario, (uint32_t)(i % r->m), (uint32_t)(i / r->m))
+                         ? -r->here.x[i]
+                         : INFINITY;
 }
 
 static int begin(struct relaxed *r, bool start, const uint32_t *server)
@@ -265,29 +336,42 @@ static int begin(struct relaxed *r, bool start, const uint32_t *server)
             continue;
         for (uint32_t m = 0; m < r->m; m++) {
             double even = sl_plan_can_serve(r->v->scenario, m, n) ? 1.0 / open : 0;
-            r->x[(size_t)n * r->m + m] = start ? softened * (server[n] == m) + (1 - softened) * even : even;
+            r->here.x[(size_t)n * r->m + m] =
+                start ? softened * (server[n] == m) + (1 - softened) * even : even;
         }
     }
     /* Too many on a server: the even start may exceed rooms; the nearest association that does not, then. */
     for (uint32_t m = 0; m < r->m; m++) {
         double sum = 0;
         for (uint32_t n = 0; n < r->n; n++)
-            sum += r->x[(size_t)n * r->m + m];
+            sum += r->here.x[(size_t)n * r->m + m];
         if (sum <= sl_plan_room(r->v->scenario, m))
             continue;
         for (size_t i = 0; i < (size_t)r->n * r->m; i++)
             r->cost[i] = sl_plan_can_serve(r->v->scenario, (uint32_t)(i % r->m), (uint32_t)(i / r->m))
-                             ? -r->x[i]
+                             ? -r->here.x[i]
                              : INFINITY;
         int rc = sl_assign(r->v->scenario, r->cost, r->target);
         if (rc)
             return rc > 0 ? -ENOSPC : rc;
         for (uint32_t n = 0; n < r->n; n++)
             for (uint32_t k = 0; k < r->m; k++)
-                r->x[(size_t)n * r->m + k] = r->target[n] == k;
+                r->here.x[(size_t)n * r->m + k] = r->target[n] == k;
         break;
     }
     return 0;
+}
+
+static bool has(const struct point *p)
+{
+    return p->x && p->server && p->prices;
+}
+
+static void release(struct point *p)
+{
+    free(p->x);
+    free(p->server);
+    free(p->prices);
 }
 
 int sl_associate(const struct sl_plan_value *v, const double *alpha, bool start, uint32_t *server,
@@ -295,10 +379,23 @@ int sl_associate(const struct sl_plan_value *v, const double *alpha, bool start,
 {
     uint32_t n = v->scenario->n_users, m = v->scenario->n_servers;
     size_t pairs = (size_t)n * m;
-    struct relaxed r = {v, n, m, alpha, calloc(pairs, sizeof(double)), calloc(pairs, sizeof(double)),
-        calloc(pairs, sizeof(double)), calloc(n, sizeof(uint32_t)), calloc(n, sizeof(struct sl_plan_member)),
-        calloc(m, sizeof(struct sl_plan_prices)), 0};
-    int rc = r.x && r.try && r.cost && r.target && r.member && r.prices ? 0 : -ENOMEM;
+    struct relaxed r = {.v = v,
+        .n = n,
+        .m = m,
+        .alpha = alpha,
+        .here = {calloc(pairs, sizeof(double)), calloc(m, sizeof(double)),
+            calloc(m, sizeof(struct sl_plan_prices))},
+        .next = {calloc(pairs, sizeof(double)), calloc(m, sizeof(double)),
+            calloc(m, sizeof(struct sl_plan_prices))},
+        .user = calloc(pairs, sizeof(double)),
+        .cost = calloc(pairs, sizeof(double)),
+        .target = calloc(n, sizeof(uint32_t)),
+        .tried = calloc(n, sizeof(uint32_t)),
+        .least = calloc((size_t)HALVINGS * m, sizeof(double)),
+        .member = calloc(n, sizeof(struct sl_plan_member))};
+    int rc = has(&r.here) && has(&r.next) && r.user && r.cost && r.target && r.tried && r.least && r.member
+                 ? 0
+                 : -ENOMEM;
 
     if (!rc)
         rc = begin(&r, start, server);
@@ -311,11 +408,13 @@ int sl_associate(const struct sl_plan_value *v, const double *alpha, bool start,
         memcpy(server, r.target, n * sizeof *server);
     else if (rc > 0)
         rc = -ENOSPC;
-    free(r.x);
-    free(r.try);
+    release(&r.here);
+    release(&r.next);
+    free(r.user);
     free(r.cost);
     free(r.target);
+    free(r.tried);
+    free(r.least);
     free(r.member);
-    free(r.prices);
     return rc;
 }
