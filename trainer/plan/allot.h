@@ -6,11 +6,10 @@
  *   T = c / f + S / r(b, p) + D / b + fixed + c_e / g,   E = kappa f^2 c + p S / r + rx_w D / b
  *
  * In logarithms of f, b, g and of the SNR every term is convex. With a multiplier mu on T each variable is
- * alone: f = (mu / 2 w kappa)^(1/3), g = (mu c_e / lambda_g)^(1/2), and for the uplink, y = ln(1 + SNR),
- * (y - 1) e^y + 1 = mu a / (w b), which leaves one unknown, b. A measured uplink (rate = efficiency * b) has
- * a closed form. mu is the root of T(mu) = bound, which falls; where T cannot be met mu stops at mu_max, so
- * that being late costs mu_max a second: an exact penalty as long as mu_max is above the true multiplier. The
- * energy bound raises w likewise. Pure; any thread. */
+ * alone: f = (mu / 2 w kappa)^(1/3), g = (mu c_e / lambda_g)^(1/2), and the uplink (uplink.h). mu is the root
+ * of T(mu) = bound, which falls; where T cannot be met mu stops at mu_max, so that being late costs mu_max a
+ * second: an exact penalty as long as mu_max is above the true multiplier. The energy bound raises w
+ * likewise. Pure; any thread. */
 #pragma once
 
 #include "trainer/plan/value.h"
@@ -37,6 +36,9 @@ struct sl_allot {
     double time_s, energy_j;
     double mu;           /* in: a guess, 0: none; out: the multiplier of time, `second_weight` included */
     double joule_weight; /* in: a guess, 0: none; out: w, or what the energy bound has made of it */
+    /* out: how bandwidth_hz [0] and f_edge_hz [1] answer to the logarithms of the prices of both, bounds
+     * kept. */
+    double slope_hz[2][2];
 };
 /* Returns the minimum, prices and penalties included. */
 double sl_allot(const struct sl_allot_user *, const struct sl_plan_prices *, struct sl_allot *);

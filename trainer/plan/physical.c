@@ -17,8 +17,9 @@ static const double greedy_max = 1e7; /* likewise a joule's where there is a bou
 /* Without a weight on energy the plan that costs least energy among the fastest. */
 static const double least_weight = 1e-3;
 enum { PRICE_STEPS = 40, HALVINGS = 6, ROUNDS = 6 };
-static const double step_max = 3; /* of a price's logarithm */
-static const double sums_near = 1e-7, sums_exact = 1e-9, difference = 1e-4;
+static const double kept = 1 + 1e-10; /* a bound: a user's roots end within 1e-11 */
+static const double step_max = 3;     /* of a price's logarithm */
+static const double sums_near = 1e-7, sums_exact = 1e-9;
 
 struct sl_physical {
     const struct sl_plan_scenario *s;
@@ -166,23 +167,33 @@ static void describe(
         greedy_max * (s->weights.delay + s->weights.energy + s->weights.stability) / p->scales.energy0_j;
 }
 
+/* out: a guess, too. */
+static double value_at(struct sl_physical *p, uint32_t m, uint32_t n, double alpha,
+    const struct sl_plan_prices *prices, struct sl_allot *out)
+{
+    struct sl_allot_user u;
+
+    describe(p, m, n, alpha, &u);
+    return sl_allot(&u, prices, out) + stability(p, n, alpha);
+}
+
 static double user_value(void *ctx, uint32_t m, uint32_t n, double alpha, const struct sl_plan_prices *prices)
 {
     struct sl_physical *p = ctx;
-    struct sl_allot_user u;
-    struct sl_allot out = {.mu = p->last[n].mu};
+    struct sl_allot out = p->last[n];
 
-    describe(p, m, n, alpha, &u);
-    return sl_allot(&u, prices, &out) + stability(p, n, alpha);
+    return value_at(p, m, n, alpha, prices, &out);
 }
 
 static double user_best(void *ctx, uint32_t m, uint32_t n, uint32_t from, uint32_t to,
     const struct sl_plan_prices *prices, uint32_t *alpha)
 {
+    struct sl_physical *p = ctx;
+    struct sl_allot out = p->last[n];
     double best = INFINITY;
 
     for (uint32_t a = from; a <= to; a++) {
-        double v = user_value(ctx, m, n, a, prices);
+        double v = value_at(p, m, n, a, prices, &out);
         if (v < best) {
             best = v;
             *alpha = a;
@@ -204,6 +215,7 @@ static void layers_allowed(void *ctx, uint32_t n, uint32_t *least, uint32_t *mos
 
 struct sums {
     double bandwidth, clock, cost;
+    double slope_hz[2][2]; /* of the first two, in the logarithms of both prices */
 };
 
 static struct sums add_up(struct sl_physical *p, const struct sl_plan_member *member, uint32_t n,
@@ -213,9 +225,13 @@ static struct sums add_up(struct sl_physical *p, const struct sl_plan_member *me
 
     for (uint32_t i = 0; i < n; i++) {
         struct sl_allot *a = &p->last[member[i].user];
-        sum.cost += member[i].x * sl_allot(&p->u[i], prices, a);
-        sum.bandwidth += member[i].x * a->bandwidth_hz;
-        sum.clock += member[i].x * a->f_edge_hz;
+        double x = member[i].x;
+        sum.cost += x * sl_allot(&p->u[i], prices, a);
+        sum.bandwidth += x * a->bandwidth_hz;
+        sum.clock += x * a->f_edge_hz;
+        for (int share = 0; share < 2; share++)
+            for (int price = 0; price < 2; price++)
+                sum.slope_hz[share][price] += x * a->slope_hz[share][price];
     }
     return sum;
 }
@@ -247,19 +263,16 @@ static double size(const double e[2])
     return fmax(fabs(e[0]), fabs(e[1]));
 }
 
-/* A step of Newton's from v, with the slopes from differences. */
-static void newton(struct market *k, const double v[2], const double e[2], double step[2])
+/* A step of Newton's from where was last asked. */
+static void newton(const struct market *k, const double e[2], double step[2])
 {
-    double j[2][2] = {{-1, 0}, {0, -1}};
+    double j[2][2] = {{-1, 0}, {0, -1}}, sum[2] = {k->sum.bandwidth, k->sum.clock};
 
     for (int c = 0; c < 2; c++) {
-        double w[2] = {v[0], v[1]}, moved[2];
         if (k->free[c])
             continue;
-        w[c] += difference;
-        ask(k, w, moved);
         for (int r = 0; r < 2; r++)
-            j[r][c] = k->free[r] ? (r == c ? -1 : 0) : (moved[r] - e[r]) / difference;
+            j[r][c] = k->free[r] ? (r == c ? -1 : 0) : k->sum.slope_hz[r][c] / sum[r];
         if (!(j[c][c] < -1e-6)) /* bounds hold all of them: any price in a range is right */
             j[c][c] = -1e-6;
     }
@@ -345,7 +358,7 @@ static void find_prices(struct market *k, struct sl_plan_prices *prices)
     for (int i = 0; i < PRICE_STEPS && size(e) > k->p->tolerance; i++) {
         double share = 1, next[2], before = k->dual;
         bool better = false;
-        newton(k, v, e, step);
+        newton(k, e, step);
         for (int half = 0; half < HALVINGS && !better; half++, share /= 2) {
             next[0] = v[0] + share * step[0];
             next[1] = v[1] + share * step[1];
@@ -361,7 +374,6 @@ static void find_prices(struct market *k, struct sl_plan_prices *prices)
     }
     if (size(e) > k->p->tolerance)
         ray_by_ray(k, v, e);
-    ask(k, v, e);
     prices->bandwidth = k->free[0] ? 0 : exp(v[0]);
     prices->clock = k->free[1] ? 0 : exp(v[1]);
 }
@@ -558,8 +570,8 @@ const char *sl_physical_user_fault(struct sl_physical *p, uint32_t n)
             u.time_max_s = own->deadline_s > 0 ? own->deadline_s : INFINITY;
             u.mu_max = fmax(u.mu_max, u.deadline_mu_max);
             sl_allot(&u, &nothing, &out);
-            soon |= out.time_s <= u.time_max_s * (1 + 1e-12);
-            if (out.time_s <= u.time_max_s * (1 + 1e-12) && out.energy_j <= u.energy_max_j * (1 + 1e-12))
+            soon |= out.time_s <= u.time_max_s * kept;
+            if (out.time_s <= u.time_max_s * kept && out.energy_j <= u.energy_max_j * kept)
                 return NULL;
         }
     return soon ? "its energy bound cannot be met within its deadline, whatever the cut and the server"
