@@ -29,7 +29,7 @@ static void server_value__equals_bisection(void **state)
             alpha[i] = 1 + (uint32_t)draw(seed, "cut", i, 0, 11);
             member[i] = (struct sl_plan_member){.user = i, .alpha = alpha[i], .x = 1};
         }
-        double value = v.server(v.ctx, 0, member, USERS, &prices);
+        double value = v.server(v.ctx, 0, member, USERS, INFINITY, &prices);
         assert_true(fabs(value / exact_server(s, 0, user, alpha, USERS) - 1) < 1e-9);
         sl_printed_free(p);
         free_instance(s);

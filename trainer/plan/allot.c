@@ -78,10 +78,23 @@ struct lateness {
     double w, bound_s, mu_max, at; /* at: of `out` */
     bool never;                    /* the bound is not met at mu_max */
     bool held, sparing;            /* a bound on time is met, and just; one on energy */
+    bool ended;                    /* the cost is `enough` at least */
+    double enough, cost;
     struct sl_allot *out;
     struct answer answer;
     struct sl_secant secant; /* of the joules' weight */
 };
+
+/* Weak duality: any mu from `second_weight` on bounds the cost from below. */
+static double lagrangian(const struct sl_allot_user *u, const struct sl_plan_prices *price, double bound_s,
+    const struct sl_allot *out)
+{
+    double more = out->mu - u->second_weight;
+
+    return out->joule_weight * out->energy_j + u->second_weight * out->time_s +
+           (more > 0 ? more * (out->time_s - bound_s) : 0) + price->bandwidth * out->bandwidth_hz +
+           price->clock * out->f_edge_hz;
+}
 
 /* Beyond mu_max nothing moves any more. */
 static double late(void *ctx, double v, double *slope)
@@ -94,7 +107,9 @@ static double late(void *ctx, double v, double *slope)
     *slope = k->answer.time_s[MU] / k->out->time_s;
     over = log(k->out->time_s / k->bound_s);
     k->never = mu == k->mu_max && over >= 0;
-    return k->never ? 0 : over;
+    if (k->enough < INFINITY)
+        k->ended = (k->cost = lagrangian(k->u, k->price, k->bound_s, k->out)) >= k->enough;
+    return k->never || k->ended ? 0 : over;
 }
 
 /* The least mu from lo to hi that meets the bound, or hi; `out` is at lo. Whether it is met. */
@@ -113,7 +128,7 @@ static bool meet(struct lateness *k, double bound_s, double guess, double lo, do
     if (v != k->at)
         late(k, fmax(v, log(lo)), &slope);
     k->held = !k->never;
-    return k->held;
+    return k->held || k->ended;
 }
 
 static void in_time(struct lateness *k)
@@ -166,11 +181,24 @@ static void answer_prices(struct lateness *k, struct sl_allot *out)
     }
 }
 
-double sl_allot(const struct sl_allot_user *u, const struct sl_plan_prices *price, struct sl_allot *out)
+double sl_allot_at_least(
+    const struct sl_allot_user *u, const struct sl_plan_prices *price, struct sl_allot *out)
 {
-    struct lateness k = {.u = u, .price = price, .w = u->joule_weight, .out = out};
+    struct answer answer;
+
+    at(u, price, clip(out->mu, u->second_weight, u->mu_max), u->joule_weight, out, &answer);
+    return lagrangian(u, price, u->time_max_s, out);
+}
+
+double sl_allot(
+    const struct sl_allot_user *u, const struct sl_plan_prices *price, double enough, struct sl_allot *out)
+{
+    struct lateness k = {.u = u, .price = price, .w = u->joule_weight, .enough = enough, .out = out};
 
     in_time(&k);
+    if (k.ended)
+        return k.cost;
+    k.enough = INFINITY;
     if (out->energy_j > u->energy_max_j) {
         double lo = log(fmax(k.w, nothing)), hi = log(u->joule_weight_max);
         k.w = u->joule_weight_max;

@@ -40,5 +40,11 @@ struct sl_allot {
      * kept. */
     double slope_hz[2][2];
 };
-/* Returns the minimum, prices and penalties included. */
-double sl_allot(const struct sl_allot_user *, const struct sl_plan_prices *, struct sl_allot *);
+/* Returns the minimum, prices and penalties included; of `enough` or more any such value, and then `out` is
+ * of no use but as a guess. */
+double sl_allot(
+    const struct sl_allot_user *, const struct sl_plan_prices *, double enough, struct sl_allot *out);
+/* What sl_allot returns at least, by weak duality with out->mu as the multiplier of the bound on time: a
+ * hundredth of its time. In sl_allot_user's cycles, bits and fixed time and energy it is concave. out: a
+ * guess, too; scratch. */
+double sl_allot_at_least(const struct sl_allot_user *, const struct sl_plan_prices *, struct sl_allot *out);

@@ -178,7 +178,7 @@ static double server_cost(struct relaxed *r, struct point *at, uint32_t m)
         if (x > present)
             r->member[k++] = (struct sl_plan_member){.user = n, .alpha = r->alpha[n], .x = x};
     }
-    return at->server[m] = r->v->server(r->v->ctx, m, r->member, k, &at->prices[m]);
+    return at->server[m] = r->v->server(r->v->ctx, m, r->member, k, INFINITY, &at->prices[m]);
 }
 
 static double surrogate(struct relaxed *r, struct point *at)

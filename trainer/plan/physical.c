@@ -167,34 +167,45 @@ static void describe(
         greedy_max * (s->weights.delay + s->weights.energy + s->weights.stability) / p->scales.energy0_j;
 }
 
-/* out: a guess, too. */
-static double value_at(struct sl_physical *p, uint32_t m, uint32_t n, double alpha,
-    const struct sl_plan_prices *prices, struct sl_allot *out)
-{
-    struct sl_allot_user u;
-
-    describe(p, m, n, alpha, &u);
-    return sl_allot(&u, prices, out) + stability(p, n, alpha);
-}
-
 static double user_value(void *ctx, uint32_t m, uint32_t n, double alpha, const struct sl_plan_prices *prices)
 {
     struct sl_physical *p = ctx;
     struct sl_allot out = p->last[n];
+    struct sl_allot_user u;
 
-    return value_at(p, m, n, alpha, prices, &out);
+    describe(p, m, n, alpha, &u);
+    return sl_allot(&u, prices, INFINITY, &out) + stability(p, n, alpha);
+}
+
+static double at_least(
+    struct sl_physical *p, uint32_t m, uint32_t n, double alpha, const struct sl_plan_prices *prices)
+{
+    struct sl_allot out = p->last[n];
+    struct sl_allot_user u;
+
+    describe(p, m, n, alpha, &u);
+    return sl_allot_at_least(&u, prices, &out);
 }
 
 static double user_best(void *ctx, uint32_t m, uint32_t n, uint32_t from, uint32_t to,
-    const struct sl_plan_prices *prices, uint32_t *alpha)
+    const struct sl_plan_prices *prices, double enough, uint32_t *alpha)
 {
     struct sl_physical *p = ctx;
     struct sl_allot out = p->last[n];
     double best = INFINITY;
 
+    /* Concave in the cut, all that depends on it being linear: least at an end. And stability's term rises.
+     */
+    if (enough < INFINITY &&
+        fmin(at_least(p, m, n, from, prices), at_least(p, m, n, to, prices)) + stability(p, n, from) >=
+            enough)
+        return INFINITY;
     for (uint32_t a = from; a <= to; a++) {
-        double v = value_at(p, m, n, a, prices, &out);
-        if (v < best) {
+        struct sl_allot_user u;
+        double own = stability(p, n, a);
+        describe(p, m, n, a, &u);
+        double v = sl_allot(&u, prices, fmin(best, enough) - own, &out) + own;
+        if (v < best && v < enough) {
             best = v;
             *alpha = a;
         }
@@ -226,7 +237,7 @@ static struct sums add_up(struct sl_physical *p, const struct sl_plan_member *me
     for (uint32_t i = 0; i < n; i++) {
         struct sl_allot *a = &p->last[member[i].user];
         double x = member[i].x;
-        sum.cost += x * sl_allot(&p->u[i], prices, a);
+        sum.cost += x * sl_allot(&p->u[i], prices, INFINITY, a);
         sum.bandwidth += x * a->bandwidth_hz;
         sum.clock += x * a->f_edge_hz;
         for (int share = 0; share < 2; share++)
@@ -244,6 +255,7 @@ struct market {
     const struct sl_plan_member *member;
     uint32_t n;
     bool free[2];
+    double enough; /* of the dual: the search for prices may end there */
     struct sums sum;
     double dual; /* what the search for prices raises */
 };
@@ -355,7 +367,7 @@ static void find_prices(struct market *k, struct sl_plan_prices *prices)
     double v[2] = {log(prices->bandwidth), log(prices->clock)}, e[2], e_next[2], step[2];
 
     ask(k, v, e);
-    for (int i = 0; i < PRICE_STEPS && size(e) > k->p->tolerance; i++) {
+    for (int i = 0; i < PRICE_STEPS && size(e) > k->p->tolerance && k->dual < k->enough; i++) {
         double share = 1, next[2], before = k->dual;
         bool better = false;
         newton(k, e, step);
@@ -372,15 +384,15 @@ static void find_prices(struct market *k, struct sl_plan_prices *prices)
             e[c] = e_next[c];
         }
     }
-    if (size(e) > k->p->tolerance)
+    if (size(e) > k->p->tolerance && k->dual < k->enough)
         ray_by_ray(k, v, e);
     prices->bandwidth = k->free[0] ? 0 : exp(v[0]);
     prices->clock = k->free[1] ? 0 : exp(v[1]);
 }
 
 /* The dual's value: at prices that are nearly right it is right to the second order. */
-static double server_value(
-    void *ctx, uint32_t m, struct sl_plan_member *member, uint32_t n, struct sl_plan_prices *prices)
+static double server_value(void *ctx, uint32_t m, struct sl_plan_member *member, uint32_t n, double enough,
+    struct sl_plan_prices *prices)
 {
     struct sl_physical *p = ctx;
     const struct sl_plan_server *server = &p->s->server[m];
@@ -398,6 +410,7 @@ static double server_value(
     }
     if (present * p->s->min_share > 1 + 1e-12)
         return INFINITY;
+    k.enough = enough - own;
     k.free[0] = most_bandwidth <= server->bandwidth_hz;
     k.free[1] = present <= 1;
     *prices = p->price[m];
@@ -449,7 +462,7 @@ static void value_all(struct whole *w)
         for (uint32_t i = 0; i < p->s->n_users; i++)
             if (w->server[i] == m)
                 p->member[k++] = (struct sl_plan_member){.user = i, .alpha = w->alpha[i], .x = 1};
-        w->value += server_value(p, m, p->member, k, &prices);
+        w->value += server_value(p, m, p->member, k, INFINITY, &prices);
         if (w->prices)
             w->prices[m] = prices;
         for (uint32_t i = 0; i < k; i++) {
@@ -545,7 +558,7 @@ double sl_physical_lower_bound(
                 if (!s->asynchronous)
                     u.second_weight = part * mu[i];
                 u.time_max_s = INFINITY;
-                cheapest = fmin(cheapest, sl_allot(&u, &prices[m], &out) + stability(p, i, a));
+                cheapest = fmin(cheapest, sl_allot(&u, &prices[m], INFINITY, &out) + stability(p, i, a));
             }
         sum += cheapest;
     }
@@ -569,7 +582,7 @@ const char *sl_physical_user_fault(struct sl_physical *p, uint32_t n)
             describe(p, m, n, a, &u);
             u.time_max_s = own->deadline_s > 0 ? own->deadline_s : INFINITY;
             u.mu_max = fmax(u.mu_max, u.deadline_mu_max);
-            sl_allot(&u, &nothing, &out);
+            sl_allot(&u, &nothing, INFINITY, &out);
             soon |= out.time_s <= u.time_max_s * kept;
             if (out.time_s <= u.time_max_s * kept && out.energy_j <= u.energy_max_j * kept)
                 return NULL;

@@ -32,7 +32,7 @@ static double server_now(struct sl_solver *s, uint32_t m)
     for (uint32_t i = 0; i < s->s->n_users; i++)
         if (s->server[i] == m)
             s->member[k++] = (struct sl_plan_member){.user = i, .alpha = s->alpha[i], .x = 1};
-    return !fits(s, m) ? INFINITY : s->v.server(s->v.ctx, m, s->member, k, &prices);
+    return !fits(s, m) ? INFINITY : s->v.server(s->v.ctx, m, s->member, k, INFINITY, &prices);
 }
 
 struct place {

@@ -166,10 +166,12 @@ static double share_bandwidth(struct sl_printed *p, uint32_t m, uint32_t n, doub
     return u->cost;
 }
 
-static double server_value(
-    void *ctx, uint32_t m, struct sl_plan_member *member, uint32_t n, struct sl_plan_prices *prices)
+/* `enough` is of no use here: a value is found as soon as a bound on it. */
+static double server_value(void *ctx, uint32_t m, struct sl_plan_member *member, uint32_t n, double enough,
+    struct sl_plan_prices *prices)
 {
     struct sl_printed *p = ctx;
+    (void)enough;
     const struct sl_plan_server *server = &p->s->server[m];
     double cost = 0, present = 0, *last_hz = p->last_hz + (size_t)m * p->s->n_users;
 
@@ -228,9 +230,10 @@ static double user_value(void *ctx, uint32_t m, uint32_t n, double alpha, const 
 }
 
 static double user_best(void *ctx, uint32_t m, uint32_t n, uint32_t from, uint32_t to,
-    const struct sl_plan_prices *prices, uint32_t *alpha)
+    const struct sl_plan_prices *prices, double enough, uint32_t *alpha)
 {
     struct sl_printed *p = ctx;
+    (void)enough;
     double best = INFINITY, uplink = uplink_at(p, m, n, from, prices);
 
     for (uint32_t a = from; a <= to; a++) {
@@ -313,7 +316,7 @@ uint32_t sl_printed_relax(struct sl_printed *p, uint32_t m, struct sl_plan_membe
 {
     const struct sl_plan_server *server = &p->s->server[m];
     struct sl_plan_prices prices;
-    double before = server_value(p, m, member, n, &prices);
+    double before = server_value(p, m, member, n, INFINITY, &prices);
     uint32_t k = 0;
 
     *residual = 0;

@@ -61,9 +61,10 @@ static uint32_t *list_of(struct search *s, uint32_t m)
     return s->list + (size_t)m * s->s->n_users;
 }
 
-/* A server's value with `out` left out and `in` let in, with that cut; either may be nobody. */
-static double trial(
-    struct search *s, uint32_t m, uint32_t out, uint32_t in, uint32_t alpha, struct sl_plan_prices *prices)
+/* A server's value with `out` left out and `in` let in, with that cut; either may be nobody. Of `enough` or
+ * more: any such value. */
+static double trial(struct search *s, uint32_t m, uint32_t out, uint32_t in, uint32_t alpha, double enough,
+    struct sl_plan_prices *prices)
 {
     const uint32_t *list = list_of(s, m);
     uint32_t k = 0;
@@ -73,12 +74,12 @@ static double trial(
             s->member[k++] = (struct sl_plan_member){.user = list[i], .alpha = s->alpha[list[i]], .x = 1};
     if (in != SL_PLAN_NOBODY)
         s->member[k++] = (struct sl_plan_member){.user = in, .alpha = alpha, .x = 1};
-    return s->v->server(s->v->ctx, m, s->member, k, prices);
+    return s->v->server(s->v->ctx, m, s->member, k, enough, prices);
 }
 
 static void refresh(struct search *s, uint32_t m)
 {
-    s->value[m] = trial(s, m, SL_PLAN_NOBODY, SL_PLAN_NOBODY, 0, &s->prices[m]);
+    s->value[m] = trial(s, m, SL_PLAN_NOBODY, SL_PLAN_NOBODY, 0, INFINITY, &s->prices[m]);
 }
 
 static void take_out(struct search *s, uint32_t n)
@@ -146,17 +147,19 @@ static bool try_move(struct search *s, uint32_t n, double saved, const struct ca
     struct sl_plan_prices prices;
 
     if (c->server == from) {
+        double enough = s->value[from] - least_gain(s);
         s->alpha[n] = c->alpha;
-        if (trial(s, from, SL_PLAN_NOBODY, SL_PLAN_NOBODY, 0, &prices) >= s->value[from] - least_gain(s)) {
+        if (trial(s, from, SL_PLAN_NOBODY, SL_PLAN_NOBODY, 0, enough, &prices) >= enough) {
             s->alpha[n] = before;
             return false;
         }
     } else {
-        double with = trial(s, c->server, SL_PLAN_NOBODY, n, c->alpha, &prices);
-        if (!isfinite(with) || with - s->value[c->server] >= saved - least_gain(s))
+        double enough = s->value[c->server] + saved - least_gain(s);
+        double with = trial(s, c->server, SL_PLAN_NOBODY, n, c->alpha, enough, &prices);
+        if (!isfinite(with) || with >= enough)
             return false;
-        double without = trial(s, from, n, SL_PLAN_NOBODY, 0, &prices);
-        if (with + without >= s->value[from] + s->value[c->server] - least_gain(s))
+        enough = s->value[from] + s->value[c->server] - least_gain(s) - with;
+        if (trial(s, from, n, SL_PLAN_NOBODY, 0, enough, &prices) >= enough)
             return false;
         take_out(s, n);
         s->alpha[n] = c->alpha;
@@ -186,7 +189,8 @@ static bool move_user(struct search *s, int what, uint32_t n)
                  to_cut = m == from || a + NEAR > most ? most : a + NEAR;
         if (from_cut > to_cut) /* a cut outside of what is allowed */
             from_cut = least, to_cut = most;
-        c.gain = saved - s->v->best(s->v->ctx, m, n, from_cut, to_cut, &s->prices[m], &c.alpha);
+        double enough = saved - fmax(least_gain(s), best[TRIES - 1].gain);
+        c.gain = saved - s->v->best(s->v->ctx, m, n, from_cut, to_cut, &s->prices[m], enough, &c.alpha);
         if (m == from && c.alpha == s->alpha[n])
             continue;
         if (c.gain > least_gain(s))
@@ -203,12 +207,12 @@ static bool try_swap(struct search *s, uint32_t a, uint32_t b, double least)
 {
     uint32_t ma = s->server[a], mb = s->server[b];
     struct sl_plan_prices prices;
-    double now = trial(s, ma, a, b, s->alpha[b], &prices);
+    double enough = s->value[ma] + s->value[mb] - least_gain(s);
+    double now = trial(s, ma, a, b, s->alpha[b], enough - least, &prices);
 
-    if (!isfinite(now) || now + least >= s->value[ma] + s->value[mb] - least_gain(s))
+    if (!isfinite(now) || now >= enough - least)
         return false;
-    now += trial(s, mb, b, a, s->alpha[a], &prices);
-    if (now >= s->value[ma] + s->value[mb] - least_gain(s))
+    if (trial(s, mb, b, a, s->alpha[a], enough - now, &prices) >= enough - now)
         return false;
     take_out(s, a);
     take_out(s, b);
@@ -311,7 +315,7 @@ int sl_plan_whole_value(const struct sl_plan_value *v, const uint32_t *server, c
         for (uint32_t i = 0; i < n; i++)
             if (server[i] == m)
                 member[k++] = (struct sl_plan_member){.user = i, .alpha = alpha[i], .x = 1};
-        *value += v->server(v->ctx, m, member, k, &p);
+        *value += v->server(v->ctx, m, member, k, INFINITY, &p);
         for (uint32_t i = 0; choice && i < k; i++)
             choice[member[i].user] = (struct sl_plan_choice){alpha[member[i].user], m, member[i].power_w,
                 member[i].bandwidth_hz, member[i].f_hz, member[i].f_edge_hz};

@@ -263,7 +263,8 @@ static double lower_bound(struct sl_solver *s)
             s->v.layers(s->v.ctx, i, &least, &most);
             for (uint32_t k = 0; k < m; k++)
                 if (sl_plan_can_serve(s->s, k, i))
-                    cheapest = fmin(cheapest, s->v.best(s->v.ctx, k, i, least, most, &s->prices[k], &alpha));
+                    cheapest = fmin(
+                        cheapest, s->v.best(s->v.ctx, k, i, least, most, &s->prices[k], INFINITY, &alpha));
             sum += cheapest;
         }
         best = fmax(best, sum);

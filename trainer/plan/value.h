@@ -20,12 +20,13 @@ struct sl_plan_member {
 struct sl_plan_value {
     void *ctx;
     const struct sl_plan_scenario *scenario;
-    /* INFINITY: this server cannot serve these users together. */
-    double (*server)(
-        void *ctx, uint32_t server, struct sl_plan_member *, uint32_t n, struct sl_plan_prices *);
+    /* INFINITY: this server cannot serve these users together. A value that is at least `enough` may be told
+     * as any such one: the search for it ends there, and prices and shares are of no use. */
+    double (*server)(void *ctx, uint32_t server, struct sl_plan_member *, uint32_t n, double enough,
+        struct sl_plan_prices *);
     double (*user)(void *ctx, uint32_t server, uint32_t user, double alpha, const struct sl_plan_prices *);
-    /* The least of user() over whole cuts from..to, and the cut. */
+    /* The least of user() over whole cuts from..to, and the cut. Of `enough` or more: likewise. */
     double (*best)(void *ctx, uint32_t server, uint32_t user, uint32_t from, uint32_t to,
-        const struct sl_plan_prices *, uint32_t *alpha);
+        const struct sl_plan_prices *, double enough, uint32_t *alpha);
     void (*layers)(void *ctx, uint32_t user, uint32_t *least, uint32_t *most); /* the cuts that are allowed */
 };
