@@ -141,12 +141,12 @@ static void answer_at_power(const struct point *k, const struct held *h, struct 
     out->time_mu = -(up_s * h->rising + down_s) * out->bandwidth_mu;
 }
 
-/* At the greatest power: Newton's steps on b's own condition, and whether more power would be wanted there.
+/* At the greatest or the least power: Newton's steps on b's own condition, and whether power would go beyond.
  */
-static bool at_full_power(const struct point *k, struct sl_uplink *out)
+static bool at_power_bound(const struct point *k, double p, struct sl_uplink *out)
 {
     const struct sl_allot_user *u = k->u;
-    double b = out->bandwidth_hz > 0 ? out->bandwidth_hz : 0.5 * u->b_max_hz, p = u->p_max_w;
+    double b = out->bandwidth_hz > 0 ? out->bandwidth_hz : 0.5 * u->b_max_hz;
 
     if (!(k->mu > 0 && k->price > 0))
         return false;
@@ -164,8 +164,8 @@ static bool at_full_power(const struct point *k, struct sl_uplink *out)
         out->power_w = p;
         out->rate_bps = b * h.y / M_LN2;
         answer_at_power(k, &h, out);
-        return b >= u->b_min_hz && b <= u->b_max_hz &&
-               k->mu * u->a_hz_per_w / b >= k->w * ((h.y - 1) * (1 + s) + 1);
+        double more = k->mu * u->a_hz_per_w / b - k->w * ((h.y - 1) * (1 + s) + 1);
+        return b >= u->b_min_hz && b <= u->b_max_hz && (p == u->p_max_w ? more >= 0 : more <= 0);
     }
     return false;
 }
@@ -202,15 +202,19 @@ static void bracketed(struct point *k, struct sl_uplink *out)
 static void shannon(struct point *k, struct sl_uplink *out)
 {
     const struct sl_uplink guess = *out;
-    bool full = guess.power_w >= k->u->p_max_w; /* last time: most likely again */
+    double held = guess.power_w >= k->u->p_max_w                        ? k->u->p_max_w
+                  : guess.power_w > 0 && guess.power_w <= k->u->p_min_w ? k->u->p_min_w
+                                                                        : 0;
 
-    if (!full && unbounded(k, out))
+    /* A bound that held last time most likely does again. */
+    if (held > 0 && at_power_bound(k, held, out))
         return;
     *out = guess;
-    if (at_full_power(k, out))
+    if (unbounded(k, out))
         return;
+    double beyond = out->power_w >= k->u->p_max_w ? k->u->p_max_w : k->u->p_min_w;
     *out = guess;
-    if (full && unbounded(k, out))
+    if (beyond != held && at_power_bound(k, beyond, out))
         return;
     *out = guess;
     bracketed(k, out);
