@@ -140,34 +140,49 @@ static void keep(struct candidate *best, struct candidate c)
         }
 }
 
+static void take(struct search *s, uint32_t m, double value, struct sl_plan_prices prices)
+{
+    s->value[m] = value;
+    s->prices[m] = prices;
+}
+
+static bool try_cut(struct search *s, uint32_t n, uint32_t alpha)
+{
+    uint32_t m = s->server[n], before = s->alpha[n];
+    struct sl_plan_prices prices;
+    double enough = s->value[m] - least_gain(s);
+
+    s->alpha[n] = alpha;
+    double now = trial(s, m, SL_PLAN_NOBODY, SL_PLAN_NOBODY, 0, enough, &prices);
+    if (now >= enough) {
+        s->alpha[n] = before;
+        return false;
+    }
+    take(s, m, now, prices);
+    return true;
+}
+
 /* saved: what the user's leaving saves at most. */
 static bool try_move(struct search *s, uint32_t n, double saved, const struct candidate *c)
 {
-    uint32_t from = s->server[n], before = s->alpha[n];
-    struct sl_plan_prices prices;
+    uint32_t from = s->server[n], to = c->server;
+    struct sl_plan_prices here, there;
 
-    if (c->server == from) {
-        double enough = s->value[from] - least_gain(s);
-        s->alpha[n] = c->alpha;
-        if (trial(s, from, SL_PLAN_NOBODY, SL_PLAN_NOBODY, 0, enough, &prices) >= enough) {
-            s->alpha[n] = before;
-            return false;
-        }
-    } else {
-        double enough = s->value[c->server] + saved - least_gain(s);
-        double with = trial(s, c->server, SL_PLAN_NOBODY, n, c->alpha, enough, &prices);
-        if (!isfinite(with) || with >= enough)
-            return false;
-        enough = s->value[from] + s->value[c->server] - least_gain(s) - with;
-        if (trial(s, from, n, SL_PLAN_NOBODY, 0, enough, &prices) >= enough)
-            return false;
-        take_out(s, n);
-        s->alpha[n] = c->alpha;
-        put_in(s, n, c->server);
-        refresh(s, c->server);
-    }
-    refresh(s, from);
-    s->moves++;
+    if (to == from)
+        return try_cut(s, n, c->alpha);
+    double enough = s->value[to] + saved - least_gain(s);
+    double with = trial(s, to, SL_PLAN_NOBODY, n, c->alpha, enough, &there);
+    if (!isfinite(with) || with >= enough)
+        return false;
+    enough = s->value[from] + s->value[to] - least_gain(s) - with;
+    double without = trial(s, from, n, SL_PLAN_NOBODY, 0, enough, &here);
+    if (without >= enough)
+        return false;
+    take_out(s, n);
+    s->alpha[n] = c->alpha;
+    put_in(s, n, to);
+    take(s, from, without, here);
+    take(s, to, with, there);
     return true;
 }
 
@@ -197,8 +212,10 @@ static bool move_user(struct search *s, int what, uint32_t n)
             keep(best, c);
     }
     for (int i = 0; i < TRIES && best[i].gain > 0; i++)
-        if (try_move(s, n, saved, &best[i]))
+        if (try_move(s, n, saved, &best[i])) {
+            s->moves++;
             return true;
+        }
     return false;
 }
 
@@ -206,20 +223,21 @@ static bool move_user(struct search *s, int what, uint32_t n)
 static bool try_swap(struct search *s, uint32_t a, uint32_t b, double least)
 {
     uint32_t ma = s->server[a], mb = s->server[b];
-    struct sl_plan_prices prices;
+    struct sl_plan_prices at_a, at_b;
     double enough = s->value[ma] + s->value[mb] - least_gain(s);
-    double now = trial(s, ma, a, b, s->alpha[b], enough - least, &prices);
+    double now = trial(s, ma, a, b, s->alpha[b], enough - least, &at_a);
 
     if (!isfinite(now) || now >= enough - least)
         return false;
-    if (trial(s, mb, b, a, s->alpha[a], enough - now, &prices) >= enough - now)
+    double other = trial(s, mb, b, a, s->alpha[a], enough - now, &at_b);
+    if (other >= enough - now)
         return false;
     take_out(s, a);
     take_out(s, b);
     put_in(s, a, mb);
     put_in(s, b, ma);
-    refresh(s, ma);
-    refresh(s, mb);
+    take(s, ma, now, at_a);
+    take(s, mb, other, at_b);
     s->moves++;
     return true;
 }
