@@ -63,7 +63,7 @@ bool sl_replan_worth(double told, double now);
 
 /* ------------------------------------------------------------------------------------------------- what */
 
-enum { SL_REPLAN_GROUP = 32 };
+enum { SL_REPLAN_GROUP = 256 };
 
 struct sl_replan_result {
     double objective_now, objective; /* with the cuts in force and the best shares for them; as decided */
