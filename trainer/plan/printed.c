@@ -229,18 +229,24 @@ static double user_value(void *ctx, uint32_t m, uint32_t n, double alpha, const 
     return own_cost(p, n, alpha) + uplink_at(p, m, n, alpha, prices) + clock_at(p, m, n, alpha, prices);
 }
 
+/* What the clock costs is the least of functions linear in the cut: concave, so at least the chord between
+ * its ends, and only cuts for which that is not too much already are looked at. */
 static double user_best(void *ctx, uint32_t m, uint32_t n, uint32_t from, uint32_t to,
     const struct sl_plan_prices *prices, double enough, uint32_t *alpha)
 {
     struct sl_printed *p = ctx;
-    (void)enough;
     double best = INFINITY, uplink = uplink_at(p, m, n, from, prices);
+    double first = clock_at(p, m, n, from, prices), last = from < to ? clock_at(p, m, n, to, prices) : first,
+           rise = from < to ? (last - first) / (to - from) : 0;
 
     for (uint32_t a = from; a <= to; a++) {
         if (a == p->s->layers)
             uplink = uplink_at(p, m, n, a, prices); /* nothing to send */
-        double v = own_cost(p, n, a) + uplink + clock_at(p, m, n, a, prices);
-        if (v < best) {
+        double rest = own_cost(p, n, a) + uplink;
+        if (rest + first + rise * (a - from) >= fmin(best, enough))
+            continue;
+        double v = rest + (a == from ? first : a == to ? last : clock_at(p, m, n, a, prices));
+        if (v < fmin(best, enough)) {
             best = v;
             *alpha = a;
         }
