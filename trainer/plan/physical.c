@@ -19,6 +19,8 @@ static const double least_weight = 1e-3;
 enum { PRICE_STEPS = 40, HALVINGS = 6, ROUNDS = 6 };
 static const double kept = 1 + 1e-10; /* a bound: a user's roots end within 1e-11 */
 static const double step_max = 3;     /* of a price's logarithm */
+/* Energy falls with the square of time where the chip spends it, what is left for it with more. */
+static const double bend_first = -3, bend_least = -1;
 static const double sums_near = 1e-7, sums_exact = 1e-9;
 
 struct sl_physical {
@@ -30,6 +32,7 @@ struct sl_physical {
     struct sl_plan_member *member;
     struct sl_plan_prices *price; /* [n_servers]: warm starts */
     double tolerance;
+    double bend; /* the last slope of the multipliers' sum in tau, logarithms of both: the next one's first */
 };
 
 /* server: [n_users], SL_PLAN_NOBODY: not planned; NULL: whoever can be. */
@@ -62,6 +65,7 @@ struct sl_physical *sl_physical_create(const struct sl_plan_scenario *s)
     weigh_second(p, NULL);
     p->tau_s = INFINITY;
     p->tolerance = sums_near;
+    p->bend = bend_first;
     return p;
 }
 
@@ -448,7 +452,7 @@ struct whole {
     double value, mu; /* mu: sum of those whose bound is tau */
     struct sl_plan_choice *choice;
     struct sl_plan_prices *prices;
-    struct sl_secant secant;
+    struct sl_secant secant; /* its u: where all was valued last */
 };
 
 static void value_all(struct whole *w)
@@ -483,8 +487,9 @@ static double tau_excess(void *ctx, double v, double *slope)
     w->p->tau_s = exp(v);
     value_all(w);
     double excess = log(fmax(w->mu / w->p->second, 1e-12));
-    /* Energy falls with the square of time where the chip spends it. */
-    *slope = sl_secant_slope(&w->secant, v, excess, -3);
+    *slope = sl_secant_slope(&w->secant, v, excess, w->p->bend);
+    if (*slope < bend_least)
+        w->p->bend = *slope;
     return excess;
 }
 
@@ -499,8 +504,7 @@ static double find_tau(struct whole *w, double tolerance)
     }
     double guess = isfinite(p->tau_s) ? p->tau_s : p->scales.tau0_s;
     double v = sl_root_falling(tau_excess, w, log(guess), 0.3, tolerance), slope;
-    double left = tau_excess(w, v, &slope);
-    return left;
+    return v == w->secant.u ? w->secant.f : tau_excess(w, v, &slope);
 }
 
 double sl_physical_tau(struct sl_physical *p, const uint32_t *server, const uint32_t *alpha, double *residual)
